@@ -1,0 +1,37 @@
+# Python environment of the project; give VENV=... to use another folder.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-all lint format clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## Train, score and compare a small YOLO with and without attention (a few minutes on two cores)
+	$(BIN)/yolo-mha compare demo.yaml
+
+test: $(STAMP) ## Run the tests
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## Run all tests, also those that take minutes
+	$(BIN)/python -m pytest -m ''
+
+lint: $(STAMP) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Bring the code into style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache

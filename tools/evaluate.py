@@ -1,0 +1,7 @@
+"""The same as `yolo-mha val`."""
+
+import sys
+
+from yolo_mha.cli import main
+
+main(["val", *sys.argv[1:]])

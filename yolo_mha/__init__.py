@@ -1,0 +1,52 @@
+"""Spatial multi-head attention for Ultralytics YOLO: insert safely, train, compare, ship.
+
+Importing the package registers its blocks, so that model YAMLs may name them and checkpoints that hold them open.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from .nn import SpatialMHA, SpatialMHABlock
+from .registry import register
+
+if TYPE_CHECKING:
+    from .deploy.export import export
+    from .engine.model import YOLO
+    from .engine.predict import predict
+    from .engine.train import train
+    from .evaluation.compare import compare
+    from .evaluation.val import val
+
+__version__ = metadata.version("yolo-mha")
+__all__ = [
+    "YOLO",
+    "SpatialMHA",
+    "SpatialMHABlock",
+    "__version__",
+    "compare",
+    "export",
+    "predict",
+    "register",
+    "train",
+    "val",
+]
+
+# Loaded when first used: unpickling a checkpoint imports this package and needs the blocks only.
+_LAZY = {
+    "YOLO": "engine.model",
+    "train": "engine.train",
+    "val": "evaluation.val",
+    "predict": "engine.predict",
+    "export": "deploy.export",
+    "compare": "evaluation.compare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""Lets ``python -m yolo_mha`` stand for ``yolo-mha``."""
+
+from .cli import main
+
+main()

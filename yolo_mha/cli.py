@@ -1,0 +1,269 @@
+"""The command line: parse, call, print. The one place where faults become messages."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import YoloMHAError
+
+app = typer.Typer(
+    name="yolo-mha",
+    help="Spatial multi-head attention for Ultralytics YOLO: train, score, compare, predict, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Words = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 done; 1 done, but a check failed or something was skipped, or an unexpected error; 2 bad input.
+
+    Args:
+        arguments: The words after the program's name; those of the process if not given.
+    """
+    app(args=arguments, prog_name="yolo-mha")
+
+
+def _run(
+    function: Callable[..., Any],
+    words: list[str] | None,
+    show: Callable[[Any, Console], None],
+    *,
+    json: bool,
+    debug: bool,
+    positional: str | None = None,
+    passed: Callable[[Any], bool] = lambda result: True,
+) -> None:
+    """Call a command's function with its settings and print the answer; everything else goes to standard error."""
+    from ultralytics.utils import LOGGER
+
+    from .engine.settings import parse
+
+    for handler in LOGGER.handlers:
+        if hasattr(handler, "setStream"):
+            handler.setStream(sys.stderr)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = function(**parse(words or [], positional))
+    except YoloMHAError as e:
+        _fail(e.as_dict(), f"error: {e}", json, debug, code=2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as e:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
+        fault = {"type": type(e).__name__, "problem": str(e)}
+        text = (
+            f"unexpected error: {type(e).__name__}: {e}\n  fix:      run it again with --debug and report what it shows"
+        )
+        _fail(fault, text, json, debug, code=1)
+    else:
+        if json:
+            print(jsonlib.dumps(result.as_dict(), indent=2))
+        else:
+            show(result, Console())
+        if not passed(result):
+            raise typer.Exit(1)
+
+
+def _fail(fault: dict[str, Any], text: str, json: bool, debug: bool, code: int) -> None:
+    if debug:
+        traceback.print_exc()
+    if json:
+        print(jsonlib.dumps({"error": fault}, indent=2))
+    print(text, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from . import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.command()
+def train(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Train a detector, with attention or without.
+
+    Settings are Ultralytics' own, and resume=last.pt goes on with an interrupted run.
+
+    [bold]Examples[/bold]
+
+      yolo-mha train model=yolo11n-mha-p5.yaml data=my.yaml epochs=100 imgsz=640
+
+      yolo-mha train model=yolov8n-mha-p5.yaml data=my.yaml pretrained=yolov8n.pt
+
+      yolo-mha train model=demo-mha.yaml data=beacons epochs=3 imgsz=192
+
+      yolo-mha train resume=runs/detect/train/weights/last.pt
+    """
+    from .engine.train import train as function
+
+    _run(function, settings, _show_train, json=json, debug=debug)
+
+
+@app.command()
+def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Score box detection with pycocotools: the twelve COCO numbers, and AP by class.
+
+    [bold]Examples[/bold]
+
+      yolo-mha val model=runs/detect/train/weights/best.pt data=my.yaml
+
+      yolo-mha val model=best.pt data=my.yaml split=test imgsz=640 --json
+
+      yolo-mha val predictions=results.json annotations=instances.json --json
+    """
+    from .evaluation.val import val as function
+
+    _run(function, settings, _show_val, json=json, debug=debug)
+
+
+@app.command()
+def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Detect objects in images, folders and video, and draw them.
+
+    Without settings the demo's model looks at a sample image.
+
+    [bold]Examples[/bold]
+
+      yolo-mha predict
+
+      yolo-mha predict model=best.pt source=images/ conf=0.4
+
+      yolo-mha predict model=best.pt source=street.mp4 save_txt=True
+    """
+    from .engine.predict import predict as function
+
+    _run(function, settings, _show_predict, json=json, debug=debug, passed=lambda r: not r.skipped)
+
+
+@app.command()
+def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Export a model; ONNX is then compared with PyTorch in ONNX Runtime.
+
+    [bold]Examples[/bold]
+
+      yolo-mha export model=best.pt format=onnx dynamic=True
+
+      yolo-mha export model=best.pt format=torchscript imgsz=480,640
+    """
+    from .deploy.export import export as function
+
+    _run(function, settings, _show_export, json=json, debug=debug, passed=lambda r: r.ok)
+
+
+@app.command()
+def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Train a baseline and its attention variant alike, score both, and write a report.
+
+    One seed, so a demonstration and no evidence. A recipe YAML names any number of arms.
+
+    [bold]Examples[/bold]
+
+      yolo-mha compare demo.yaml
+
+      yolo-mha compare model=yolov8n.yaml attention=yolov8n-mha-p5.yaml data=my.yaml epochs=50
+
+      yolo-mha compare my-recipe.yaml epochs=10 jobs=2
+    """
+    from .evaluation.compare import compare as function
+
+    _run(function, settings, _show_compare, json=json, debug=debug, positional="recipe")
+
+
+# Answers for people --------------------------------------------------------------------------------------------------
+
+
+def _number(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"
+
+
+def _show_train(result: Any, console: Console) -> None:
+    console.print(f"{result.epochs} epochs, best checkpoint: {result.best}", soft_wrap=True)
+    console.print(f"score it: yolo-mha val model={result.best} data=...", soft_wrap=True)
+
+
+def _show_val(result: Any, console: Console) -> None:
+    scores = result.coco
+    table = Table("COCO metric", "value", title=f"{scores.images} images, {scores.objects} objects")
+    for name, value in scores.metrics.items():
+        table.add_row(name, _number(value))
+    console.print(table)
+    table = Table("class", "AP", "AP50")
+    for name, values in scores.per_class.items():
+        table.add_row(name, _number(values["AP"]), _number(values["AP50"]))
+    console.print(table)
+    if result.ultralytics:
+        own = result.ultralytics
+        console.print(
+            f"Ultralytics' own, same detections: mAP50-95 {own['mAP50-95']:.3f}, mAP50 {own['mAP50']:.3f}"
+            " (another interpolation; compare like with like)."
+        )
+    console.print(", ".join(f"{k}={v}" for k, v in result.settings.items()), soft_wrap=True)
+    console.print(f"predictions: {result.predictions}", soft_wrap=True)
+
+
+def _show_predict(result: Any, console: Console) -> None:
+    found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
+    console.print(f"{result.images} images or frames: {found}")
+    console.print(f"pictures: {result.save_dir}\npredictions: {result.predictions}", soft_wrap=True)
+    if result.skipped:
+        console.print(f"skipped {len(result.skipped)} unreadable: {', '.join(result.skipped)}", soft_wrap=True)
+
+
+def _show_export(result: Any, console: Console) -> None:
+    console.print(f"written: {result.file}", soft_wrap=True)
+    if not result.agreement:
+        console.print(f"not compared with PyTorch: {result.format} with these settings")
+        return
+    table = Table("batch", "height", "width", "boxes, px", "scores", "", title="Largest difference to PyTorch")
+    for a in result.agreement:
+        cells = (a.batch, a.height, a.width, f"{a.boxes:.1e}", f"{a.scores:.1e}", "ok" if a.ok else "OUT OF TOLERANCE")
+        table.add_row(*map(str, cells))
+    console.print(table)
+
+
+def _show_compare(result: Any, console: Console) -> None:
+    names = list(result.arms)
+    table = Table("", *names, title=f"{result.recipe.name}: {result.recipe.data}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for metric in result.arms[names[0]].metrics:
+        cells = []
+        for arm in result.arms.values():
+            value, delta = arm.metrics[metric], arm.delta[metric]
+            cells.append(
+                _number(value) + (f" ({delta:+.3f})" if arm is not result.arms[names[0]] and value >= 0 else "")
+            )
+        table.add_row(metric, *cells)
+    table.add_section()
+    arms = result.arms.values()
+    table.add_row("parameters", *(f"{a.cost.parameters:,}" for a in arms))
+    table.add_row("GFLOPs", *(f"{a.cost.gflops:.2f}" for a in arms))
+    table.add_row("CPU latency, ms", *(f"{a.cost.latency_ms:.1f} (x{a.cost.latency_ratio:.2f})" for a in arms))
+    table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
+    console.print(table)
+    console.print(f"[bold]{result.note}[/bold]")
+    folder = Path(result.save_dir)
+    console.print(f"picture: {folder / 'detections.png'}\nnumbers: {folder / 'compare.json'}", soft_wrap=True)
+    console.print(f"report:  {(folder / 'report.html').as_uri()}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Datasets: reading, checking, and the generated default."""

@@ -1,0 +1,283 @@
+"""YOLO-format detection datasets: finding, reading and checking them before anything is trained or scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from ultralytics.data.utils import IMG_FORMATS, exif_size, img2label_paths
+from ultralytics.utils import DATASETS_DIR
+from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
+
+from ..errors import DataError, nearest
+
+SPLITS = ("train", "val", "test")
+MAX_NAMED = 5  # files that one message names at most
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset YAML with its paths resolved.
+
+    Attributes:
+        yaml: The YAML file.
+        names: Class names by class index.
+        splits: Image folders or list files of each split that the YAML names.
+    """
+
+    yaml: Path
+    names: dict[int, str]
+    splits: dict[str, tuple[Path, ...]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its labelled boxes.
+
+    Attributes:
+        image: The image file.
+        width: Width in pixels, as decoders show it (EXIF rotation applied).
+        height: Height in pixels.
+        classes: Class index of each box, shape (n,).
+        boxes: Corners x1, y1, x2, y2 in pixels, float64 of shape (n, 4).
+        labelled: Whether a label file exists.
+    """
+
+    image: Path
+    width: int
+    height: int
+    classes: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    labelled: bool
+
+
+def load_dataset(data: str | Path) -> Dataset:
+    """Read a dataset YAML. Its ``download:`` entry is ignored: nothing is fetched or executed.
+
+    Args:
+        data: Path of the YAML, or the bare name of one that Ultralytics ships.
+
+    Returns:
+        The dataset; that its files exist is checked by `read_split`.
+
+    Raises:
+        DataError: The file is missing, is no YAML, or lacks ``train``, ``val`` or ``names``.
+    """
+    path = _find(data)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise DataError(f"{path} is not readable as YAML.", given=_one_line(e), fix="correct the file") from e
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no dataset YAML.", given=type(content).__name__, expected="train:, val: and names:")
+    if "val" not in content and "validation" in content:
+        content["val"] = content["validation"]
+    missing = [k for k in ("train", "val") if not content.get(k)]
+    if missing or not (content.get("names") or content.get("nc")):
+        raise DataError(
+            f"{path} is incomplete.",
+            given=f"keys {', '.join(map(str, content))}",
+            expected="train:, val: and names:",
+            fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
+        )
+    root = Path(content.get("path") or path.parent)
+    if not root.is_absolute() and not root.exists():
+        root = Path(DATASETS_DIR, root)
+    splits = {}
+    for split in SPLITS:
+        if entry := content.get(split):
+            entries = entry if isinstance(entry, list) else [entry]
+            splits[split] = tuple(_resolve(root, str(e)) for e in entries)
+    return Dataset(path.resolve(), _names(path, content), splits)
+
+
+def _find(data: str | Path) -> Path:
+    """Return the dataset YAML's path as Ultralytics would resolve it, without a download."""
+    if "://" in str(data):
+        raise DataError(
+            "Datasets are not downloaded.", given=data, expected="a local data.yaml", fix="download it yourself first"
+        )
+    path = Path(data)
+    if path.is_dir():
+        found = sorted(path.glob("*.yaml"))
+        if len(found) != 1:
+            raise DataError(f"{path} is a folder.", given=f"{len(found)} YAML files in it", expected="a data.yaml")
+        return found[0]
+    if path.is_file():
+        return path
+    shipped = {p.name: p for p in Path(ULTRALYTICS_ROOT, "cfg", "datasets").glob("*.yaml")}
+    name = path.name if path.suffix else f"{path.name}.yaml"
+    if str(data) in (name, path.stem) and name in shipped:
+        return shipped[name]
+    here = sorted(str(p) for p in Path.cwd().glob("*.yaml"))
+    raise DataError(
+        "Dataset YAML not found.",
+        given=f"data={data}",
+        expected=f"a file; {nearest(path.name, here)}" if here else "an existing data.yaml",
+        fix="give the path of your dataset's YAML, see https://docs.ultralytics.com/datasets/detect",
+    )
+
+
+def _resolve(root: Path, entry: str) -> Path:
+    path = (root / entry).resolve()
+    if not path.exists() and entry.startswith("../"):  # Ultralytics accepts Roboflow's one level too many
+        path = (root / entry[3:]).resolve()
+    return path
+
+
+def _names(path: Path, content: dict[str, Any]) -> dict[int, str]:
+    names = content.get("names") or [f"class_{i}" for i in range(int(content["nc"]))]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        names = {int(k): str(v) for k, v in names.items()}
+    except (AttributeError, ValueError) as e:
+        raise DataError(f"names: of {path} is unusable.", given=names, expected="a list, or {0: name, ...}") from e
+    if sorted(names) != list(range(len(names))):
+        raise DataError(
+            f"names: of {path} has gaps.", given=f"indices {sorted(names)}", expected=f"0 to {len(names) - 1}"
+        )
+    nc = content.get("nc")
+    if nc is not None and str(nc) != str(len(names)):
+        raise DataError(f"nc: and names: of {path} differ.", given=f"nc: {nc}", expected=len(names))
+    return names
+
+
+def image_files(dataset: Dataset, split: str) -> list[Path]:
+    """List a split's images in the order that Ultralytics uses.
+
+    Args:
+        dataset: From `load_dataset`.
+        split: "train", "val" or "test".
+
+    Raises:
+        DataError: The split is not in the YAML, its folder is missing, or there is no image in it.
+    """
+    if split not in dataset.splits:
+        raise DataError(
+            f"{dataset.yaml.name} has no split '{split}'.",
+            given=f"split={split}",
+            expected=f"one of {', '.join(dataset.splits)}",
+        )
+    files: list[str] = []
+    for source in dataset.splits[split]:
+        if source.is_dir():
+            files += [str(p) for p in source.rglob("*.*")]
+        elif source.is_file():
+            lines = source.read_text(encoding="utf-8-sig").split("\n")
+            files += [str(source.parent / x[2:]) if x.startswith("./") else x for x in map(str.strip, lines) if x]
+        else:
+            raise DataError(
+                f"The {split} images are missing.",
+                given=str(source),
+                expected="an existing folder or list of images",
+                fix=f"correct '{split}:' or 'path:' in {dataset.yaml}, or put the images there; nothing is downloaded",
+            )
+    images = sorted(f for f in files if f.rpartition(".")[-1].lower() in IMG_FORMATS)
+    if not images:
+        raise DataError(
+            f"There are no {split} images.",
+            given=", ".join(map(str, dataset.splits[split])),
+            expected=f"files ending in {', '.join(sorted(IMG_FORMATS))}",
+        )
+    return [Path(f) for f in images]
+
+
+def read_split(
+    dataset: Dataset, split: str, progress: Callable[[Iterable[Any], str, int], Iterable[Any]] | None = None
+) -> list[Sample]:
+    """Read the image sizes and the labels of a split, and check all of them.
+
+    Boxes come from the label files with full precision; a box that is listed twice counts once, and a polygon counts
+    as the box around it, both as in Ultralytics. An image without a label file has no objects.
+
+    Args:
+        dataset: From `load_dataset`.
+        split: "train", "val" or "test".
+        progress: Wraps an iterable to show progress: ``progress(iterable, description, total)``.
+
+    Returns:
+        One sample an image, in the order of `image_files`; its position is its image id.
+
+    Raises:
+        DataError: Images cannot be decoded, labels are malformed, or no image has a label.
+    """
+    images = image_files(dataset, split)
+    labels = [Path(p) for p in img2label_paths([str(p) for p in images])]
+    classes = len(dataset.names)
+    with ThreadPoolExecutor() as pool:
+        results: Iterable[Sample | str] = pool.map(lambda image, label: _read(image, label, classes), images, labels)
+        if progress:
+            results = progress(results, f"checking {split}", len(images))
+        results = list(results)
+    faults = [r for r in results if isinstance(r, str)]
+    if faults:
+        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        raise DataError(
+            f"{len(faults)} of {len(images)} {split} images or label files are broken.",
+            given="; ".join(faults[:MAX_NAMED]) + more,
+            expected="readable images, and label rows 'class x y width height' as fractions of the image",
+            fix="repair these files or remove them together with their labels",
+        )
+    samples = [r for r in results if isinstance(r, Sample)]
+    if not any(len(s.classes) for s in samples):
+        raise DataError(
+            f"No {split} image has a label.",
+            given=f"{len(images)} images; label files looked for in {labels[0].parent}",
+            expected="one .txt beside each image's folder, with images/ replaced by labels/",
+            fix="put the label files there",
+        )
+    return samples
+
+
+def _read(image: Path, label: Path, classes: int) -> Sample | str:
+    """Read one image header and its labels; return what is wrong as a sentence."""
+    try:
+        with Image.open(image) as opened:
+            opened.verify()
+            width, height = exif_size(opened)
+    except FileNotFoundError:
+        return f"{image}: missing"
+    except Exception as e:  # PIL raises many kinds for a broken file
+        return f"{image}: not a readable image ({_one_line(e)})"
+    if not label.is_file():
+        return Sample(image, width, height, np.zeros(0, np.int64), np.zeros((0, 4)), False)
+    try:
+        rows = [[float(v) for v in line.split()] for line in label.read_text("utf-8-sig").splitlines() if line.strip()]
+        boxes = np.unique([_box(row) for row in rows], axis=0) if rows else np.zeros((0, 5))
+        if boxes.size and not (boxes[:, 0] < classes).all():
+            raise ValueError(f"class {int(boxes[:, 0].max())} of only {classes} classes")
+    except ValueError as e:
+        return f"{label}: {_one_line(e)}"
+    scale = np.array([width, height, width, height])
+    return Sample(image, width, height, boxes[:, 0].astype(np.int64), boxes[:, 1:] * scale, True)
+
+
+def _box(row: list[float]) -> tuple[float, float, float, float, float]:
+    """Return class and corners, as fractions of the image, of a label row."""
+    kind, *xy = row
+    if kind < 0 or kind != int(kind):
+        raise ValueError(f"class {kind:g} is no class index")
+    if len(row) == 5:
+        x, y, w, h = xy
+        if w < 0 or h < 0:
+            raise ValueError("a box has a negative size")
+        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    elif len(row) > 6 and len(row) % 2:
+        corners = (min(xy[::2]), min(xy[1::2]), max(xy[::2]), max(xy[1::2]))
+    else:
+        raise ValueError(f"a row has {len(row)} columns instead of 5")
+    if not (np.isfinite(xy).all() and min(xy) >= -0.01 and max(xy) <= 1.01):
+        raise ValueError("coordinates lie outside 0..1, so they are not fractions of the image")
+    return kind, *corners
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:200]

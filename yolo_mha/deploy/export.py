@@ -1,0 +1,102 @@
+"""Export to other runtimes, followed by a comparison with PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..engine import settings as config
+from ..engine.model import YOLO
+from ..errors import ConfigError, DependencyError, RunError, YoloMHAError
+from .agreement import Agreement, compare_onnx
+
+DYNAMIC_SHAPES = [(1, 320, 320), (1, 480, 640), (3, 320, 320)]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported model and how far it was compared with PyTorch.
+
+    Attributes:
+        file: The exported model.
+        format: Its format.
+        agreement: Differences by input shape; empty where this format was not compared.
+    """
+
+    file: str
+    format: str
+    agreement: list[Agreement]
+
+    @property
+    def ok(self) -> bool:
+        return all(a.ok for a in self.agreement)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ok": self.ok}
+
+
+def export(model: str | Path, format: str = "onnx", *, trust: bool = False, **settings: Any) -> ExportResult:
+    """Export a trained model, beside the checkpoint.
+
+    ONNX models in single precision are then run in ONNX Runtime and compared with PyTorch: with ``dynamic=True`` at
+    320x320, 480x640 and a batch of 3, otherwise at the exported shape.
+
+    Args:
+        model: Checkpoint, or model YAML for an untrained one.
+        format: Any format of Ultralytics: "onnx", "torchscript", "openvino", ...
+        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        **settings: Ultralytics' export settings: ``imgsz``, ``dynamic``, ``opset``, ``simplify``, ``quantize``, ...
+
+    Returns:
+        The file and the differences.
+
+    Raises:
+        ConfigError: A setting is unknown or unusable.
+        ModelError, CheckpointError: The model cannot be read.
+        DependencyError: The runtime's package is missing.
+        RunError: The export failed.
+    """
+    passed = config.check({**settings, "format": format})
+    network = YOLO(model, trust=trust)
+    if not isinstance(network.model, nn.Module):
+        raise ConfigError(
+            "Only a PyTorch model can be exported.", given=f"model={model}", expected="a .pt or .yaml file"
+        )
+    if format == "onnx":
+        missing = [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
+        if missing:
+            raise DependencyError(
+                f"{' and '.join(missing)} not installed.", given="format=onnx", fix="pip install 'yolo-mha[export]'"
+            )
+    if find_spec("onnxslim") is None:
+        passed.setdefault("simplify", False)
+    try:
+        file = network.export(**passed)
+    except YoloMHAError:
+        raise
+    except Exception as e:  # every exporter fails in its own way
+        raise RunError(
+            f"The export to {format} failed.",
+            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
+            fix="--debug shows the traceback",
+        ) from e
+    plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
+    agreement = (
+        compare_onnx(file, network.model, _shapes(network, passed)) if plain and network.task == "detect" else []
+    )
+    return ExportResult(file, format, agreement)
+
+
+def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """Return the input shapes at which to compare: batch, height, width."""
+    if settings.get("dynamic"):
+        return DYNAMIC_SHAPES
+    size = settings.get("imgsz") or network.model.args["imgsz"]
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    stride = int(network.model.stride.max())
+    up = [-(-int(x) // stride) * stride for x in (height, width)]
+    return [(int(settings.get("batch", 1)), up[0], up[1])]

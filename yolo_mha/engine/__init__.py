@@ -1,0 +1,1 @@
+"""Training, prediction and loading, with Ultralytics doing the work."""

@@ -1,0 +1,235 @@
+"""The `YOLO` front: Ultralytics' own class, with blocks registered, restricted loading and readable errors."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+import yaml
+from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
+
+from ..errors import CheckpointError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
+from ..paths import shipped, without_scale
+from ..registry import check_rows, find_model_yaml, guarded, read_activation, read_checkpoint
+from .trainer import Trainer
+
+REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
+
+
+class YOLO(ultralytics.YOLO):
+    """A YOLO model whose YAML or checkpoint may hold attention blocks.
+
+    Everything of `ultralytics.YOLO` works as it does there, with three differences: a checkpoint is read by the
+    restricted loader, so that a stranger's file runs no code; nothing is downloaded or installed by itself; and
+    detection models are trained by `Trainer`, whose checkpoints are written whole.
+
+    Args:
+        model: A model YAML, by path or by the bare name of one that ships with yolo-mha or Ultralytics, with the scale
+            letter in it (``yolo11n-mha-p5.yaml``); or a checkpoint or exported model.
+        task: The task, where the file does not tell.
+        verbose: Whether to print the model's table.
+        trust: Read a checkpoint with full pickle, for files that you made yourself.
+
+    Raises:
+        ModelError: The YAML is missing or wrong.
+        CheckpointError: The checkpoint is missing, broken, or holds something that may not be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "yolo11n-mha-p5.yaml",
+        task: str | None = None,
+        verbose: bool = False,
+        *,
+        trust: bool = False,
+    ) -> None:
+        self.trust = trust
+        super().__init__(_existing(model), task=task, verbose=verbose)
+
+    def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
+        read_model_yaml(cfg)
+        with guarded(self.trust):
+            try:
+                super()._new(cfg, task=task, verbose=verbose)
+            except YoloMHAError:
+                raise
+            except Exception as e:  # parse_model meets a wrong YAML with any kind of error
+                raise ModelError(
+                    f"{cfg} does not build.",
+                    given=f"{type(e).__name__}: {_one_line(e)}",
+                    expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
+                ) from e
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        with guarded(self.trust):
+            try:
+                super()._load(weights, task=task)
+            except Exception as e:  # a damaged file is met with any kind of error
+                raise _checkpoint_error(Path(weights), e) from e
+
+    def load(self, weights: Any = "yolo11n.pt") -> YOLO:
+        """Load weights from a checkpoint by name and shape, see `ultralytics.YOLO.load`."""
+        if isinstance(weights, (str, Path)):
+            weights = _existing(weights)
+            check_checkpoint(weights, self.trust)
+        with guarded(self.trust):
+            super().load(weights)
+        return self
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train with `Trainer`, see `ultralytics.YOLO.train`."""
+        if trainer is None and self.task == "detect":
+            trainer = Trainer
+        with guarded(self.trust):
+            return super().train(trainer, **kwargs)
+
+    def export(self, **kwargs: Any) -> str:
+        """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""
+        with guarded(self.trust):
+            return str(super().export(**kwargs))
+
+
+def _existing(model: str | Path) -> str:
+    """Return the model's path or name, after making sure that it can be found on this machine."""
+    name = str(model).strip()
+    if name.startswith(REMOTE):
+        raise ModelError("Models are not downloaded.", given=name, expected="a local file", fix="download it yourself")
+    path = Path(name)
+    if path.exists():
+        return name
+    if path.suffix in (".yaml", ".yml"):
+        _find_yaml(name)
+        return name
+    if find := next((p for p in (shipped("weights") / name,) if p.name == name and p.is_file()), None):
+        return str(find)
+    folder = path.parent if path.parent.is_dir() else Path.cwd()
+    candidates = [str(p) for p in folder.glob("*") if p.suffix in (".pt", ".onnx", ".torchscript")]
+    raise CheckpointError(
+        "Model not found.",
+        given=f"model={name}",
+        expected=f"an existing file; {nearest(name, candidates)}" if candidates else "an existing .pt or .yaml",
+        fix="give the path of a local file; pretrained weights are not downloaded, fetch them from "
+        "https://github.com/ultralytics/assets/releases and name the file",
+    )
+
+
+def _find_yaml(name: str) -> Path:
+    if path := find_model_yaml(name):
+        return path
+    folders = (shipped("cfg") / "models", ULTRALYTICS_ROOT / "cfg" / "models")
+    known = [p.name for folder in folders for p in folder.rglob("*.yaml")]
+    raise ModelError(
+        "Model YAML not found.",
+        given=f"model={name}",
+        expected=f"an existing file or the name of a shipped model; {nearest(without_scale(Path(name).name), known)}",
+    )
+
+
+def read_model_yaml(name: str) -> dict[str, Any]:
+    """Read and check a model YAML.
+
+    Args:
+        name: Path or bare name.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ModelError: It is missing, no YAML, or names an unknown module or activation.
+    """
+    path = _find_yaml(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ModelError(f"{path} is not readable as YAML.", given=_one_line(e), fix="correct the file") from e
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is no model YAML.", given=type(content).__name__, expected="backbone: and head:")
+    content["yaml_file"] = name
+    check_rows(content)
+    if activation := content.get("activation"):
+        read_activation(str(activation))
+    return content
+
+
+def check_checkpoint(path: str | Path, trust: bool = False) -> None:
+    """Make sure that a checkpoint can be read, and that reading it runs no code.
+
+    Args:
+        path: The ``.pt`` file.
+        trust: Skip the check of what it holds.
+
+    Raises:
+        CheckpointError: It is missing, no checkpoint, damaged, or names classes that are not on the list.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("Checkpoint not found.", given=path, expected="an existing .pt file")
+    if trust:
+        return
+    try:
+        content = read_checkpoint(path)
+        if not isinstance(content.get("ema") or content.get("model"), torch.nn.Module):
+            raise TypeError(f"a dictionary of {', '.join(map(str, list(content)[:5]))}, without a model")
+    except Exception as e:
+        raise _checkpoint_error(path, e) from e
+
+
+def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
+    """Say in one sentence why a checkpoint was not loaded."""
+    if not zipfile.is_zipfile(path):
+        return CheckpointError(
+            f"{path} is not a PyTorch checkpoint.",
+            given=f"{path.stat().st_size} bytes that are no torch.save() archive",
+            expected="a .pt file written by training",
+            fix="copy or download the file again; an old-style pickle is not read, because loading it can run code",
+        )
+    refused = _refused_classes(path)
+    if refused and "weights_only" in _chain(error) + "weights_only" * ("Unsupported" in _chain(error)):
+        return CheckpointError(
+            f"{path} holds classes that may run code, so it was not loaded.",
+            given=", ".join(refused[:5]),
+            expected="classes of torch, Ultralytics and yolo-mha, or blocks that you registered",
+            fix="import the module that registers your blocks, or pass trust=True if you made this file yourself",
+        )
+    return CheckpointError(
+        f"{path} is damaged, or no YOLO checkpoint.",
+        given=_one_line(error),
+        expected="a checkpoint written by training, which holds the model itself",
+        fix="copy the file again, or train one",
+    )
+
+
+def _refused_classes(path: Path) -> list[str]:
+    """Name the classes in a checkpoint that the restricted loader does not know."""
+    known = ("ultralytics.", "torch.", "numpy.", "pathlib.", "builtins.getattr")
+    try:
+        return [n for n in torch.serialization.get_unsafe_globals_in_checkpoint(path) if not n.startswith(known)]
+    except Exception:  # the archive is damaged, which the caller reports
+        return []
+
+
+def _chain(error: BaseException | None) -> str:
+    """Return the messages of an error and its causes."""
+    return f"{error} {_chain(error.__cause__ or error.__context__)}" if error else ""
+
+
+def require_detection(task: str | None, command: str) -> None:
+    """Refuse other tasks than box detection.
+
+    Raises:
+        UnsupportedTaskError: ``task`` is another one.
+    """
+    if task != "detect":
+        raise UnsupportedTaskError(
+            f"{command} scores box detection only.",
+            given=f"a model for the task '{task}'",
+            expected="a detection model",
+            fix=f"use Ultralytics' own command for this task: yolo {task} val model=...",
+        )
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:300]

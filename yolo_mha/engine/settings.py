@@ -1,0 +1,100 @@
+"""The one place where settings are named and checked: Ultralytics' ``key=value`` habit, with helpful errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg, smart_value
+from ultralytics.engine.exporter import export_formats
+
+from ..errors import ConfigError, nearest
+
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
+NOT_OURS = ("mode", "task", "cfg")
+
+
+def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any]:
+    """Turn ``key=value`` words into settings, with values read as Ultralytics reads them.
+
+    Args:
+        tokens: Words of the command line.
+        positional: The key that a word without ``=`` stands for, if the command has one.
+
+    Raises:
+        ConfigError: A word is no ``key=value``, or a key comes twice.
+    """
+    settings: dict[str, Any] = {}
+    for token in tokens:
+        key, equals, value = token.partition("=")
+        if not equals and positional and positional not in settings:
+            key, value = positional, token
+        elif not equals or not key:
+            raise ConfigError(
+                "Settings are given as key=value.", given=token, expected="for example epochs=50", fix="see --help"
+            )
+        if key in settings:
+            raise ConfigError(f"{key} is given twice.", given=token, expected=f"{key}={settings[key]} or {token}")
+        settings[key] = smart_value(value)
+    return settings
+
+
+def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
+    """Check names and values of settings before anything is started.
+
+    Args:
+        settings: What the user gave.
+        own: Keys of the command itself, beside those of Ultralytics.
+
+    Returns:
+        The settings that Ultralytics takes: all of them but ``own``.
+
+    Raises:
+        ConfigError: A name is unknown, or a value has the wrong type or range.
+    """
+    own = set(own)
+    valid = (set(DEFAULT_CFG_DICT) - set(NOT_OURS)) | own
+    for key in settings:
+        if key not in valid:
+            raise ConfigError(
+                f"Unknown setting '{key}'.", given=f"{key}={settings[key]}", expected=nearest_key(key, valid)
+            )
+    passed = {k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT}
+    choices = {
+        "optimizer": OPTIMIZERS,
+        "split": ("train", "val", "test"),
+        "format": export_formats()["Argument"],
+    }
+    for key, values in choices.items():
+        if key in passed and str(passed[key]).lower() not in {str(v).lower() for v in values}:
+            raise ConfigError(
+                f"Unknown {key}.", given=f"{key}={passed[key]}", expected=nearest(passed[key], [v for v in values if v])
+            )
+    try:
+        get_cfg(overrides=dict(passed))
+    except (TypeError, ValueError, SyntaxError) as e:
+        raise ConfigError("A setting has an unusable value.", given=str(e).replace("\n", " ")) from e
+    minimum = {"epochs": 1, "imgsz": 32}
+    for key, least in minimum.items():
+        value = passed.get(key)
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(v, (int, float)) and v < least for v in numbers):
+            raise ConfigError(f"{key} is too small.", given=f"{key}={passed[key]}", expected=f"{least} or more")
+    return passed
+
+
+def nearest_key(key: str, valid: Iterable[str]) -> str:
+    """Name the settings most like ``key``; where none is, say where the list stands."""
+    near = nearest(key, valid)
+    return near if near.startswith("did you mean") else "a setting of this command or of Ultralytics, see --help"
+
+
+def in_working_directory(settings: dict[str, Any], folder: str = "runs/detect") -> dict[str, Any]:
+    """Put outputs below the working directory: ``runs/detect``, or ``project`` where that is given.
+
+    Ultralytics keeps one folder for all projects of a user in its settings file; a command's results belong where it
+    was called.
+    """
+    project = Path(str(settings.get("project") or folder))
+    return {**settings, "project": str(project if project.is_absolute() else Path.cwd() / project)}

@@ -1,0 +1,143 @@
+"""Training from settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.yolo import image_files, load_dataset, read_split
+from ..errors import CheckpointError, ConfigError, RunError, YoloMHAError
+from . import settings as config
+from .model import YOLO, check_checkpoint
+from .progress import track
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run left.
+
+    Attributes:
+        save_dir: Folder of the run.
+        best: Checkpoint of the best epoch.
+        last: Checkpoint of the last epoch.
+        epochs: Number of epochs in ``results.csv``.
+        metrics: Ultralytics' own validation of ``best``; for COCO numbers run `val`.
+    """
+
+    save_dir: str
+    best: str
+    last: str
+    epochs: int
+    metrics: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def train(
+    model: str | Path = "yolo11n-mha-p5.yaml",
+    data: str | Path | None = None,
+    *,
+    resume: bool | str | Path = False,
+    trust: bool = False,
+    **settings: Any,
+) -> TrainResult:
+    """Train a detector.
+
+    Args:
+        model: Model YAML or checkpoint, see `YOLO`.
+        data: Dataset YAML.
+        resume: Go on with an interrupted run: the path of its ``last.pt``, or True with ``model=last.pt``.
+        trust: Read checkpoints with full pickle, for files that you made yourself.
+        **settings: Any training setting of Ultralytics: ``epochs``, ``batch``, ``imgsz``, ``device``, ...
+
+    Returns:
+        Where the run is and how it ended.
+
+    Raises:
+        ConfigError: A setting has an unknown name or an unusable value.
+        ModelError: The model YAML is missing or wrong.
+        CheckpointError: The checkpoint is missing, broken, or may not be loaded.
+        DataError: The dataset is missing or broken.
+        RunError: Training stopped with an error.
+    """
+    passed = config.check({**settings, "resume": resume})
+    passed.pop("resume")
+    if resume:
+        checkpoint = Path(str(model if resume is True else resume))
+        if checkpoint.suffix != ".pt":
+            raise ConfigError(
+                "resume needs a checkpoint.",
+                given=f"model={model} resume={resume}",
+                expected="resume=runs/detect/train/weights/last.pt",
+            )
+        return _resume(checkpoint, data, passed, trust)
+    if data is None:
+        raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
+    network = YOLO(model, trust=trust)
+    require_local_weights(passed.get("pretrained"), trust)
+    if network.task == "detect":
+        check_dataset(data)
+    return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)})
+
+
+def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool) -> TrainResult:
+    check_checkpoint(checkpoint, trust)
+    network = YOLO(checkpoint, trust=trust)
+    state = network.ckpt or {}
+    if state.get("optimizer") is None or state.get("epoch", -1) < 0:
+        raise CheckpointError(
+            f"{checkpoint} is of a finished run.",
+            given="a checkpoint without optimizer state",
+            expected="the last.pt of an interrupted run",
+            fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
+        )
+    data = data or state["train_args"]["data"]
+    if network.task == "detect":
+        check_dataset(data)
+    # the run's folder is recorded as it was when the run began; it may have been moved since
+    save_dir = checkpoint.resolve().parent.parent
+    return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)})
+
+
+def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
+    try:
+        network.train(**settings)
+    except YoloMHAError:
+        raise
+    except (RuntimeError, ValueError, OSError) as e:
+        folder = getattr(network.trainer, "save_dir", None)
+        raise RunError(
+            "Training stopped with an error.",
+            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
+            fix=f"see {folder} for what there is; --debug shows the traceback" if folder else None,
+        ) from e
+    trainer = network.trainer
+    metrics = {k: round(float(v), 5) for k, v in network.metrics.results_dict.items()} if network.metrics else {}
+    return TrainResult(
+        save_dir=str(trainer.save_dir),
+        best=str(trainer.best),
+        last=str(trainer.last),
+        epochs=len(trainer.csv.read_text().splitlines()) - 1 if trainer.csv.exists() else 0,
+        metrics=metrics,
+    )
+
+
+def check_dataset(data: str | Path) -> None:
+    """Check a dataset's training and validation split before hours are spent on it.
+
+    Raises:
+        DataError: Something is missing or broken.
+    """
+    dataset = load_dataset(data)
+    for split in ("train", "val"):
+        image_files(dataset, split)
+    for split in ("train", "val"):
+        read_split(dataset, split, track)
+
+
+def require_local_weights(pretrained: Any, trust: bool) -> None:
+    """Check the checkpoint that ``pretrained=`` names."""
+    if isinstance(pretrained, str):
+        check_checkpoint(pretrained, trust)

@@ -1,0 +1,84 @@
+"""Errors that users can act on: what was given, what was expected, how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class YoloMHAError(Exception):
+    """Base of every fault that a user can mend; the command line prints it and exits with code 2.
+
+    Args:
+        problem: One sentence that says what is wrong.
+        given: What was received.
+        expected: What would have been right.
+        fix: What to do next.
+    """
+
+    def __init__(self, problem: str, *, given: object = None, expected: object = None, fix: str | None = None) -> None:
+        self.problem = problem
+        self.given = None if given is None else str(given)
+        self.expected = None if expected is None else str(expected)
+        self.fix = fix
+        parts = (("given", self.given), ("expected", self.expected), ("fix", self.fix))
+        super().__init__("\n".join([problem, *(f"  {name + ':':<10}{text}" for name, text in parts if text)]))
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the fault for ``--json`` output."""
+        return {
+            "type": type(self).__name__,
+            "problem": self.problem,
+            "given": self.given,
+            "expected": self.expected,
+            "fix": self.fix,
+        }
+
+
+class ConfigError(YoloMHAError, ValueError):
+    """A setting or an argument has an unknown name or an unusable value."""
+
+
+class ModelError(YoloMHAError, ValueError):
+    """A model YAML cannot be read or built."""
+
+
+class CheckpointError(YoloMHAError, ValueError):
+    """A weights file cannot be read, or may not be."""
+
+
+class DataError(YoloMHAError, ValueError):
+    """A dataset, an image or a predictions file is missing or broken."""
+
+
+class UnsupportedTaskError(YoloMHAError, ValueError):
+    """The command does not cover this model's task."""
+
+
+class RegistrationError(YoloMHAError, ValueError):
+    """A block cannot be registered."""
+
+
+class RunError(YoloMHAError, RuntimeError):
+    """A training run or an export failed."""
+
+
+class DependencyError(YoloMHAError, ImportError):
+    """A package is missing or has the wrong version."""
+
+
+def nearest(word: object, valid: Iterable[object], limit: int = 3) -> str:
+    """Name the valid words that look most like ``word``, or all of them where none does.
+
+    Args:
+        word: What was given.
+        valid: The words that would have been accepted.
+        limit: How many near words to name at most.
+
+    Returns:
+        A phrase for the ``expected`` line of an error.
+    """
+    names = sorted(str(v) for v in valid)
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[m] for m in difflib.get_close_matches(str(word).lower(), lowered, n=limit, cutoff=0.5)]
+    return f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Scoring detectors and comparing them."""

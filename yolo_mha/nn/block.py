@@ -1,0 +1,123 @@
+"""The block that goes into a backbone: norm, attention, gate, residual, and an optional MLP."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .fold import fold_norm_into_next, fold_norm_into_previous
+from .spatial import SpatialMHA
+
+
+def _gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
+    """Return the gate: a BatchNorm whose weight starts at ``gate_init``.
+
+    A zero-initialised last norm makes a residual branch start as nothing (Goyal et al. 2017, section 5.1). Being a
+    norm it gets no weight decay, and it can be folded into the convolution before it.
+    """
+    gate = nn.BatchNorm2d(dim)
+    nn.init.constant_(gate.weight, gate_init)
+    return gate
+
+
+class PositionwiseMLP(nn.Module):
+    """Two 1x1 convolutions with SiLU between them, the same at every position (Vaswani et al. 2017, section 3.3).
+
+    Args:
+        dim: Channels of the input and of the output.
+        hidden: Channels in between.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(dim, hidden, 1)
+        self.act = nn.SiLU()
+        self.narrow = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        return self.narrow(self.act(self.widen(x)))  # type: ignore[no-any-return]
+
+
+class SpatialMHABlock(nn.Module):
+    """Pre-norm residual attention: ``x + gate(attn(norm(x)))``, then the same with an MLP if ``mlp_ratio > 0``.
+
+    With ``gate_init=0.0`` the block is the identity until the first optimizer step, so pretrained layers around it
+    keep their outputs. Channels, height and width stay as they are.
+
+    Args:
+        dim: Channels of the input and of the output; in a model YAML it is filled in from the previous layer.
+        num_heads: Number of heads; None takes heads of 32 channels.
+        mlp_ratio: Hidden width of the MLP as a multiple of ``dim``; 0 leaves the MLP out.
+        gate_init: Start value of the gates.
+        head_dim: Channels of one head; with ``num_heads`` it sets the inner width freely.
+        qkv_bias: Whether the query, key and value projection has a bias.
+        attn_drop: Dropout probability on the attention weights.
+        proj_drop: Dropout probability on the output of the attention.
+        position: "none" or "dwconv", see `SpatialMHA`.
+
+    Raises:
+        ConfigError: An argument is out of range, or the heads do not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int | None = None,
+        *,
+        mlp_ratio: float = 0.0,
+        gate_init: float = 0.0,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        position: str = "none",
+    ) -> None:
+        super().__init__()
+        for name, value in (("mlp_ratio", mlp_ratio), ("gate_init", gate_init)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must be a number.", given=f"{name}={value!r}", expected="0 or more")
+        self.norm = nn.BatchNorm2d(dim)
+        self.attn = SpatialMHA(
+            dim,
+            num_heads,
+            head_dim=head_dim,
+            qkv_bias=qkv_bias,
+            attn_drop=attn_drop,
+            proj_drop=proj_drop,
+            position=position,
+        )
+        self.gate = _gate(dim, gate_init)
+        self.mlp: PositionwiseMLP | None = None
+        if mlp_ratio:
+            self.mlp_norm = nn.BatchNorm2d(dim)
+            self.mlp = PositionwiseMLP(dim, max(round(dim * mlp_ratio), 1))
+            self.mlp_gate = _gate(dim, gate_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the gated attention, and the gated MLP, to the input.
+
+        Args:
+            x: Feature map of shape (B, C, H, W), any H and W.
+
+        Returns:
+            Feature map of shape (B, C, H, W) in the memory format of ``x``.
+        """
+        x = x + self.gate(self.attn(self.norm(x)))
+        if self.mlp is not None:
+            x = x + self.mlp_gate(self.mlp(self.mlp_norm(x)))
+        return x
+
+    def fuse(self) -> None:
+        """Fold norms and gates into the convolutions next to them, for inference; a second call does nothing."""
+        if isinstance(self.norm, nn.Identity):
+            return
+        self.attn.qkv = fold_norm_into_next(self.norm, self.attn.qkv)
+        self.attn.proj = fold_norm_into_previous(self.attn.proj, self.gate)
+        self.norm = self.gate = nn.Identity()  # type: ignore[assignment]
+        if self.mlp is not None:
+            self.mlp.widen = fold_norm_into_next(self.mlp_norm, self.mlp.widen)
+            self.mlp.narrow = fold_norm_into_previous(self.mlp.narrow, self.mlp_gate)
+            self.mlp_norm = self.mlp_gate = nn.Identity()  # type: ignore[assignment]

@@ -1,0 +1,49 @@
+"""How many heads, and how wide."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+
+DEFAULT_HEAD_DIM = 32
+
+
+def resolve_heads(dim: int, num_heads: int | None, head_dim: int | None = None) -> tuple[int, int]:
+    """Settle the number of heads and their width for ``dim`` channels.
+
+    Args:
+        dim: Channels of the feature map.
+        num_heads: Number of heads; None takes heads of ``head_dim`` channels, or of 32, or of the next wider size
+            that divides ``dim``.
+        head_dim: Channels of one head; given together with ``num_heads``, their product may differ from ``dim``.
+
+    Returns:
+        ``(num_heads, head_dim)``.
+
+    Raises:
+        ConfigError: A value is not a positive integer, or the heads do not divide ``dim``.
+    """
+    for name, value in (("dim", dim), ("num_heads", num_heads), ("head_dim", head_dim)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{name} must be a positive integer.", given=f"{name}={value!r}", expected="1, 2, 3, ...")
+    if num_heads is not None and head_dim is not None:
+        return num_heads, head_dim
+    divisors = [n for n in range(1, dim + 1) if dim % n == 0]
+    if num_heads is None and head_dim is None:
+        num_heads = max(n for n in divisors if n <= max(dim // DEFAULT_HEAD_DIM, 1))
+    elif num_heads is None and head_dim is not None:
+        if dim % head_dim:
+            raise ConfigError(
+                f"head_dim={head_dim} does not divide the {dim} channels of this layer.",
+                given=f"dim={dim}, head_dim={head_dim}",
+                expected=f"head_dim one of {divisors}",
+                fix="choose one of these, or give num_heads as well to set the inner width freely",
+            )
+        num_heads = dim // head_dim
+    if num_heads is None or dim % num_heads:
+        raise ConfigError(
+            f"{num_heads} heads do not divide the {dim} channels of this layer.",
+            given=f"dim={dim}, num_heads={num_heads}",
+            expected=f"num_heads one of {divisors}",
+            fix="choose one of these, or leave num_heads out for heads of 32 channels",
+        )
+    return num_heads, dim // num_heads

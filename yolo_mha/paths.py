@@ -1,0 +1,39 @@
+"""Where the files that come with the package are: in a wheel, in an editable install, from any working directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """Return a folder that ships with the package, ``cfg`` or ``weights``.
+
+    A wheel carries it inside the package; a source tree has it beside the package.
+    """
+    inside = PACKAGE / folder
+    return inside if inside.is_dir() else PACKAGE.parent / folder
+
+
+def find_cfg(kind: str, name: str) -> Path | None:
+    """Find a shipped YAML by its bare name.
+
+    Args:
+        kind: "models" or "compare".
+        name: File name; in a model's name the scale letter may be there (``yolo11n-mha-p5.yaml``) or not.
+
+    Returns:
+        The file, or None.
+    """
+    folder = shipped("cfg") / kind
+    for candidate in (name, without_scale(name)):
+        if (folder / candidate).is_file():
+            return folder / candidate
+    return None
+
+
+def without_scale(name: str) -> str:
+    """Drop the scale letter from a model's file name, as Ultralytics does: yolo11n-x.yaml becomes yolo11-x.yaml."""
+    return re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", name)

@@ -1,0 +1,361 @@
+"""The only file that touches Ultralytics' internals: rows of a model YAML become blocks.
+
+`parse_model` looks a module up by name and, for a class it does not know, passes the row's arguments as they stand. So
+a row such as ``[-1, 1, SpatialMHABlock, [8]]`` is rewritten, in a copy, to one that hands the list of channels and the
+depth multiple to an adaptor class of that name, whose ``__new__`` returns the real block. The model's stored YAML stays
+as its author wrote it. Ultralytics' files are not edited; a checkpoint that holds a block imports this package, and so
+registers it, when it is unpickled.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import Version
+from torch import nn
+
+from .errors import DependencyError, ModelError, RegistrationError, YoloMHAError, nearest
+from .nn import PositionwiseMLP, SpatialMHA, SpatialMHABlock
+from .paths import find_cfg, without_scale
+
+ULTRALYTICS_MIN = "8.4.100"
+ULTRALYTICS_TESTED = "8.4.190"
+
+
+def check_ultralytics() -> None:
+    """Refuse an Ultralytics that is too old, and warn once of one that is newer than the tested ones.
+
+    Raises:
+        DependencyError: Ultralytics is missing or older than ``ULTRALYTICS_MIN``.
+    """
+    fix = f"pip install 'ultralytics>={ULTRALYTICS_MIN}'"
+    try:
+        version = metadata.version("ultralytics")
+    except metadata.PackageNotFoundError as e:
+        raise DependencyError("Ultralytics is not installed.", expected=f">={ULTRALYTICS_MIN}", fix=fix) from e
+    if Version(version) < Version(ULTRALYTICS_MIN):
+        raise DependencyError(
+            "This Ultralytics is too old for yolo-mha.", given=version, expected=f">={ULTRALYTICS_MIN}", fix=fix
+        )
+    if Version(version) > Version(ULTRALYTICS_TESTED):
+        warnings.warn(
+            f"yolo-mha was tested with Ultralytics up to {ULTRALYTICS_TESTED}; {version} is newer and may differ.",
+            stacklevel=2,
+        )
+
+
+check_ultralytics()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ultralytics.nn import tasks
+    from ultralytics.utils import LOGGER, checks
+
+_blocks: dict[str, type[nn.Module]] = {}
+
+
+# Rows ----------------------------------------------------------------------------------------------------------------
+
+
+class _Row:
+    """What a plugin row says, carried through `parse_model` unchanged because it is no string."""
+
+    def __init__(self, index: int, row: list[Any]) -> None:
+        self.index, self.row = index, row
+        self.sources, self.repeats, self.name, args = row
+        args = list(args) if isinstance(args, list) else [args]
+        self.kwargs: dict[str, Any] = args.pop() if args and isinstance(args[-1], dict) else {}
+        self.args = [_literal(a) for a in args]
+        self.shown_args = ""
+
+    @property
+    def first_source(self) -> int:
+        """The layer that sets the width: the only one, or the first of several."""
+        return int(self.sources[0] if isinstance(self.sources, list) else self.sources)
+
+    def __repr__(self) -> str:
+        return f"<row {self.index}>"
+
+    def build(self, channels: list[int], depth: float) -> nn.Module:
+        """Build the block, or a sequence of blocks where the row repeats.
+
+        Args:
+            channels: Output channels of the layers so far.
+            depth: The scale's depth multiple.
+        """
+        dim = channels[self.first_source]
+        repeats = max(round(self.repeats * depth), 1) if self.repeats > 1 else 1
+        self.shown_args = ", ".join([str(dim), *map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())])
+        block = _blocks[self.name]
+        try:
+            built = [block(dim, *self.args, **self.kwargs) for _ in range(repeats)]
+        except (YoloMHAError, TypeError, ValueError) as e:
+            given = f"{self.row} on a layer of {dim} channels"
+            if isinstance(e, YoloMHAError):
+                raise ModelError(
+                    f"Row {self.index} of the model YAML: {e.problem}",
+                    given=f"{given} ({e.given})",
+                    expected=e.expected,
+                    fix=e.fix,
+                ) from e
+            raise ModelError(
+                f"Row {self.index} of the model YAML: {self.name} does not take these arguments.",
+                given=given,
+                expected=f"arguments of {self.name} after its channels, positional or as {{name: value}} ({e})",
+            ) from e
+        return built[0] if repeats == 1 else nn.Sequential(*built)
+
+
+def _literal(value: Any) -> Any:
+    """Read a string as a Python literal where it is one, as Ultralytics does for its own rows."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(value)
+    return value
+
+
+def _adaptor(block: type[nn.Module]) -> type[nn.Module]:
+    """Return the class that stands under the block's name in `ultralytics.nn.tasks`."""
+
+    class Adaptor(nn.Module):
+        yolo_mha_block = block
+
+        def __new__(cls, channels: list[int], depth: float, row: _Row) -> Any:
+            return row.build(channels, depth)
+
+    Adaptor.__name__, Adaptor.__qualname__, Adaptor.__module__ = block.__name__, block.__qualname__, block.__module__
+    return Adaptor
+
+
+def check_rows(model: dict[str, Any]) -> None:
+    """Check that a model YAML has rows, and that every row names a module that exists.
+
+    Raises:
+        ModelError: A section is missing, a row is malformed or a module is unknown.
+    """
+    name = model.get("yaml_file", "the model YAML")
+    for section in ("backbone", "head"):
+        if not isinstance(model.get(section), list) or not model[section]:
+            raise ModelError(
+                f"{name} has no '{section}' rows.",
+                given=f"{section}: {model.get(section)!r}",
+                expected="a list of rows [from, repeats, module, args]",
+            )
+    for i, row in enumerate(model["backbone"] + model["head"]):
+        if not isinstance(row, list) or len(row) != 4:
+            raise ModelError(f"Row {i} of {name} is not a row.", given=row, expected="[from, repeats, module, args]")
+        module = str(row[2])
+        if module.startswith(("nn.", "torchvision.ops.")):
+            continue
+        if module not in vars(tasks):
+            layers = {n for n, v in vars(tasks).items() if isinstance(v, type) and issubclass(v, nn.Module)}
+            raise ModelError(
+                f"Row {i} of {name} names an unknown module.",
+                given=module,
+                expected=nearest(module, layers),
+                fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
+            )
+
+
+def _wrap_parse_model(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def parse_model(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
+        check_rows(d)
+        rows = d["backbone"] + d["head"]
+        plugin = {i: _Row(i, row) for i, row in enumerate(rows) if row[2] in _blocks}
+        if not plugin:
+            return stock(d, ch, verbose)
+        d = deepcopy(d)
+        for section, start in (("backbone", 0), ("head", len(d["backbone"]))):
+            for i, _ in enumerate(d[section], start):
+                if row := plugin.get(i):
+                    # parse_model takes the output width from `ch[from]`, so `from` must be one layer until it is done
+                    d[section][i - start] = [row.first_source, 1, row.name, ["ch", "depth", row]]
+        with _readable_table(plugin):
+            layers, save = stock(d, ch, verbose)
+        for i, row in plugin.items():
+            if isinstance(row.sources, list):
+                layers[i].f = row.sources
+                save.extend(f % i for f in row.sources if f != -1)
+        return layers, sorted(save)
+
+    return parse_model
+
+
+@contextlib.contextmanager
+def _readable_table(rows: dict[int, _Row]) -> Iterator[None]:
+    """Print the arguments of a plugin row in the model's table, not the adaptor's list of all channels."""
+
+    def rewrite(record: logging.LogRecord) -> bool:
+        for row in rows.values():
+            if isinstance(record.msg, str) and repr(row) in record.msg:
+                record.msg = f"{record.msg[: record.msg.index('[[')]}[{row.shown_args}]"
+        return True
+
+    LOGGER.addFilter(rewrite)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(rewrite)
+
+
+# Fusing, finding, loading --------------------------------------------------------------------------------------------
+
+
+def _wrap_fuse(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def fuse(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        for module in list(self.modules()):
+            if isinstance(module, tuple(_blocks.values())):
+                getattr(module, "fuse", lambda: None)()
+        return stock(self, *args, **kwargs)
+
+    return fuse
+
+
+def _wrap_check_yaml(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def check_yaml(file: Any, suffix: Any = (".yaml", ".yml"), hard: bool = True) -> Any:
+        found = stock(file, suffix, hard=False)
+        if not found and Path(str(file)).name == str(file):
+            found = find_cfg("models", str(file))
+        return str(found) if found else stock(file, suffix, hard=hard)
+
+    return check_yaml
+
+
+def find_model_yaml(name: str) -> Path | None:
+    """Find a model YAML by path or bare name, with or without the scale letter, as Ultralytics will find it."""
+    for candidate in (name, without_scale(name)):
+        if found := tasks.check_yaml(candidate, hard=False):
+            return Path(found)
+    return None
+
+
+def read_activation(spec: str) -> nn.Module:
+    """Read an ``activation:`` entry as a literal ``nn.X(...)``; nothing is evaluated.
+
+    Raises:
+        ModelError: It is anything else.
+    """
+    try:
+        activation: nn.Module = tasks._SafeLoad.activation(spec)
+    except TypeError as e:
+        raise ModelError(
+            "This activation is not allowed.",
+            given=f"activation: {spec}",
+            expected="one torch.nn class with literal arguments, for example nn.LeakyReLU(0.1)",
+        ) from e
+    return activation
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Return what a ``.pt`` file holds, read by Ultralytics' restricted loader."""
+    return tasks.torch_safe_load(str(path), safe_only=True)[0]
+
+
+@contextlib.contextmanager
+def guarded(trust: bool = False) -> Iterator[None]:
+    """Run Ultralytics so that a stranger's file runs no code and nothing installs itself.
+
+    Checkpoints are read by Ultralytics' restricted loader, `activation:` is read as a literal ``nn.X(...)`` instead of
+    being evaluated, and missing packages are reported instead of installed. Processes that Ultralytics starts for
+    several GPUs inherit the setting.
+
+    Args:
+        trust: Lift the restriction on checkpoints and YAMLs, for files that you made yourself.
+    """
+    previous = tasks.SAFE_LOAD, checks.AUTOINSTALL, os.environ.get("ULTRALYTICS_SAFE_LOAD")
+    checks.AUTOINSTALL = False
+    if not trust:
+        tasks.SAFE_LOAD = True
+        os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        tasks.SAFE_LOAD, checks.AUTOINSTALL, env = previous
+        if env is None:
+            os.environ.pop("ULTRALYTICS_SAFE_LOAD", None)
+        else:
+            os.environ["ULTRALYTICS_SAFE_LOAD"] = env
+
+
+# Registration --------------------------------------------------------------------------------------------------------
+
+
+def register(block: type[nn.Module]) -> type[nn.Module]:
+    """Make a block usable by its class name in any model YAML; also works as a class decorator.
+
+    The contract: the first argument of the block is ``dim``, the channels of the layer it reads, followed by the
+    arguments of the YAML row; the output has as many channels as the input. A block with a method ``fuse()`` is folded
+    by ``model.fuse()``. The class must be importable by its module path, because checkpoints store that path.
+
+    Args:
+        block: A subclass of ``torch.nn.Module``.
+
+    Returns:
+        The block itself.
+
+    Raises:
+        RegistrationError: It is no module class, or another class has this name already.
+
+    Example:
+        >>> @yolo_mha.register
+        ... class Squeeze(torch.nn.Module):
+        ...     def __init__(self, dim, ratio=4):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Sequential(
+        ...             torch.nn.AdaptiveAvgPool2d(1), torch.nn.Conv2d(dim, dim // ratio, 1), torch.nn.ReLU(),
+        ...             torch.nn.Conv2d(dim // ratio, dim, 1), torch.nn.Sigmoid())
+        ...     def forward(self, x):
+        ...         return x * self.net(x)
+
+        The row ``[-1, 1, Squeeze, [8]]`` then builds ``Squeeze(dim, 8)``.
+    """
+    if not (isinstance(block, type) and issubclass(block, nn.Module)):
+        raise RegistrationError(
+            "Only a block class can be registered.", given=repr(block), expected="a subclass of torch.nn.Module"
+        )
+    name = block.__name__
+    present = getattr(tasks, name, None)
+    owner = getattr(present, "yolo_mha_block", present)
+    same = owner is block or (owner is not None and (owner.__module__, owner.__qualname__) == _path(block))
+    if present is not None and (not same or not hasattr(present, "yolo_mha_block")):
+        raise RegistrationError(
+            f"The name {name} is taken.",
+            given=".".join(_path(block)),
+            expected=f"a name that neither Ultralytics nor another block uses; {name} is {owner!r}",
+            fix="rename your class",
+        )
+    _blocks[name] = block
+    setattr(tasks, name, _adaptor(block))
+    torch.serialization.add_safe_globals([block])
+    return block
+
+
+def _path(block: type) -> tuple[str, str]:
+    return block.__module__, block.__qualname__
+
+
+def _install() -> None:
+    """Put the wrappers in place, once for the life of the process."""
+    if getattr(tasks.parse_model, "__wrapped__", None) is not None:
+        return
+    tasks.parse_model = _wrap_parse_model(tasks.parse_model)
+    tasks.check_yaml = _wrap_check_yaml(tasks.check_yaml)
+    tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
+    register(SpatialMHABlock)
+    torch.serialization.add_safe_globals([SpatialMHA, PositionwiseMLP])  # the parts that its checkpoints hold
+
+
+_install()
