@@ -6,7 +6,8 @@ import contextlib
 import json as jsonlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,15 +53,10 @@ def _run(
     passed: Callable[[Any], bool] = lambda result: True,
 ) -> None:
     """Call a command's function with its settings and print the answer; everything else goes to standard error."""
-    from ultralytics.utils import LOGGER
-
     from .engine.settings import parse
 
-    for handler in LOGGER.handlers:
-        if hasattr(handler, "setStream"):
-            handler.setStream(sys.stderr)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _standard_output_kept():
             result = function(**parse(words or [], positional))
     except YoloMHAError as e:
         _fail(e.as_dict(), f"error: {e}", json, debug, code=2)
@@ -82,6 +78,22 @@ def _run(
             raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """Send what Ultralytics logs and prints to standard error, so that standard output holds the answer alone."""
+    from ultralytics.utils import LOGGER
+
+    moved = [h for h in LOGGER.handlers if getattr(h, "stream", None) in (sys.stdout, sys.__stdout__)]
+    for handler in moved:
+        handler.stream = sys.stderr
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        for handler in moved:
+            handler.stream = sys.stdout
+
+
 def _fail(fault: dict[str, Any], text: str, json: bool, debug: bool, code: int) -> None:
     if debug:
         traceback.print_exc()
@@ -94,9 +106,7 @@ def _fail(fault: dict[str, Any], text: str, json: bool, debug: bool, code: int) 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from . import __version__
-
-        print(__version__)
+        print(metadata.version("yolo-mha"))
         raise typer.Exit()
 
 

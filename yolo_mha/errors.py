@@ -80,5 +80,5 @@ def nearest(word: object, valid: Iterable[object], limit: int = 3) -> str:
     """
     names = sorted(str(v) for v in valid)
     lowered = {name.lower(): name for name in names}
-    near = [lowered[m] for m in difflib.get_close_matches(str(word).lower(), lowered, n=limit, cutoff=0.5)]
+    near = [lowered[m] for m in difflib.get_close_matches(str(word).lower(), lowered, n=limit, cutoff=0.6)]
     return f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}"

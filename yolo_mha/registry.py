@@ -15,7 +15,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
@@ -293,7 +293,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
 # Registration --------------------------------------------------------------------------------------------------------
 
 
-def register(block: type[nn.Module]) -> type[nn.Module]:
+def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -> type[nn.Module]:
     """Make a block usable by its class name in any model YAML; also works as a class decorator.
 
     The contract: the first argument of the block is ``dim``, the channels of the layer it reads, followed by the
@@ -302,6 +302,7 @@ def register(block: type[nn.Module]) -> type[nn.Module]:
 
     Args:
         block: A subclass of ``torch.nn.Module``.
+        parts: Classes of your own that the block is made of, so that restricted loading of its checkpoints knows them.
 
     Returns:
         The block itself.
@@ -339,7 +340,7 @@ def register(block: type[nn.Module]) -> type[nn.Module]:
         )
     _blocks[name] = block
     setattr(tasks, name, _adaptor(block))
-    torch.serialization.add_safe_globals([block])
+    torch.serialization.add_safe_globals([block, *parts])
     return block
 
 
@@ -354,8 +355,7 @@ def _install() -> None:
     tasks.parse_model = _wrap_parse_model(tasks.parse_model)
     tasks.check_yaml = _wrap_check_yaml(tasks.check_yaml)
     tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
-    register(SpatialMHABlock)
-    torch.serialization.add_safe_globals([SpatialMHA, PositionwiseMLP])  # the parts that its checkpoints hold
+    register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP])
 
 
 _install()

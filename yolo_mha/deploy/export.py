@@ -39,7 +39,13 @@ class ExportResult:
         return {**asdict(self), "ok": self.ok}
 
 
-def export(model: str | Path, format: str = "onnx", *, trust: bool = False, **settings: Any) -> ExportResult:
+def export(
+    model: str | Path | None = None,
+    format: str = "onnx",
+    *,
+    trust: bool = False,
+    **settings: Any,
+) -> ExportResult:
     """Export a trained model, beside the checkpoint.
 
     ONNX models in single precision are then run in ONNX Runtime and compared with PyTorch: with ``dynamic=True`` at
@@ -61,6 +67,8 @@ def export(model: str | Path, format: str = "onnx", *, trust: bool = False, **se
         RunError: The export failed.
     """
     passed = config.check({**settings, "format": format})
+    if model is None:
+        raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
     network = YOLO(model, trust=trust)
     if not isinstance(network.model, nn.Module):
         raise ConfigError(

@@ -11,7 +11,7 @@ import ultralytics
 import yaml
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
-from ..errors import CheckpointError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
+from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
 from ..paths import shipped, without_scale
 from ..registry import check_rows, find_model_yaml, guarded, read_activation, read_checkpoint
 from .trainer import Trainer
@@ -46,6 +46,8 @@ class YOLO(ultralytics.YOLO):
         *,
         trust: bool = False,
     ) -> None:
+        if not isinstance(trust, bool):
+            raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
         self.trust = trust
         super().__init__(_existing(model), task=task, verbose=verbose)
 
@@ -186,8 +188,7 @@ def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
             expected="a .pt file written by training",
             fix="copy or download the file again; an old-style pickle is not read, because loading it can run code",
         )
-    refused = _refused_classes(path)
-    if refused and "weights_only" in _chain(error) + "weights_only" * ("Unsupported" in _chain(error)):
+    if refused := _refused_classes(path):
         return CheckpointError(
             f"{path} holds classes that may run code, so it was not loaded.",
             given=", ".join(refused[:5]),
@@ -203,17 +204,11 @@ def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
 
 
 def _refused_classes(path: Path) -> list[str]:
-    """Name the classes in a checkpoint that the restricted loader does not know."""
-    known = ("ultralytics.", "torch.", "numpy.", "pathlib.", "builtins.getattr")
+    """Name what the restricted loader refused: all that is not on its list after it has tried."""
     try:
-        return [n for n in torch.serialization.get_unsafe_globals_in_checkpoint(path) if not n.startswith(known)]
+        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # the archive is damaged, which the caller reports
         return []
-
-
-def _chain(error: BaseException | None) -> str:
-    """Return the messages of an error and its causes."""
-    return f"{error} {_chain(error.__cause__ or error.__context__)}" if error else ""
 
 
 def require_detection(task: str | None, command: str) -> None:

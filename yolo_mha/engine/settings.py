@@ -75,12 +75,6 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         get_cfg(overrides=dict(passed))
     except (TypeError, ValueError, SyntaxError) as e:
         raise ConfigError("A setting has an unusable value.", given=str(e).replace("\n", " ")) from e
-    minimum = {"epochs": 1, "imgsz": 32}
-    for key, least in minimum.items():
-        value = passed.get(key)
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(v, (int, float)) and v < least for v in numbers):
-            raise ConfigError(f"{key} is too small.", given=f"{key}={passed[key]}", expected=f"{least} or more")
     return passed
 
 

@@ -7,8 +7,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ultralytics.models.yolo.detect import DetectionTrainer
+
+from ..data.files import write_text
 
 
 class Trainer(DetectionTrainer):
@@ -53,6 +56,18 @@ class Trainer(DetectionTrainer):
         """Save ``last.pt``, and ``best.pt`` where this epoch is the best so far."""
         with self._whole_weights(keep=False):
             return bool(super().save_model())
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint, and drop the rows of ``results.csv`` that were written after it.
+
+        An epoch's row is written before its checkpoint; a kill between the two would leave the row twice.
+        """
+        super().resume_training(ckpt)
+        if ckpt is None or not self.resume or not self.csv.exists():
+            return
+        header, *rows = self.csv.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) <= self.start_epoch]
+        write_text(self.csv, header + "".join(kept))
 
     def final_eval(self) -> None:
         """Strip the optimizer from the checkpoints and validate the best one."""

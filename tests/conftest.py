@@ -1,0 +1,45 @@
+"""Shared inputs: a small beacons dataset, a checkpoint trained on it, and real data where it is at hand."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="ultralytics-"))  # leave the user's settings alone
+os.environ.setdefault("YOLO_OFFLINE", "true")
+
+import pytest
+import torch
+
+import yolo_mha
+from yolo_mha.data.beacons import generate
+
+TINY = {"epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "plots": False, "workers": 0}
+
+
+@pytest.fixture(scope="session")
+def beacons(tmp_path_factory) -> Path:
+    """``data.yaml`` of a dataset with 16 training and 8 validation images."""
+    return generate(tmp_path_factory.mktemp("beacons"), train=16, val=8)
+
+
+@pytest.fixture(scope="session")
+def trained(beacons, tmp_path_factory) -> Path:
+    """A checkpoint of the demo's attention model after one short epoch."""
+    project = tmp_path_factory.mktemp("trained")
+    return Path(yolo_mha.train("demo-mha.yaml", beacons, project=project.as_posix(), name="run", **TINY).best)
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder of real data that ``YOLO_MHA_TEST_DATA`` names."""
+    folder = os.environ.get("YOLO_MHA_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("YOLO_MHA_TEST_DATA does not name a folder with the real test data")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path, monkeypatch) -> None:
+    """Run every test in a folder of its own, where relative outputs may go."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)

@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from yolo_mha.data.yolo import image_files, load_dataset, read_split
+from yolo_mha.errors import DataError
+
+
+def dataset(folder: Path, labels: dict[str, str | None], **extra) -> Path:
+    """Write a dataset of 40x20 pictures; a label of None means no label file."""
+    for split in ("train", "val"):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for stem, text in labels.items():
+            cv2.imwrite(str(folder / "images" / split / f"{stem}.png"), np.zeros((20, 40, 3), np.uint8))
+            if text is not None:
+                (folder / "labels" / split / f"{stem}.txt").write_text(text)
+    content = {"train": "images/train", "val": "images/val", "names": ["a", "b"], **extra}
+    (folder / "data.yaml").write_text(yaml.safe_dump(content))
+    return folder / "data.yaml"
+
+
+def test_read_split__boxes_in_pixels_with_full_precision(tmp_path):
+    labels = {
+        "box": "1 0.5 0.5 0.123456789 0.2\n",
+        "polygon": "0 0.1 0.2 0.3 0.2 0.3 0.8\n",
+        "twice": "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n",
+        "empty": "",
+        "none": None,
+    }
+    samples = {s.image.stem: s for s in read_split(load_dataset(dataset(tmp_path, labels)), "val")}
+    assert list(samples) == sorted(labels)
+    half = 0.123456789 / 2
+    assert np.allclose(samples["box"].boxes, [[(0.5 - half) * 40, 8, (0.5 + half) * 40, 12]], rtol=0, atol=1e-12)
+    assert samples["box"].classes.tolist() == [1]
+    assert np.allclose(samples["polygon"].boxes, [[4, 4, 12, 16]])
+    assert len(samples["twice"].boxes) == 1
+    assert (samples["empty"].labelled, samples["none"].labelled) == (True, False)
+    assert samples["empty"].boxes.shape == samples["none"].boxes.shape == (0, 4)
+    assert (samples["none"].width, samples["none"].height) == (40, 20)
+
+
+def test_load_dataset__path_left_out_means_the_folder_of_the_yaml(tmp_path):
+    data = load_dataset(dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}))
+    assert image_files(data, "val") == [tmp_path / "images" / "val" / "x.png"]
+
+
+def test_load_dataset__takes_a_list_file(tmp_path):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1", "y": None}, val="val.txt")
+    (tmp_path / "val.txt").write_text("./images/val/y.png\n")
+    assert [p.name for p in image_files(load_dataset(path), "val")] == ["y.png"]
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("0 0.5 0.5 0.1\n", "4 columns"),
+        ("2 0.5 0.5 0.1 0.1\n", "class 2 of only 2 classes"),
+        ("0 50 50 10 10\n", "not fractions"),
+        ("0 0.5 0.5 nan 0.1\n", "not fractions"),
+        ("0.5 0.5 0.5 0.1 0.1\n", "no class index"),
+        ("cat 0.5 0.5 0.1 0.1\n", "could not convert"),
+        ("0 0.5 0.5 -0.1 0.1\n", "negative size"),
+    ],
+)
+def test_read_split__names_a_broken_label(tmp_path, label, words):
+    data = load_dataset(dataset(tmp_path, {"good": "0 .5 .5 .1 .1", "bad": label}))
+    with pytest.raises(DataError) as caught:
+        read_split(data, "val")
+    assert words in str(caught.value)
+    assert "bad.txt" in str(caught.value)
+
+
+def test_read_split__names_broken_images(tmp_path):
+    data = load_dataset(dataset(tmp_path, {"good": "0 .5 .5 .1 .1"}))
+    for i in range(7):
+        (tmp_path / "images" / "val" / f"bad{i}.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="7 of 8 val images") as caught:
+        read_split(data, "val")
+    assert "and 2 more" in str(caught.value)
+
+
+def test_read_split__refuses_a_split_without_labels(tmp_path):
+    data = load_dataset(dataset(tmp_path, {"x": None, "y": ""}))
+    with pytest.raises(DataError, match="No val image has a label"):
+        read_split(data, "val")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"val": None}, "add val:"),
+        ({"names": None}, "incomplete"),
+        ({"names": {0: "a", 2: "b"}}, "gaps"),
+        ({"names": 5}, "unusable"),
+        ({"nc": 3}, "differ"),
+        ({"val": "images/nowhere"}, "missing"),
+        ({"val": "labels/val"}, "no val images"),
+    ],
+)
+def test_load_dataset__says_what_is_wrong(tmp_path, change, words):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, **change)
+    with pytest.raises(DataError) as caught:
+        image_files(load_dataset(path), "val")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("data", ["nowhere.yaml", "https://example.org/data.yaml"])
+def test_load_dataset__refuses(data):
+    with pytest.raises(DataError):
+        load_dataset(data)
+
+
+def test_load_dataset__never_runs_the_download_script(tmp_path):
+    """The file itself is fine; only when its images are missing would Ultralytics run the script."""
+    script = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, download=script)
+    assert read_split(load_dataset(path), "val")
+    path.write_text(yaml.safe_dump({"train": "t", "val": "v", "names": ["a"], "download": script}))
+    with pytest.raises(DataError, match="nothing is downloaded"):
+        image_files(load_dataset(path), "val")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_read_split__exif_rotation_counts(tmp_path):
+    from PIL import Image
+
+    path = dataset(tmp_path, {"x": "0 .5 .5 .5 .5"})
+    turned = Image.new("RGB", (40, 20))
+    exif = turned.getexif()
+    exif[274] = 6  # rotated by a quarter
+    turned.save(tmp_path / "images" / "val" / "x.jpg", exif=exif)
+    (tmp_path / "images" / "val" / "x.png").unlink()
+    sample = read_split(load_dataset(path), "val")[0]
+    assert (sample.width, sample.height) == (20, 40)
+    assert cv2.imread(str(sample.image)).shape[:2] == (40, 20)

@@ -1,0 +1,54 @@
+import pytest
+
+from yolo_mha.engine.settings import check, in_working_directory, parse
+from yolo_mha.errors import ConfigError
+
+
+def test_parse__reads_values_as_ultralytics_does():
+    words = ["epochs=3", "lr0=1e-3", "device=cpu", "imgsz=[480,640]", "rect=true", "name=None", "x=a=b"]
+    assert parse(words) == {
+        "epochs": 3,
+        "lr0": 1e-3,
+        "device": "cpu",
+        "imgsz": [480, 640],
+        "rect": True,
+        "name": None,
+        "x": "a=b",
+    }
+    assert parse(["demo.yaml", "epochs=1"], positional="recipe") == {"recipe": "demo.yaml", "epochs": 1}
+
+
+@pytest.mark.parametrize("words", [["epochs"], ["=3"], ["epochs=1", "epochs=2"], ["--epochs", "3"]])
+def test_parse__refuses(words):
+    with pytest.raises(ConfigError):
+        parse(words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epoch": 3}, "did you mean epochs"),
+        ({"frobnicate": 3}, "see --help"),
+        ({"mode": "train"}, "Unknown setting"),
+        ({"epochs": "many"}, "epochs=many"),
+        ({"epochs": 0}, "must be >= 1"),
+        ({"optimizer": "Adm"}, "did you mean Adam"),
+        ({"format": "onxx"}, "did you mean onnx"),
+        ({"split": "vall"}, "did you mean val"),
+        ({"conf": 7}, "conf=7"),
+    ],
+)
+def test_check__names_the_nearest_valid(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        check(settings)
+    assert words in str(caught.value)
+
+
+def test_check__keeps_the_settings_of_ultralytics():
+    assert check({"epochs": 3, "jobs": 2}, own=["jobs"]) == {"epochs": 3}
+
+
+def test_outputs_go_below_the_working_directory(tmp_path):
+    assert in_working_directory({})["project"] == str(tmp_path / "runs" / "detect")
+    assert in_working_directory({"project": "mine"})["project"] == str(tmp_path / "mine")
+    assert in_working_directory({"project": "/abs"})["project"] == "/abs"

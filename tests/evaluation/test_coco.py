@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolo_mha.data.yolo import Sample, load_dataset, read_split
+from yolo_mha.engine.validator import Detections
+from yolo_mha.errors import DataError
+from yolo_mha.evaluation.coco import METRICS, detections, evaluate, evaluate_files, ground_truth
+
+
+def sample(name: str, boxes, classes) -> Sample:
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes, True)
+
+
+def detection(name: str, boxes, classes, scores) -> Detections:
+    return Detections(
+        Path(f"/x/{name}.png"),
+        np.array(boxes, float).reshape(-1, 4),
+        np.array(scores, float),
+        np.array(classes, np.int64),
+    )
+
+
+SAMPLES = [
+    sample("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 1]),
+    sample("b", [], []),
+    sample("c", [[5, 5, 20, 20]], [0]),
+]
+NAMES = {0: "cat", 1: "dog", 2: "never"}
+
+
+def test_evaluate__perfect_and_empty_predictions():
+    truth = ground_truth(SAMPLES, NAMES)
+    perfect = [detection(s.image.stem, s.boxes, s.classes, np.ones(len(s.classes))) for s in SAMPLES]
+    scores = evaluate(truth, detections(SAMPLES, perfect))
+    assert list(scores.metrics) == list(METRICS)
+    assert scores.metrics["AP"] == scores.metrics["AR100"] == pytest.approx(1)
+    assert scores.per_class["cat"] == pytest.approx({"AP": 1, "AP50": 1})
+    assert scores.per_class["never"] == {"AP": -1, "AP50": -1}
+    assert (scores.images, scores.objects, scores.detections) == (3, 3, 3)
+
+    nothing = [detection(s.image.stem, [], [], []) for s in SAMPLES]
+    assert evaluate(truth, detections(SAMPLES, nothing)).metrics["AP"] == 0
+
+
+def test_evaluate__ids_go_by_image_not_by_order_and_classes_count():
+    truth = ground_truth(SAMPLES, NAMES)
+    found = [
+        detection("c", [[5, 5, 20, 20]], [0], [0.9]),
+        detection("b", [], [], []),
+        detection("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 0], [0.9, 0.8]),
+    ]
+    scores = evaluate(truth, detections(SAMPLES, found))
+    assert scores.per_class["cat"]["AP"] == pytest.approx(1)
+    assert scores.per_class["dog"]["AP"] == 0
+
+
+def test_detections__refuses_other_images():
+    with pytest.raises(DataError, match="not those of the ground truth"):
+        detections(SAMPLES, [detection("a", [], [], [])])
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([{"image_id": 9, "category_id": 0, "bbox": [0, 0, 1, 1], "score": 1}], "not in the annotations"),
+        ([{"image_id": 0, "bbox": [0, 0, 1, 1], "score": 1}], "incomplete"),
+        ([5], "incomplete"),
+    ],
+)
+def test_evaluate__refuses_malformed_results(results, words):
+    with pytest.raises(DataError, match=words):
+        evaluate(ground_truth(SAMPLES, NAMES), results)
+
+
+def test_evaluate_files__refuses_missing_and_broken(tmp_path):
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("{")
+    for predictions, annotations in (("nowhere", "object"), ("list", "list"), ("broken", "object"), ("list", "object")):
+        with pytest.raises(DataError):
+            evaluate_files(tmp_path / f"{predictions}.json", tmp_path / f"{annotations}.json")
+
+
+def test_evaluate_files__reference_numbers(test_data):
+    """The public detections of the COCO API give the numbers of its reference implementation."""
+    folder = test_data / "coco-eval"
+    scores = evaluate_files(
+        folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json"
+    )
+    expected = json.loads((folder / "expected.json").read_text())
+    assert scores.metrics == pytest.approx(expected, abs=1e-9)
+
+
+def test_ground_truth__of_coco_images(test_data):
+    """Labels of COCO val2017 as perfect detections, through files, score 1 everywhere."""
+    dataset = load_dataset(test_data / "coco-val128" / "data.yaml")
+    samples = read_split(dataset, "val")
+    found = [Detections(s.image, s.boxes, np.ones(len(s.classes)), s.classes) for s in samples]
+    scores = evaluate(ground_truth(samples, dataset.names), detections(samples, found))
+    assert scores.images == 128
+    assert scores.metrics["AP"] == pytest.approx(1)
+    assert scores.metrics["APsmall"] == pytest.approx(1)

@@ -1,0 +1,93 @@
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+import yaml
+
+import yolo_mha
+from tests.conftest import TINY
+from yolo_mha.errors import ConfigError, ModelError, RunError, UnsupportedTaskError
+
+
+def test_compare__trains_scores_and_reports(beacons, tmp_path):
+    result = yolo_mha.compare(
+        model="demo-baseline.yaml",
+        attention="demo-mha.yaml",
+        control="demo-conv.yaml",
+        data=str(beacons),
+        jobs=2,
+        **TINY,
+    )
+    folder = Path(result.save_dir)
+    assert list(result.arms) == ["baseline", "attention", "control"]
+    assert folder == tmp_path / "runs" / "compare" / "compare"
+    written = json.loads((folder / "compare.json").read_text())
+    assert written == json.loads(json.dumps(result.as_dict()))
+    for arm in result.arms.values():
+        assert len(arm.metrics) == 12
+        assert len(arm.curve) == 1
+        assert (folder / arm.weights).exists()
+        assert arm.cost.latency_ms > 0
+    base, attention = result.arms["baseline"], result.arms["attention"]
+    assert base.cost.latency_ratio == 1
+    assert attention.cost.parameters > base.cost.parameters
+    assert attention.delta["AP50"] == attention.metrics["AP50"] - base.metrics["AP50"]
+    assert cv2.imread(str(folder / "detections.png")).shape[1] == 4 * 384
+    page = (folder / "report.html").read_text()
+    assert "One seed is a demonstration, not evidence" in page
+    assert "demo-mha.yaml" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # opens without a network
+
+    log = (folder / "arms" / "attention.log").read_text()
+    assert "SpatialMHABlock" in log
+    arguments = [yaml.safe_load((folder / "arms" / a / "args.yaml").read_text()) for a in ("baseline", "attention")]
+    differing = {k for k in arguments[0] if arguments[0][k] != arguments[1][k]}
+    assert differing == {"model", "name", "save_dir"}
+
+
+def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, monkeypatch):
+    with pytest.raises(RunError, match="failed") as caught:
+        yolo_mha.compare(
+            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **{**TINY, "device": 7}
+        )
+    assert ".log" in caught.value.fix
+    assert "error" in caught.value.given
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("arms: [", "not readable"),
+        ("- 1", "no recipe"),
+        ("data: x.yaml\narmz: {}", "did you mean arms"),
+        ("data: x.yaml", "lacks 'arms'"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {epoch: 1}", "did you mean epochs"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\njobs: 0", "positive integer"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {resume: true}", "not a training setting"),
+    ],
+)
+def test_recipe__says_what_is_wrong(tmp_path, content, words):
+    (tmp_path / "r.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        yolo_mha.compare(tmp_path / "r.yaml")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({}, ConfigError),
+        ({"model": "yolov8n.yaml"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "nowhere.yaml", "data": "x.yaml"}, ModelError),
+        ({"model": "yolov8n-seg.yaml", "attention": "yolov8n-seg.yaml", "data": "x.yaml"}, UnsupportedTaskError),
+        ({"recipe": "nowhere.yaml"}, ConfigError),
+    ],
+)
+def test_compare__refuses_before_anything_is_trained(settings, error):
+    with pytest.raises(error):
+        yolo_mha.compare(**settings)
+    assert not Path("runs").exists()

@@ -1,0 +1,81 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from yolo_mha import SpatialMHABlock
+from yolo_mha.errors import ConfigError
+
+VARIANTS = [{}, {"mlp_ratio": 2.0}, {"qkv_bias": False}, {"position": "dwconv", "mlp_ratio": 1.2}]
+
+
+def randomised(**arguments) -> SpatialMHABlock:
+    """A block whose norms have seen data."""
+    block = SpatialMHABlock(64, 2, **arguments)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module not in (block.gate, getattr(block, "mlp_gate", None)):
+                nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias) if module.weight.any() else None
+    return block
+
+
+@pytest.mark.parametrize("arguments", VARIANTS)
+@pytest.mark.parametrize("mode", ["train", "eval", "fused"])
+def test_zero_gate__is_the_identity_to_the_last_bit(arguments, mode):
+    block, x = randomised(**arguments), torch.randn(2, 64, 7, 5)
+    block.train(mode == "train")
+    if mode == "fused":
+        block.fuse()
+    assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("arguments", VARIANTS)
+def test_fuse__changes_nothing_but_the_modules(arguments):
+    block, x = randomised(gate_init=0.7, **arguments).eval(), torch.randn(2, 64, 7, 5)
+    fused = copy.deepcopy(block)
+    fused.fuse()
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    assert torch.allclose(fused(x), block(x), atol=1e-4)
+    assert not torch.allclose(fused(x), x, atol=1e-2)
+    weight = fused.attn.qkv.weight
+    fused.fuse()
+    assert fused.attn.qkv.weight is weight
+
+
+def test_gate__moves_with_the_first_step_and_the_rest_with_the_second():
+    block = SpatialMHABlock(64, mlp_ratio=2)
+    optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
+    before = copy.deepcopy(block.state_dict())
+    for moved in ({"gate.weight", "mlp_gate.weight"}, {"attn.qkv.weight", "mlp.widen.weight"}):
+        optimizer.zero_grad()
+        block(torch.randn(4, 64, 6, 6)).square().mean().backward()
+        optimizer.step()
+        assert all(not torch.equal(block.state_dict()[name], before[name]) for name in moved)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("fused", [False, True])
+def test_forward__keeps_the_memory_format(memory_format, fused):
+    block = SpatialMHABlock(64, gate_init=0.5, mlp_ratio=1).eval()
+    if fused:
+        block.fuse()
+    x = torch.randn(2, 64, 9, 7).contiguous(memory_format=memory_format)
+    assert block(x).is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("arguments", [{"mlp_ratio": -1}, {"gate_init": "0"}, {"mlp_ratio": float("nan")}])
+def test_init__refuses(arguments):
+    with pytest.raises(ConfigError):
+        SpatialMHABlock(64, **arguments)
+
+
+def test_bfloat16_autocast__is_finite_and_close():
+    block, x = SpatialMHABlock(64, gate_init=0.5).eval(), torch.randn(1, 64, 10, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = block(x)
+    assert torch.isfinite(out).all()
+    assert torch.allclose(out.float(), block(x), atol=0.1)

@@ -1,0 +1,91 @@
+"""What users rely on: public names, files that travel with the package, baselines that are not ours."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from ultralytics.utils import ROOT as ULTRALYTICS
+
+import yolo_mha
+from yolo_mha.paths import find_cfg, shipped
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_public_names__are_all_there():
+    assert sorted(yolo_mha.__all__) == sorted(
+        [
+            "YOLO",
+            "SpatialMHA",
+            "SpatialMHABlock",
+            "__version__",
+            "compare",
+            "export",
+            "predict",
+            "register",
+            "train",
+            "val",
+        ]
+    )
+    for name in yolo_mha.__all__:
+        assert getattr(yolo_mha, name) is not None
+    with pytest.raises(AttributeError):
+        yolo_mha.nothing  # noqa: B018
+
+
+def test_import__is_light():
+    """Opening a checkpoint imports the package; that must not pull in what only commands need."""
+    script = "import sys, yolo_mha; print([m for m in ('pycocotools', 'typer', 'jinja2.loaders') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pycocotools" not in done.stdout
+    assert "typer" not in done.stdout
+
+
+@pytest.mark.parametrize(("family", "folder"), [("yolov8", "v8"), ("yolo11", "11")])
+def test_p5_models__are_the_baseline_with_one_row_and_no_way_past_it(family, folder):
+    ours = yaml.safe_load(find_cfg("models", f"{family}n-mha-p5.yaml").read_text())
+    base = yaml.safe_load((ULTRALYTICS / "cfg" / "models" / folder / f"{family}.yaml").read_text())
+    host = len(base["backbone"]) - 1
+
+    def shifted(source):
+        if isinstance(source, list):
+            return [shifted(s) for s in source]
+        return source + 1 if source >= host else source
+
+    assert ours["backbone"] == [*base["backbone"], [-1, 1, "SpatialMHABlock", []]]
+    assert ours["head"] == [[shifted(row[0]), *row[1:]] for row in base["head"]]
+    assert ours["scales"] == base["scales"]
+    assert ours["nc"] == base["nc"]
+    sources = [s for row in ours["head"] for s in (row[0] if isinstance(row[0], list) else [row[0]])]
+    assert host not in sources
+    assert host + 1 in sources
+
+
+def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(PROJECT)]
+    subprocess.run(command, check=True, capture_output=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    for name in (
+        "yolo_mha/cfg/models/yolo11-mha-p5.yaml",
+        "yolo_mha/cfg/compare/demo.yaml",
+        "yolo_mha/weights/demo-mha.pt",
+        "yolo_mha/evaluation/templates/report.html.j2",
+        "yolo_mha/py.typed",
+    ):
+        assert name in names
+    assert not any(n.startswith(("tests/", "tools/", "cfg/")) for n in names)
+
+
+def test_weights__match_their_cards():
+    import hashlib
+
+    cards = json.loads((shipped("weights") / "cards.json").read_text())
+    files = sorted(p.name for p in shipped("weights").glob("*.pt"))
+    assert files == sorted(cards)
+    for name, card in cards.items():
+        assert hashlib.sha256((shipped("weights") / name).read_bytes()).hexdigest() == card["sha256"]
+        assert {"model", "data", "recipe", "seed", "metrics"} <= card.keys()

@@ -1,0 +1,226 @@
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.nn import tasks
+
+import yolo_mha
+from yolo_mha.errors import ModelError, RegistrationError, YoloMHAError
+from yolo_mha.registry import read_activation
+
+
+def detector(row, head_from=2, **extra) -> dict:
+    """A small model YAML: two convolutions, the given row, a convolution behind it, Detect."""
+    return {
+        "nc": 3,
+        **extra,
+        "backbone": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], row],
+        "head": [[head_from, 1, "Conv", [32, 3, 2]], [[3], 1, "Detect", ["nc"]]],
+    }
+
+
+def build(*args, **kwargs) -> tasks.DetectionModel:
+    return tasks.DetectionModel(detector(*args, **kwargs), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heads", "mlp"),
+    [
+        ([], 1, False),
+        ([8], 8, False),
+        (["8"], 8, False),
+        ([{"num_heads": 8, "mlp_ratio": 2.0}], 8, True),
+        ([4, {"mlp_ratio": 2.0}], 4, True),
+        ([{}], 1, False),
+    ],
+)
+def test_row__forms(arguments, heads, mlp):
+    block = build([-1, 1, "SpatialMHABlock", arguments]).model[2]
+    assert type(block) is yolo_mha.SpatialMHABlock
+    assert (block.attn.num_heads, block.attn.qkv.in_channels, block.mlp is not None) == (heads, 32, mlp)
+
+
+@pytest.mark.parametrize("source", [0, -2])
+def test_row__takes_its_width_from_any_layer(source):
+    block = build([source, 1, "SpatialMHABlock", [2]]).model[2]
+    assert block.attn.qkv.in_channels == 16
+    assert block.f == source
+
+
+@pytest.mark.parametrize(("scale", "count"), [("n", 1), ("l", 3)])
+def test_row__repeats_with_the_depth_of_the_scale(scale, count):
+    scales = {"n": [0.33, 1.0, 1024], "l": [1.0, 1.0, 1024]}
+    model = build([-1, 3, "SpatialMHABlock", [2]], scales=scales, scale=scale)
+    blocks = [m for m in model.modules() if isinstance(m, yolo_mha.SpatialMHABlock)]
+    assert len(blocks) == count
+    model(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("scale", "nsmlx")
+@pytest.mark.parametrize(("family", "index"), [("yolov8", 10), ("yolo11", 11)])
+def test_shipped_models__build_at_every_scale(family, index, scale):
+    model = yolo_mha.YOLO(f"{family}{scale}-mha-p5.yaml").model
+    before, block = model.model[index - 1], model.model[index]
+    assert type(block) is yolo_mha.SpatialMHABlock
+    assert block.attn.head_dim == 32
+    assert block.attn.qkv.in_channels == before.cv2.conv.out_channels
+
+
+def test_stored_yaml__stays_as_written():
+    row = [-1, 1, "SpatialMHABlock", [{"num_heads": 4}]]
+    model = build(row)
+    assert model.yaml["backbone"][2] == [-1, 1, "SpatialMHABlock", [{"num_heads": 4}]]
+
+
+def test_table__shows_the_row_and_not_the_adaptor(caplog):
+    tasks.LOGGER.addHandler(caplog.handler)
+    tasks.DetectionModel(detector([-1, 1, "SpatialMHABlock", [4, {"mlp_ratio": 1.0}]]), verbose=True)
+    tasks.LOGGER.removeHandler(caplog.handler)
+    line = next(r.getMessage() for r in caplog.records if "SpatialMHABlock" in r.getMessage())
+    assert line.rstrip().endswith("[32, 4, mlp_ratio=1.0]")
+
+
+@pytest.mark.parametrize("fused_first", [False, True])
+def test_fuse__reaches_the_block(fused_first):
+    model = build([-1, 1, "SpatialMHABlock", [2, {"gate_init": 0.5}]]).eval()
+    if fused_first:
+        model.model[2].fuse()
+    x = torch.rand(1, 3, 64, 96)
+    expected = model(x)[0]
+    model.fuse(verbose=False)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    assert torch.allclose(model(x)[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), (32, 416)])
+def test_model__takes_any_stride_multiple(size):
+    model = yolo_mha.YOLO("yolov8n-mha-p5.yaml").model.eval()
+    assert torch.isfinite(model(torch.rand(2, 3, *size))[0]).all()
+
+
+def test_model__copies_and_counts():
+    model = build([-1, 1, "SpatialMHABlock", [2, {"gate_init": 0.5}]]).eval()
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(copy.deepcopy(model)(x)[0], model(x)[0])
+    plain = build([-1, 1, "nn.Identity", []])
+    assert model.info(imgsz=64)[1] > plain.info(imgsz=64)[1]
+    assert model.info(imgsz=64)[3] > plain.info(imgsz=64)[3]
+
+
+class _Sum(nn.Module):
+    """A user's block with two inputs."""
+
+    def __init__(self, dim, factor=1.0):
+        super().__init__()
+        self.dim, self.factor = dim, factor
+
+    def forward(self, x):
+        return (x[0] + x[1]) * self.factor
+
+    def fuse(self):
+        self.folded = True
+
+
+def test_register__a_user_block_with_two_inputs_and_its_own_fuse():
+    assert yolo_mha.register(_Sum) is _Sum
+    assert yolo_mha.register(_Sum) is _Sum  # again: nothing happens
+    cfg = detector([[-1, 2], 1, "_Sum", [0.5]], head_from=3)
+    cfg["backbone"].insert(2, [-1, 1, "Conv", [32, 3, 1]])
+    cfg["backbone"][3][0] = [-1, 1]
+    cfg["head"][1][0] = [4]
+    model = tasks.DetectionModel(cfg, verbose=False).eval()
+    block = model.model[3]
+    assert (block.dim, block.factor, block.f) == (32, 0.5, [-1, 1])
+    assert 1 in model.save
+    model(torch.zeros(1, 3, 64, 64))
+    model.fuse(verbose=False)
+    assert block.folded
+
+
+def test_register__documented_example_keeps_working():
+    """The block of the docstring, which is also in the README."""
+
+    class Squeeze(nn.Module):
+        def __init__(self, dim, ratio=4):
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, dim // ratio, 1), nn.ReLU(), nn.Conv2d(dim // ratio, dim, 1)
+            )
+
+        def forward(self, x):
+            return x * self.net(x).sigmoid()
+
+    yolo_mha.register(Squeeze)
+    block = build([-1, 1, "Squeeze", [8]]).model[2]
+    assert block.net[1].out_channels == 4
+
+
+def test_register__refuses_a_foreign_class_of_the_same_name():
+    with pytest.raises(RegistrationError, match="Conv is taken"):
+        yolo_mha.register(type("Conv", (nn.Module,), {}))
+    with pytest.raises(RegistrationError, match="SpatialMHABlock is taken"):
+        yolo_mha.register(type("SpatialMHABlock", (nn.Module,), {}))
+    with pytest.raises(RegistrationError):
+        yolo_mha.register(nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([-1, 1, "SpatialMHABlok", []], ["SpatialMHABlok", "did you mean SpatialMHABlock"]),
+        ([-1, 1, "SpatialMHABlock", [5]], ["5 heads do not divide the 32 channels", "[1, 2, 4, 8, 16, 32]", "Row 2"]),
+        ([-1, 1, "SpatialMHABlock", [{"heads": 2}]], ["does not take these arguments", "heads"]),
+        ([-1, 1, "SpatialMHABlock"], ["is not a row"]),
+    ],
+)
+def test_wrong_row__says_which_and_what(row, words):
+    with pytest.raises(ModelError) as caught:
+        build(row)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["nn.ReLU()", "torch.nn.LeakyReLU(0.1)", "nn.GELU(approximate='tanh')"])
+def test_read_activation__literal(spec):
+    assert isinstance(read_activation(spec), nn.Module)
+
+
+@pytest.mark.parametrize("spec", ["__import__('os').system('false')", "nn.ReLU", "nn.ReLU(print(1))", "os.x()"])
+def test_read_activation__refuses_code(spec):
+    with pytest.raises(YoloMHAError, match="not allowed"):
+        read_activation(spec)
+
+
+def test_baseline__is_untouched():
+    """A model without blocks is the same, parameter for parameter, with the plugin and without."""
+    script = """
+import sys, torch
+if sys.argv[1] == "with":
+    import yolo_mha
+from ultralytics.nn.tasks import DetectionModel
+torch.manual_seed(0)
+model = DetectionModel("yolo11n.yaml", verbose=False).eval()
+print(model(torch.ones(1, 3, 64, 64))[0].double().sum().item(), list(model.state_dict())[-1])
+"""
+    outputs = {
+        subprocess.run([sys.executable, "-c", script, kind], capture_output=True, text=True, check=True).stdout
+        for kind in ("with", "without")
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize(("version", "code", "words"), [("8.3.0", 1, "too old"), ("99.0.0", 0, "is newer")])
+def test_ultralytics_version(version, code, words):
+    script = f"""
+import importlib.metadata as m
+real = m.version
+m.version = lambda name: "{version}" if name == "ultralytics" else real(name)
+import yolo_mha
+print("imported")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path.cwd())
+    assert done.returncode == code
+    assert words in done.stderr
