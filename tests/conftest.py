@@ -13,7 +13,11 @@ import torch
 import yolo_mha
 from yolo_mha.data.beacons import generate
 
-TINY = {"epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "plots": False, "workers": 0}
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """Settings of the shortest training."""
+    return {"epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "plots": False, "workers": 0}
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +27,10 @@ def beacons(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(beacons, tmp_path_factory) -> Path:
+def trained(beacons, tiny, tmp_path_factory) -> Path:
     """A checkpoint of the demo's attention model after one short epoch."""
     project = tmp_path_factory.mktemp("trained")
-    return Path(yolo_mha.train("demo-mha.yaml", beacons, project=project.as_posix(), name="run", **TINY).best)
+    return Path(yolo_mha.train("demo-mha.yaml", beacons, project=project.as_posix(), name="run", **tiny).best)
 
 
 @pytest.fixture

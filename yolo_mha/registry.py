@@ -215,10 +215,11 @@ def _readable_table(rows: dict[int, _Row]) -> Iterator[None]:
 def _wrap_fuse(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def fuse(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        fused = stock(self, *args, **kwargs)  # first, because older versions decide by the number of norms left
         for module in list(self.modules()):
             if isinstance(module, tuple(_blocks.values())):
                 getattr(module, "fuse", lambda: None)()
-        return stock(self, *args, **kwargs)
+        return fused
 
     return fuse
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import yolo_mha
-from tests.conftest import TINY
 from yolo_mha.data.beacons import draw
 from yolo_mha.engine.trainer import Trainer
 from yolo_mha.errors import CheckpointError, ConfigError
@@ -58,8 +57,8 @@ def test_checkpoint__predicts_with_the_stock_command(trained, tmp_path):
     assert list((tmp_path / "out").rglob("x.jpg")) or list((tmp_path / "out").rglob("x.png"))
 
 
-def test_resume__after_kill_9(beacons, tmp_path):
-    words = {**TINY, "epochs": 40, "model": "demo-mha.yaml", "data": beacons, "project": tmp_path, "name": "run"}
+def test_resume__after_kill_9(beacons, tiny, tmp_path):
+    words = {**tiny, "epochs": 40, "model": "demo-mha.yaml", "data": beacons, "project": tmp_path, "name": "run"}
     command = [sys.executable, "-m", "yolo_mha", "train", *(f"{k}={v}" for k, v in words.items())]
     last, results = tmp_path / "run" / "weights" / "last.pt", tmp_path / "run" / "results.csv"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -7,18 +7,17 @@ import pytest
 import yaml
 
 import yolo_mha
-from tests.conftest import TINY
 from yolo_mha.errors import ConfigError, ModelError, RunError, UnsupportedTaskError
 
 
-def test_compare__trains_scores_and_reports(beacons, tmp_path):
+def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
     result = yolo_mha.compare(
         model="demo-baseline.yaml",
         attention="demo-mha.yaml",
         control="demo-conv.yaml",
         data=str(beacons),
         jobs=2,
-        **TINY,
+        **tiny,
     )
     folder = Path(result.save_dir)
     assert list(result.arms) == ["baseline", "attention", "control"]
@@ -47,10 +46,10 @@ def test_compare__trains_scores_and_reports(beacons, tmp_path):
     assert differing == {"model", "name", "save_dir"}
 
 
-def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, monkeypatch):
+def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
     with pytest.raises(RunError, match="failed") as caught:
         yolo_mha.compare(
-            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **{**TINY, "device": 7}
+            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **{**tiny, "device": 7}
         )
     assert ".log" in caught.value.fix
     assert "error" in caught.value.given

@@ -204,11 +204,12 @@ def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
 
 
 def _refused_classes(path: Path) -> list[str]:
-    """Name what the restricted loader refused: all that is not on its list after it has tried."""
+    """Name what the restricted loader refused: what is not on its list after it has tried, foreign classes first."""
     try:
-        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # the archive is damaged, which the caller reports
         return []
+    return [n for n in names if not n.startswith(("torch.", "ultralytics.", "numpy."))] or list(names)
 
 
 def require_detection(task: str | None, command: str) -> None:

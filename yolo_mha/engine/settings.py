@@ -75,6 +75,8 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         get_cfg(overrides=dict(passed))
     except (TypeError, ValueError, SyntaxError) as e:
         raise ConfigError("A setting has an unusable value.", given=str(e).replace("\n", " ")) from e
+    if passed.get("epochs", 1) < 1:  # older Ultralytics accept it and train nothing
+        raise ConfigError("epochs is too small.", given=f"epochs={passed['epochs']}", expected="1 or more")
     return passed
 
 
