@@ -108,6 +108,10 @@ def test_load_dataset__says_what_is_wrong(tmp_path, change, words):
     assert words in str(caught.value)
 
 
+def test_load_dataset__beacons_is_generated_where_one_works(tmp_path):
+    assert load_dataset("beacons").yaml == tmp_path / "runs" / "beacons" / "data.yaml"
+
+
 @pytest.mark.parametrize("data", ["nowhere.yaml", "https://example.org/data.yaml"])
 def test_load_dataset__refuses(data):
     with pytest.raises(DataError):

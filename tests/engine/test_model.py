@@ -95,7 +95,7 @@ def test_restriction__is_lifted_again_outside(trained):
     ("text", "words"),
     [
         ("backbone: [", "not readable as YAML"),
-        ("just words", "no model YAML"),
+        ("just words", "holds no settings"),
         ("nc: 3\nhead: []", "no 'backbone' rows"),
         ("backbone: [[-1, 1, Konv, [16, 3, 2]]]\nhead: [[[0], 1, Detect, [nc]]]\nnc: 1", "did you mean Conv"),
         (

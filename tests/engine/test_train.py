@@ -128,7 +128,30 @@ def test_train__refuses_before_anything_is_written(arguments, words):
     assert not Path("runs").exists()
 
 
-def test_ema_and_half__give_finite_boxes(trained):
+def test_ema__averages_the_block():
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    model = yolo_mha.YOLO("demo-mha.yaml").model
+    ema = ModelEMA(model)
+    block = next(m for m in model.modules() if isinstance(m, yolo_mha.SpatialMHABlock))
+    torch.nn.init.constant_(block.gate.weight, 1.0)
+    ema.update(model)
+    averaged = next(m for m in ema.ema.modules() if isinstance(m, yolo_mha.SpatialMHABlock)).gate.weight
+    assert ((averaged > 0.1) & (averaged < 1.0)).all()
+
+
+def test_dataloader__works_in_worker_processes(beacons, tiny, tmp_path):
+    settings = {**tiny, "model": "demo-mha.yaml", "data": str(beacons), "project": str(tmp_path)}
+    trainer = Trainer(overrides=settings)
+    trainer.stride, trainer.args.workers = 32, 2  # on a CPU Ultralytics sets no workers
+    trainer.model = yolo_mha.YOLO("demo-mha.yaml").model
+    loader = trainer.get_dataloader(trainer.data["train"], batch_size=4, mode="train")
+    assert loader.num_workers == 2
+    assert next(iter(loader))["img"].shape == (4, 3, 64, 64)
+    loader.close()
+
+
+def test_checkpoint__in_half_precision_gives_finite_boxes(trained):
     model = yolo_mha.YOLO(trained)
     image = draw(0, 0)[0]
     boxes = model.predict(image, imgsz=96, conf=0.0001, verbose=False)[0].boxes

@@ -59,13 +59,13 @@ def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
     ("content", "words"),
     [
         ("arms: [", "not readable"),
-        ("- 1", "no recipe"),
+        ("- 1", "holds no settings"),
         ("data: x.yaml\narmz: {}", "did you mean arms"),
         ("data: x.yaml", "lacks 'arms'"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {epoch: 1}", "did you mean epochs"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\njobs: 0", "positive integer"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {resume: true}", "not a training setting"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {resume: true}", "set for each arm"),
     ],
 )
 def test_recipe__says_what_is_wrong(tmp_path, content, words):

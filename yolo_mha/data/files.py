@@ -7,6 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import YoloMHAError
 
 
 @contextmanager
@@ -29,6 +34,26 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: The file.
+        error: What to raise.
+        expected: The keys that it should have, for the message.
+
+    Raises:
+        YoloMHAError: Of the type ``error``, where the file is no YAML or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, OSError, ValueError) as e:
+        raise error(f"{path} is not readable as YAML.", given=" ".join(str(e).split()), fix="correct the file") from e
+    if not isinstance(content, dict):
+        raise error(f"{path} holds no settings.", given=type(content).__name__, expected=expected)
+    return content
 
 
 def _umask() -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from ultralytics.data.utils import IMG_FORMATS, exif_size, img2label_paths
@@ -17,6 +16,8 @@ from ultralytics.utils import DATASETS_DIR
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest
+from .beacons import EMBEDDED, generate
+from .files import read_yaml
 
 SPLITS = ("train", "val", "test")
 MAX_NAMED = 5  # files that one message names at most
@@ -62,7 +63,8 @@ def load_dataset(data: str | Path) -> Dataset:
     """Read a dataset YAML. Its ``download:`` entry is ignored: nothing is fetched or executed.
 
     Args:
-        data: Path of the YAML, or the bare name of one that Ultralytics ships.
+        data: Path of the YAML, or the bare name of one that Ultralytics ships; "beacons" generates the embedded
+            default into ``runs/beacons``.
 
     Returns:
         The dataset; that its files exist is checked by `read_split`.
@@ -71,12 +73,7 @@ def load_dataset(data: str | Path) -> Dataset:
         DataError: The file is missing, is no YAML, or lacks ``train``, ``val`` or ``names``.
     """
     path = _find(data)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise DataError(f"{path} is not readable as YAML.", given=_one_line(e), fix="correct the file") from e
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no dataset YAML.", given=type(content).__name__, expected="train:, val: and names:")
+    content = read_yaml(path, DataError, expected="train:, val: and names:")
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
     missing = [k for k in ("train", "val") if not content.get(k)]
@@ -104,6 +101,8 @@ def _find(data: str | Path) -> Path:
         raise DataError(
             "Datasets are not downloaded.", given=data, expected="a local data.yaml", fix="download it yourself first"
         )
+    if str(data) == EMBEDDED:
+        return generate(Path.cwd() / "runs" / EMBEDDED)
     path = Path(data)
     if path.is_dir():
         found = sorted(path.glob("*.yaml"))

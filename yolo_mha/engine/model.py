@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 import ultralytics
-import yaml
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
+from ..data.files import read_yaml
 from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
 from ..paths import shipped, without_scale
 from ..registry import check_rows, find_model_yaml, guarded, read_activation, read_checkpoint
@@ -143,12 +143,7 @@ def read_model_yaml(name: str) -> dict[str, Any]:
         ModelError: It is missing, no YAML, or names an unknown module or activation.
     """
     path = _find_yaml(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ModelError(f"{path} is not readable as YAML.", given=_one_line(e), fix="correct the file") from e
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is no model YAML.", given=type(content).__name__, expected="backbone: and head:")
+    content = read_yaml(path, ModelError, expected="nc:, backbone: and head:")
     content["yaml_file"] = name
     check_rows(content)
     if activation := content.get("activation"):

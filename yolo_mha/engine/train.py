@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.yolo import image_files, load_dataset, read_split
+from ..data.yolo import Dataset, image_files, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, RunError, YoloMHAError
 from . import settings as config
 from .model import YOLO, check_checkpoint
@@ -78,7 +78,7 @@ def train(
     network = YOLO(model, trust=trust)
     require_local_weights(passed.get("pretrained"), trust)
     if network.task == "detect":
-        check_dataset(data)
+        data = check_dataset(data).yaml
     return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)})
 
 
@@ -95,7 +95,7 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
         )
     data = data or state["train_args"]["data"]
     if network.task == "detect":
-        check_dataset(data)
+        data = check_dataset(data).yaml
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
     return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)})
@@ -124,8 +124,11 @@ def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
     )
 
 
-def check_dataset(data: str | Path) -> None:
+def check_dataset(data: str | Path) -> Dataset:
     """Check a dataset's training and validation split before hours are spent on it.
+
+    Args:
+        data: See `load_dataset`.
 
     Raises:
         DataError: Something is missing or broken.
@@ -135,6 +138,7 @@ def check_dataset(data: str | Path) -> None:
         image_files(dataset, split)
     for split in ("train", "val"):
         read_split(dataset, split, track)
+    return dataset
 
 
 def require_local_weights(pretrained: Any, trust: bool) -> None:

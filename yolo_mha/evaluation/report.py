@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import jinja2
@@ -18,9 +18,7 @@ from ..data.files import whole_file, write_text
 from ..data.yolo import Sample
 from ..engine.model import YOLO
 from .coco import METRICS
-
-if TYPE_CHECKING:
-    from .compare import Comparison
+from .comparison import Comparison
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

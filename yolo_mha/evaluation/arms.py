@@ -1,0 +1,96 @@
+"""Training the arms of a comparison, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ..engine.progress import bar
+from ..errors import RunError
+from .recipe import Recipe
+
+
+def train_arms(plan: Recipe, data: Path, folder: Path) -> dict[str, float]:
+    """Train every arm in a process of its own, ``jobs`` at a time.
+
+    Args:
+        plan: The recipe.
+        data: The dataset YAML.
+        folder: Where the runs and their logs go.
+
+    Returns:
+        Wall-clock seconds by arm.
+
+    Raises:
+        RunError: An arm failed; the others are stopped.
+    """
+    epochs = int(plan.train.get("epochs", 100))
+    waiting = list(plan.arms)
+    running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+    seconds: dict[str, float] = {}
+    folder.mkdir(parents=True)
+    with bar() as progress:
+        tasks = {arm: progress.add_task(f"training {arm}", total=epochs, start=False) for arm in plan.arms}
+        try:
+            while waiting or running:
+                while waiting and len(running) < plan.jobs:
+                    arm = waiting.pop(0)
+                    running[arm] = (_start(plan, arm, data, folder), time.monotonic())
+                    progress.start_task(tasks[arm])
+                time.sleep(0.5)
+                for arm, (process, started) in list(running.items()):
+                    progress.update(tasks[arm], completed=len(curve(folder / arm / "results.csv")))
+                    if process.poll() is None:
+                        continue
+                    del running[arm]
+                    if process.returncode:
+                        raise RunError(
+                            f"The training of '{arm}' failed.",
+                            given=_error_line(folder / f"{arm}.log"),
+                            fix=f"the whole output is in {folder / f'{arm}.log'}",
+                        )
+                    seconds[arm] = time.monotonic() - started
+        finally:
+            for process, _ in running.values():
+                process.terminate()
+                process.wait()
+    return seconds
+
+
+def _start(plan: Recipe, arm: str, data: Path, folder: Path) -> subprocess.Popen[bytes]:
+    words = {
+        **plan.train,
+        "model": plan.arms[arm],
+        "data": data,
+        "project": folder,
+        "name": arm,
+        "exist_ok": True,  # the log file lies there already
+    }
+    with (folder / f"{arm}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "yolo_mha", "train", *(f"{k}={v}" for k, v in words.items())],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+
+def _error_line(log: Path) -> str:
+    """Return the line of a training's output that says what went wrong, or else its last line."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "error: " in line]
+    return (errors or lines or ["no output"])[-1].strip()
+
+
+def curve(results: Path) -> list[float]:
+    """Read mAP50-95 after each finished epoch from Ultralytics' ``results.csv``."""
+    if not results.exists():
+        return []
+    header, *rows = [line.split(",") for line in results.read_text(encoding="utf-8").splitlines()] or [[]]
+    names = [h.strip() for h in header]
+    column = names.index("metrics/mAP50-95(B)") if "metrics/mAP50-95(B)" in names else None
+    return [float(row[column]) for row in rows if len(row) == len(names)] if column is not None else []
