@@ -145,7 +145,7 @@ def test_dataloader__works_in_worker_processes(beacons, tiny, tmp_path):
     trainer = Trainer(overrides=settings)
     trainer.stride, trainer.args.workers = 32, 2  # on a CPU Ultralytics sets no workers
     trainer.model = yolo_mha.YOLO("demo-mha.yaml").model
-    loader = trainer.get_dataloader(trainer.data["train"], batch_size=4, mode="train")
+    loader = trainer.get_dataloader(trainer.data["train"], batch_size=4, rank=-1, mode="train")
     assert loader.num_workers == 2
     assert next(iter(loader))["img"].shape == (4, 3, 64, 64)
     loader.close()
