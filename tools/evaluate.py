@@ -4,4 +4,5 @@ import sys
 
 from yolo_mha.cli import main
 
-main(["val", *sys.argv[1:]])
+if __name__ == "__main__":
+    main(["val", *sys.argv[1:]])

@@ -4,4 +4,5 @@ import sys
 
 from yolo_mha.cli import main
 
-main(["export", *sys.argv[1:]])
+if __name__ == "__main__":
+    main(["export", *sys.argv[1:]])

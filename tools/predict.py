@@ -4,4 +4,5 @@ import sys
 
 from yolo_mha.cli import main
 
-main(["predict", *sys.argv[1:]])
+if __name__ == "__main__":
+    main(["predict", *sys.argv[1:]])

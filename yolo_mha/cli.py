@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import YoloMHAError
+from .errors import RunError, YoloMHAError
 
 app = typer.Typer(
     name="yolo-mha",
@@ -34,7 +34,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 1 done, but a check failed or something was skipped, or an unexpected error; 2 bad input.
+    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input.
 
     Args:
         arguments: The words after the program's name; those of the process if not given.
@@ -59,7 +59,7 @@ def _run(
         with _standard_output_kept():
             result = function(**parse(words or [], positional))
     except YoloMHAError as e:
-        _fail(e.as_dict(), f"error: {e}", json, debug, code=2)
+        _fail(e.as_dict(), f"error: {e}", json, debug, code=1 if isinstance(e, RunError) else 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -114,13 +114,14 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def train(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Train a detector, with attention or without.
 
-    Settings are Ultralytics' own, and resume=last.pt goes on with an interrupted run.
+    Own settings: model, data, trust, and resume=last.pt to go on with an interrupted run. All others are Ultralytics'
+    training settings: https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
       yolo-mha train model=yolo11n-mha-p5.yaml data=my.yaml epochs=100 imgsz=640
 
-      yolo-mha train model=yolov8n-mha-p5.yaml data=my.yaml pretrained=yolov8n.pt
+      yolo-mha train model=yolov8s-mha-p5.yaml data=my.yaml optimizer=AdamW lr0=0.001 device=0
 
       yolo-mha train model=demo-mha.yaml data=beacons epochs=3 imgsz=192
 
@@ -134,6 +135,9 @@ def train(settings: Words = None, json: AsJson = False, debug: Debug = False) ->
 @app.command()
 def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Score box detection with pycocotools: the twelve COCO numbers, and AP by class.
+
+    Own settings: model, data and trust, or predictions and annotations. All others are Ultralytics' validation
+    settings, such as split, imgsz, conf and iou: https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
@@ -152,7 +156,8 @@ def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> N
 def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Detect objects in images, folders and video, and draw them.
 
-    Without settings the demo's model looks at a sample image.
+    Own settings: model, source, trust. All others are Ultralytics' prediction settings:
+    https://docs.ultralytics.com/usage/cfg. Without settings the demo's model looks at a sample image.
 
     [bold]Examples[/bold]
 
@@ -171,6 +176,9 @@ def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) 
 def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Export a model; ONNX is then compared with PyTorch in ONNX Runtime.
 
+    Own settings: model, format, trust. All others are Ultralytics' export settings:
+    https://docs.ultralytics.com/usage/cfg
+
     [bold]Examples[/bold]
 
       yolo-mha export model=best.pt format=onnx dynamic=True
@@ -186,7 +194,9 @@ def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Train a baseline and its attention variant alike, score both, and write a report.
 
-    One seed, so a demonstration and no evidence. A recipe YAML names any number of arms.
+    One seed, so a demonstration and no evidence. Own settings: model (the baseline), attention, control, data, name,
+    and jobs, the number of arms to train at the same time; or a recipe YAML, which names any number of arms. All
+    others are Ultralytics' training settings, the same for every arm: https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
@@ -248,8 +258,9 @@ def _show_export(result: Any, console: Console) -> None:
         return
     table = Table("batch", "height", "width", "boxes, px", "scores", "", title="Largest difference to PyTorch")
     for a in result.agreement:
-        cells = (a.batch, a.height, a.width, f"{a.boxes:.1e}", f"{a.scores:.1e}", "ok" if a.ok else "OUT OF TOLERANCE")
-        table.add_row(*map(str, cells))
+        differences = ["-" if d is None else f"{d:.1e}" for d in (a.boxes, a.scores)]
+        verdict = "ok" if a.ok else "OUT OF TOLERANCE"
+        table.add_row(str(a.batch), str(a.height), str(a.width), *differences, verdict)
     console.print(table)
 
 

@@ -63,6 +63,10 @@ class RunError(YoloMHAError, RuntimeError):
     """A training run or an export failed."""
 
 
+class DownloadError(YoloMHAError, ConnectionError):
+    """Something would have been downloaded; Ultralytics treats it as being offline."""
+
+
 class DependencyError(YoloMHAError, ImportError):
     """A package is missing or has the wrong version."""
 

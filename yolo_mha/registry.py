@@ -25,7 +25,7 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from .errors import DependencyError, ModelError, RegistrationError, YoloMHAError, nearest
+from .errors import DependencyError, DownloadError, ModelError, RegistrationError, YoloMHAError, nearest
 from .nn import PositionwiseMLP, SpatialMHA, SpatialMHABlock
 from .paths import find_cfg, without_scale
 
@@ -62,6 +62,7 @@ with warnings.catch_warnings():
     from ultralytics.utils import LOGGER, checks
 
 _blocks: dict[str, type[nn.Module]] = {}
+_SAFE_LOAD_AT_START = tasks.SAFE_LOAD
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------
@@ -266,29 +267,70 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 @contextlib.contextmanager
-def guarded(trust: bool = False) -> Iterator[None]:
-    """Run Ultralytics so that a stranger's file runs no code and nothing installs itself.
+def replaced(*changes: tuple[Any, str, Any]) -> Iterator[None]:
+    """Set attributes of objects for a while.
 
-    Checkpoints are read by Ultralytics' restricted loader, `activation:` is read as a literal ``nn.X(...)`` instead of
-    being evaluated, and missing packages are reported instead of installed. Processes that Ultralytics starts for
-    several GPUs inherit the setting.
+    Args:
+        *changes: Object, attribute and value.
+    """
+    previous = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    try:
+        for owner, name, value in changes:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in reversed(previous):
+            setattr(owner, name, value)
+
+
+def _refuse_download(url: object = None, *_: Any, **__: Any) -> None:
+    raise DownloadError(
+        "Nothing is downloaded.", given=url, expected="a local file", fix="download it yourself and give its path"
+    )
+
+
+def _local_font(font: str = "Arial.ttf") -> Any:
+    """Find a font on this machine; without one Ultralytics draws with its default."""
+    try:
+        return checks.check_font(font)
+    except DownloadError:
+        return None
+
+
+@contextlib.contextmanager
+def guarded(trust: bool = False) -> Iterator[None]:
+    """Run Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
+
+    Checkpoints are read by Ultralytics' restricted loader, ``activation:`` is read as a literal ``nn.X(...)`` instead
+    of being evaluated, and a dataset's ``download:`` is not followed. Processes that Ultralytics starts for several
+    GPUs inherit the first two. Also works as a decorator.
 
     Args:
         trust: Lift the restriction on checkpoints and YAMLs, for files that you made yourself.
     """
-    previous = tasks.SAFE_LOAD, checks.AUTOINSTALL, os.environ.get("ULTRALYTICS_SAFE_LOAD")
-    checks.AUTOINSTALL = False
-    if not trust:
-        tasks.SAFE_LOAD = True
-        os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+    from ultralytics.data import utils as data_utils
+    from ultralytics.engine import exporter, trainer, validator
+    from ultralytics.utils import downloads, plotting
+
+    local_only = functools.partial(data_utils.check_det_dataset, autodownload=False)
+    restricted = _SAFE_LOAD_AT_START or not trust
+    environment = dict(os.environ)
+    os.environ.update(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True" if restricted else "")
     try:
-        yield
+        with replaced(
+            (tasks, "SAFE_LOAD", restricted),
+            (checks, "AUTOINSTALL", False),
+            *((module, "check_det_dataset", local_only) for module in (trainer, validator, exporter)),
+            *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),
+            *((module, "check_font", _local_font) for module in (data_utils, plotting)),
+        ):
+            yield
     finally:
-        tasks.SAFE_LOAD, checks.AUTOINSTALL, env = previous
-        if env is None:
-            os.environ.pop("ULTRALYTICS_SAFE_LOAD", None)
-        else:
-            os.environ["ULTRALYTICS_SAFE_LOAD"] = env
+        for name in ("YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD"):
+            if name in environment:
+                os.environ[name] = environment[name]
+            else:
+                os.environ.pop(name, None)
 
 
 # Registration --------------------------------------------------------------------------------------------------------
@@ -343,6 +385,11 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
     setattr(tasks, name, _adaptor(block))
     torch.serialization.add_safe_globals([block, *parts])
     return block
+
+
+def block_modules() -> set[str]:
+    """Name the Python modules that the registered blocks come from, so that another process can import them."""
+    return {block.__module__ for block in _blocks.values()}
 
 
 def _path(block: type) -> tuple[str, str]:

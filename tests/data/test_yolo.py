@@ -38,7 +38,6 @@ def test_read_split__boxes_in_pixels_with_full_precision(tmp_path):
     assert samples["box"].classes.tolist() == [1]
     assert np.allclose(samples["polygon"].boxes, [[4, 4, 12, 16]])
     assert len(samples["twice"].boxes) == 1
-    assert (samples["empty"].labelled, samples["none"].labelled) == (True, False)
     assert samples["empty"].boxes.shape == samples["none"].boxes.shape == (0, 4)
     assert (samples["none"].width, samples["none"].height) == (40, 20)
 

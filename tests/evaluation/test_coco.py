@@ -12,7 +12,7 @@ from yolo_mha.evaluation.coco import METRICS, detections, evaluate, evaluate_fil
 
 def sample(name: str, boxes, classes) -> Sample:
     boxes = np.array(boxes, float).reshape(-1, 4)
-    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes, True)
+    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes)
 
 
 def detection(name: str, boxes, classes, scores) -> Detections:
@@ -67,8 +67,8 @@ def test_detections__refuses_other_images():
     ("results", "words"),
     [
         ([{"image_id": 9, "category_id": 0, "bbox": [0, 0, 1, 1], "score": 1}], "not in the annotations"),
-        ([{"image_id": 0, "bbox": [0, 0, 1, 1], "score": 1}], "incomplete"),
-        ([5], "incomplete"),
+        ([{"image_id": 0, "bbox": [0, 0, 1, 1], "score": 1}], "unusable"),
+        ([5], "unusable"),
     ],
 )
 def test_evaluate__refuses_malformed_results(results, words):

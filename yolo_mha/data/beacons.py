@@ -107,6 +107,7 @@ def generate(folder: str | Path, train: int = 600, val: int = 200, size: int = 1
     data_yaml = folder / "data.yaml"
     if data_yaml.is_file() and data_yaml.read_text(encoding="utf-8").startswith(settings):
         return data_yaml
+    data_yaml.unlink(missing_ok=True)  # until all files are there again
     index = 0
     for split, count in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split

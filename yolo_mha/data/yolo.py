@@ -20,6 +20,7 @@ from .beacons import EMBEDDED, generate
 from .files import read_yaml
 
 SPLITS = ("train", "val", "test")
+MIN_PIXELS = 10
 MAX_NAMED = 5  # files that one message names at most
 
 
@@ -48,7 +49,6 @@ class Sample:
         height: Height in pixels.
         classes: Class index of each box, shape (n,).
         boxes: Corners x1, y1, x2, y2 in pixels, float64 of shape (n, 4).
-        labelled: Whether a label file exists.
     """
 
     image: Path
@@ -56,7 +56,6 @@ class Sample:
     height: int
     classes: NDArray[np.int64]
     boxes: NDArray[np.float64]
-    labelled: bool
 
 
 def load_dataset(data: str | Path) -> Dataset:
@@ -242,21 +241,25 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
         with Image.open(image) as opened:
             opened.verify()
             width, height = exif_size(opened)
+        if min(width, height) < MIN_PIXELS:
+            return f"{image}: {width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
     except FileNotFoundError:
         return f"{image}: missing"
     except Exception as e:  # PIL raises many kinds for a broken file
         return f"{image}: not a readable image ({_one_line(e)})"
     if not label.is_file():
-        return Sample(image, width, height, np.zeros(0, np.int64), np.zeros((0, 4)), False)
+        return Sample(image, width, height, np.zeros(0, np.int64), np.zeros((0, 4)))
     try:
         rows = [[float(v) for v in line.split()] for line in label.read_text("utf-8-sig").splitlines() if line.strip()]
+        if len({len(row) == 5 for row in rows}) > 1:
+            raise ValueError("rows of boxes and of polygons are mixed, which Ultralytics ignores")
         boxes = np.unique([_box(row) for row in rows], axis=0) if rows else np.zeros((0, 5))
         if boxes.size and not (boxes[:, 0] < classes).all():
             raise ValueError(f"class {int(boxes[:, 0].max())} of only {classes} classes")
     except ValueError as e:
         return f"{label}: {_one_line(e)}"
     scale = np.array([width, height, width, height])
-    return Sample(image, width, height, boxes[:, 0].astype(np.int64), boxes[:, 1:] * scale, True)
+    return Sample(image, width, height, boxes[:, 0].astype(np.int64), boxes[:, 1:] * scale)
 
 
 def _box(row: list[float]) -> tuple[float, float, float, float, float]:

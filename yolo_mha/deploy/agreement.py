@@ -23,16 +23,16 @@ class Agreement:
         batch: Number of images.
         height: Height in pixels.
         width: Width in pixels.
-        boxes: Largest difference of a box coordinate in pixels.
-        scores: Largest difference of a class score.
+        boxes: Largest difference of a box coordinate in pixels; None where the outputs have different shapes.
+        scores: Largest difference of a class score, likewise.
         ok: Whether both are within tolerance.
     """
 
     batch: int
     height: int
     width: int
-    boxes: float
-    scores: float
+    boxes: float | None
+    scores: float | None
     ok: bool
 
 
@@ -68,7 +68,7 @@ def compare_onnx(file: str | Path, network: torch.nn.Module, shapes: list[tuple[
 def _difference(ours: Any, theirs: Any, batch: int, height: int, width: int) -> Agreement:
     """Compare raw outputs: (B, 4 + classes, anchors), or (B, detections, 6) of a model without NMS."""
     if ours.shape != theirs.shape:
-        return Agreement(batch, height, width, float("inf"), float("inf"), False)
+        return Agreement(batch, height, width, None, None, False)
     if ours.shape[-1] == 6:
         ours, theirs = ours.transpose(0, 2, 1), theirs.transpose(0, 2, 1)
     difference = np.abs(ours - theirs)

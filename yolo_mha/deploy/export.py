@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.utils.checks import check_imgsz
 
+from ..data.files import whole_file
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..errors import ConfigError, DependencyError, RunError, YoloMHAError
+from ..paths import shipped
+from ..registry import guarded
 from .agreement import Agreement, compare_onnx
 
 DYNAMIC_SHAPES = [(1, 320, 320), (1, 480, 640), (3, 320, 320)]
@@ -39,6 +44,7 @@ class ExportResult:
         return {**asdict(self), "ok": self.ok}
 
 
+@guarded()
 def export(
     model: str | Path | None = None,
     format: str = "onnx",
@@ -46,7 +52,7 @@ def export(
     trust: bool = False,
     **settings: Any,
 ) -> ExportResult:
-    """Export a trained model, beside the checkpoint.
+    """Export a trained model. The file lies beside the checkpoint, for one that ships here in the working directory.
 
     ONNX models in single precision are then run in ONNX Runtime and compared with PyTorch: with ``dynamic=True`` at
     320x320, 480x640 and a batch of 3, otherwise at the exported shape.
@@ -69,7 +75,7 @@ def export(
     passed = config.check({**settings, "format": format})
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
-    network = YOLO(model, trust=trust)
+    network = YOLO(_outside_package(model), trust=trust)
     if not isinstance(network.model, nn.Module):
         raise ConfigError(
             "Only a PyTorch model can be exported.", given=f"model={model}", expected="a .pt or .yaml file"
@@ -100,11 +106,20 @@ def export(
 
 
 def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """Return the input shapes at which to compare: batch, height, width."""
-    if settings.get("dynamic"):
-        return DYNAMIC_SHAPES
+    """Return the input shapes at which to compare: batch, height, width, rounded up to the model's stride."""
     size = settings.get("imgsz") or network.model.args["imgsz"]
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    height, width = check_imgsz(size, stride=int(network.model.stride.max()), min_dim=2)
+    if not settings.get("dynamic"):
+        return [(int(settings.get("batch", 1)), height, width)]
     stride = int(network.model.stride.max())
-    up = [-(-int(x) // stride) * stride for x in (height, width)]
-    return [(int(settings.get("batch", 1)), up[0], up[1])]
+    return [(b, -(-h // stride) * stride, -(-w // stride) * stride) for b, h, w in DYNAMIC_SHAPES]
+
+
+def _outside_package(model: str | Path) -> str | Path:
+    """Copy a checkpoint that ships with the package to the working directory, where the export may lie beside it."""
+    shipped_file = shipped("weights") / str(model)
+    if Path(model).exists() or not shipped_file.is_file():
+        return model
+    with whole_file(Path(shipped_file.name)) as temporary:
+        shutil.copyfile(shipped_file, temporary)
+    return shipped_file.name

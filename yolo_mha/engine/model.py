@@ -48,29 +48,38 @@ class YOLO(ultralytics.YOLO):
     ) -> None:
         if not isinstance(trust, bool):
             raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
-        self.trust = trust
-        super().__init__(_existing(model), task=task, verbose=verbose)
+        self.trust, own_class = trust, type(self)
+        file = _existing(model)
+        if file.endswith((".yaml", ".yml")):
+            read_model_yaml(file)
+        with guarded(trust):
+            super().__init__(file, task=task, verbose=verbose)
+        if type(self) is not own_class:  # Ultralytics turns the object into another class by file name or head
+            other = type(self).__name__
+            raise UnsupportedTaskError(
+                f"{other} models are not covered here.",
+                given=file,
+                expected="a model of ultralytics.YOLO",
+                fix=f"use ultralytics.{other}; with yolo_mha imported its YAMLs may name blocks too",
+            )
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
-        read_model_yaml(cfg)
-        with guarded(self.trust):
-            try:
-                super()._new(cfg, task=task, verbose=verbose)
-            except YoloMHAError:
-                raise
-            except Exception as e:  # parse_model meets a wrong YAML with any kind of error
-                raise ModelError(
-                    f"{cfg} does not build.",
-                    given=f"{type(e).__name__}: {_one_line(e)}",
-                    expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
-                ) from e
+        try:
+            super()._new(cfg, task=task, verbose=verbose)
+        except YoloMHAError:
+            raise
+        except Exception as e:  # parse_model meets a wrong YAML with any kind of error
+            raise ModelError(
+                f"{cfg} does not build.",
+                given=f"{type(e).__name__}: {_one_line(e)}",
+                expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
+            ) from e
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        with guarded(self.trust):
-            try:
-                super()._load(weights, task=task)
-            except Exception as e:  # a damaged file is met with any kind of error
-                raise _checkpoint_error(Path(weights), e) from e
+        try:
+            super()._load(weights, task=task)
+        except Exception as e:  # a damaged file is met with any kind of error
+            raise _checkpoint_error(Path(weights), e) from e
 
     def load(self, weights: Any = "yolo11n.pt") -> YOLO:
         """Load weights from a checkpoint by name and shape, see `ultralytics.YOLO.load`."""
@@ -87,6 +96,16 @@ class YOLO(ultralytics.YOLO):
             trainer = Trainer
         with guarded(self.trust):
             return super().train(trainer, **kwargs)
+
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate, see `ultralytics.YOLO.val`."""
+        with guarded(self.trust):
+            return super().val(validator, **kwargs)
+
+    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
+        """Predict, see `ultralytics.YOLO.predict`; with ``stream=True`` the model is loaded before the first result."""
+        with guarded(self.trust):
+            return super().predict(source, stream, predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
         """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""

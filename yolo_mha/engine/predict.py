@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ..data.beacons import draw
 from ..data.files import whole_file
 from ..errors import DataError, nearest
+from ..registry import guarded
 from . import settings as config
 from .model import YOLO, require_detection
 from .progress import bar
@@ -31,7 +33,8 @@ class PredictResult:
     Attributes:
         save_dir: Folder with the annotated pictures or video.
         predictions: JSON Lines, one object an image or frame: ``source``, ``frame``, ``width``, ``height`` and
-            ``detections`` of ``name``, ``class``, ``score`` and ``box`` (x1, y1, x2, y2 in pixels).
+            ``detections`` of ``name``, ``class``, ``score`` and ``box`` (x1, y1, x2, y2 in pixels); frames count from 0
+            in each file.
         images: Number of images and frames.
         found: Number of detections by class name.
         skipped: Files that could not be read.
@@ -47,6 +50,7 @@ class PredictResult:
         return asdict(self)
 
 
+@guarded()
 def predict(
     model: str | Path = DEMO_MODEL, source: str | Path | int | None = None, *, trust: bool = False, **settings: Any
 ) -> PredictResult:
@@ -71,32 +75,32 @@ def predict(
     passed = config.check(settings)
     if source is None and str(model) == DEMO_MODEL:
         source = sample_image(Path.cwd() / "runs" / "sample.png")
-    expected, skipped = _check_source(source)
+    files, frames, broken = _check_source(source)
     network = YOLO(model, trust=trust)
     require_detection(network.task, "predict")
     arguments = {"save": True, "verbose": False, **config.in_working_directory(passed), "source": source}
     found: Counter[str] = Counter()
-    seen: set[Path] = set()
-    images = 0
+    seen: Counter[str] = Counter()
     results = network.predict(stream=True, **arguments)
     first = next(results, None)
     if first is None:
         raise DataError("Nothing in the source could be read.", given=f"source={source}", expected="images or a video")
     save_dir = Path(first.save_dir or network.predictor.save_dir)
-    with (
-        whole_file(save_dir / "predictions.jsonl") as lines,
-        lines.open("w", encoding="utf-8") as out,
-        bar() as progress,
-    ):
-        task = progress.add_task("predicting", total=expected)
+    lines_file = save_dir / "predictions.jsonl"
+    with whole_file(lines_file) as lines, lines.open("w", encoding="utf-8") as out, bar() as progress:
+        task = progress.add_task("predicting", total=frames)
         for result in _chain(first, results):
-            record = _record(result, images)
+            record = _record(result, seen[result.path])
             found.update(d["name"] for d in record["detections"])
-            seen.add(Path(result.path))
+            seen[result.path] += 1
             out.write(json.dumps(record) + "\n")
-            images += 1
             progress.update(task, advance=1)
-    return PredictResult(str(save_dir), str(save_dir / "predictions.jsonl"), images, dict(found), skipped)
+    skipped = sorted({*broken, *(f for f in files if str(Path(f).absolute()) not in _absolute(seen))})
+    return PredictResult(str(save_dir), str(lines_file), seen.total(), dict(found), skipped)
+
+
+def _absolute(paths: Iterable[str]) -> set[str]:
+    return {str(Path(p).absolute()) for p in paths}
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -120,54 +124,58 @@ def _record(result: Any, frame: int) -> dict[str, Any]:
     }
 
 
-def _check_source(source: Any) -> tuple[int | None, list[str]]:
-    """Return how many images or frames to expect, where that is known, and the images that cannot be read.
+def _check_source(source: Any) -> tuple[list[str], int | None, list[str]]:
+    """List what a source holds, as Ultralytics will, before the model is loaded.
+
+    Returns:
+        The image and video files; how many images and frames they hold, None where that is not known; and the files
+        that cannot be read.
 
     Raises:
         DataError: The source is missing, or no image in it can be read.
     """
     text = str(source)
     if source is None or text == "":
-        raise DataError(
-            "source is missing.", expected="source=image.jpg, a folder, a video, 0 for a camera, or a stream"
-        )
-    if text.isdigit() or "://" in text:
-        return None, []
+        raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
     path = Path(text)
-    if any(c in text for c in "*?["):
-        files = sorted(path.parent.glob(path.name))
+    if text.isdigit() or "://" in text or (path.suffix in (".txt", ".streams", ".csv") and path.is_file()):
+        return [], None, []
+    if path.is_file():
+        files = [text]
+    elif path.is_dir():
+        files = sorted(glob.glob(str(Path(glob.escape(text)) / "*.*")))
     else:
-        files = sorted(path.rglob("*.*")) if path.is_dir() else [path] if path.exists() else []
-    if path.suffix in (".txt", ".streams", ".csv") and path.exists():
-        return None, []
-    media = [f for f in files if f.suffix[1:].lower() in IMG_FORMATS | VID_FORMATS]
+        files = sorted(glob.glob(text, recursive=True))
+    media = [f for f in files if Path(f).suffix[1:].lower() in IMG_FORMATS | VID_FORMATS]
     if not media:
         near = [str(p) for p in (path.parent.glob("*") if path.parent.is_dir() else ())]
         raise DataError(
-            "The source has no image or video." if files else "Source not found.",
+            "The source has no image or video." if path.exists() else "Source not found.",
             given=f"source={text}",
-            expected=nearest(text, near) if near and not files else f"files ending in {', '.join(sorted(IMG_FORMATS))}",
+            expected=nearest(text, near)
+            if near and not path.exists()
+            else f"{', '.join(sorted(IMG_FORMATS))}, or video",
         )
-    expected, skipped = 0, []
+    frames, broken = 0, []
     for file in media:
-        if file.suffix[1:].lower() in VID_FORMATS:
-            video = cv2.VideoCapture(str(file))
-            expected += max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        if Path(file).suffix[1:].lower() in VID_FORMATS:
+            video = cv2.VideoCapture(file)
+            frames += max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
             if not video.isOpened():
-                skipped.append(str(file))
+                broken.append(file)
             video.release()
         elif _readable(file):
-            expected += 1
+            frames += 1
         else:
-            skipped.append(str(file))
-    if len(skipped) == len(media):
+            broken.append(file)
+    if len(broken) == len(media):
         raise DataError(
-            "No image or video of the source can be read.", given=", ".join(skipped[:5]), expected="intact files"
+            "No image or video of the source can be read.", given=", ".join(broken[:5]), expected="intact files"
         )
-    return expected, skipped
+    return media, frames, broken
 
 
-def _readable(file: Path) -> bool:
+def _readable(file: str) -> bool:
     try:
         with Image.open(file) as image:
             image.verify()

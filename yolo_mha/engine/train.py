@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.yolo import Dataset, image_files, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, RunError, YoloMHAError
+from ..data.yolo import Dataset, load_dataset, read_split
+from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError
+from ..registry import guarded
 from . import settings as config
 from .model import YOLO, check_checkpoint
 from .progress import track
@@ -35,6 +38,7 @@ class TrainResult:
         return asdict(self)
 
 
+@guarded()
 def train(
     model: str | Path = "yolo11n-mha-p5.yaml",
     data: str | Path | None = None,
@@ -76,9 +80,12 @@ def train(
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
-    require_local_weights(passed.get("pretrained"), trust)
+    if isinstance(passed.get("pretrained"), str):
+        check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
-        data = check_dataset(data).yaml
+        data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
+    elif network.task == "classify" and not Path(data).is_dir():
+        raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
     return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)})
 
 
@@ -86,10 +93,11 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
     check_checkpoint(checkpoint, trust)
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
-    if state.get("optimizer") is None or state.get("epoch", -1) < 0:
+    epochs = state.get("train_args", {}).get("epochs", 0)
+    if state.get("optimizer") is None or not 0 <= state.get("epoch", -1) < epochs - 1:
         raise CheckpointError(
             f"{checkpoint} is of a finished run.",
-            given="a checkpoint without optimizer state",
+            given="a checkpoint of the last epoch, or one without optimizer state",
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
@@ -106,7 +114,7 @@ def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
         network.train(**settings)
     except YoloMHAError:
         raise
-    except (RuntimeError, ValueError, OSError) as e:
+    except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as e:
         folder = getattr(network.trainer, "save_dir", None)
         raise RunError(
             "Training stopped with an error.",
@@ -114,34 +122,27 @@ def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
             fix=f"see {folder} for what there is; --debug shows the traceback" if folder else None,
         ) from e
     trainer = network.trainer
-    metrics = {k: round(float(v), 5) for k, v in network.metrics.results_dict.items()} if network.metrics else {}
+    metrics = getattr(network.metrics, "results_dict", network.metrics) or {}  # a plain dict after several GPUs
     return TrainResult(
         save_dir=str(trainer.save_dir),
         best=str(trainer.best),
         last=str(trainer.last),
         epochs=len(trainer.csv.read_text().splitlines()) - 1 if trainer.csv.exists() else 0,
-        metrics=metrics,
+        metrics={k: round(float(v), 5) for k, v in metrics.items()},
     )
 
 
-def check_dataset(data: str | Path) -> Dataset:
-    """Check a dataset's training and validation split before hours are spent on it.
+def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) -> Dataset:
+    """Check a dataset before hours are spent on it.
 
     Args:
         data: See `load_dataset`.
+        splits: The splits that will be used.
 
     Raises:
         DataError: Something is missing or broken.
     """
     dataset = load_dataset(data)
-    for split in ("train", "val"):
-        image_files(dataset, split)
-    for split in ("train", "val"):
+    for split in splits:
         read_split(dataset, split, track)
     return dataset
-
-
-def require_local_weights(pretrained: Any, trust: bool) -> None:
-    """Check the checkpoint that ``pretrained=`` names."""
-    if isinstance(pretrained, str):
-        check_checkpoint(pretrained, trust)

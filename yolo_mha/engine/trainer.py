@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine import trainer as stock
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.torch_utils import strip_optimizer
 
-from ..data.files import write_text
+from ..data.files import whole_file, write_text
+from ..registry import replaced
 
 
 class Trainer(DetectionTrainer):
@@ -25,37 +26,23 @@ class Trainer(DetectionTrainer):
     last: Path
     best: Path
 
-    @contextmanager
-    def _whole_weights(self, keep: bool) -> Iterator[None]:
-        """Let Ultralytics write checkpoints into a folder aside, then move them into place one by one.
+    def save_model(self) -> bool:
+        """Save ``last.pt``, and ``best.pt`` where this epoch is the best so far.
 
-        Args:
-            keep: Copy the present checkpoints there first, for a step that changes them.
+        Ultralytics writes them into a folder aside, from where they are moved into place one by one.
         """
-        final = self.wdir
-        aside = final.with_name(".weights-unfinished")
+        final, aside = self.wdir, self.wdir.with_name(".weights-unfinished")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        if keep:
-            for name in (self.last, self.best):
-                if name.exists():
-                    shutil.copy2(name, aside / name.name)
-        self._set_weights_dir(aside)
+        self.wdir, self.last, self.best = aside, aside / self.last.name, aside / self.best.name
         try:
-            yield
+            saved = bool(super().save_model())
             for written in aside.iterdir():
                 os.replace(written, final / written.name)
         finally:
-            self._set_weights_dir(final)
+            self.wdir, self.last, self.best = final, final / self.last.name, final / self.best.name
             shutil.rmtree(aside, ignore_errors=True)
-
-    def _set_weights_dir(self, folder: Path) -> None:
-        self.wdir, self.last, self.best = folder, folder / self.last.name, folder / self.best.name
-
-    def save_model(self) -> bool:
-        """Save ``last.pt``, and ``best.pt`` where this epoch is the best so far."""
-        with self._whole_weights(keep=False):
-            return bool(super().save_model())
+        return saved
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Go on from a checkpoint, and drop the rows of ``results.csv`` that were written after it.
@@ -71,5 +58,14 @@ class Trainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """Strip the optimizer from the checkpoints and validate the best one."""
-        with self._whole_weights(keep=True):
+        with replaced((stock, "strip_optimizer", _strip_whole)):
             super().final_eval()
+
+
+def _strip_whole(f: str | Path, s: str = "", updates: dict[str, Any] | None = None) -> Any:
+    """Do what `strip_optimizer` does, whole or not at all."""
+    with whole_file(s or f) as temporary:
+        content = strip_optimizer(f, s=str(temporary), updates=updates)
+        if not content:  # it was no checkpoint, and nothing was written
+            shutil.copy2(f, temporary)
+    return content

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from ..engine.progress import bar
 from ..errors import RunError
+from ..registry import block_modules
 from .recipe import Recipe
+
+# Imports the modules of all registered blocks, so that a block of the user's is known in the process as well.
+CHILD = """
+import importlib, sys
+start = sys.argv.index("train")
+for name in sys.argv[1:start]:
+    importlib.import_module(name)
+from yolo_mha.cli import main
+main(sys.argv[start:])
+"""
 
 
 def train_arms(plan: Recipe, data: Path, folder: Path) -> dict[str, float]:
@@ -49,7 +60,7 @@ def train_arms(plan: Recipe, data: Path, folder: Path) -> dict[str, float]:
                     if process.returncode:
                         raise RunError(
                             f"The training of '{arm}' failed.",
-                            given=_error_line(folder / f"{arm}.log"),
+                            given=_error(folder / f"{arm}.log"),
                             fix=f"the whole output is in {folder / f'{arm}.log'}",
                         )
                     seconds[arm] = time.monotonic() - started
@@ -71,19 +82,21 @@ def _start(plan: Recipe, arm: str, data: Path, folder: Path) -> subprocess.Popen
     }
     with (folder / f"{arm}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "yolo_mha", "train", *(f"{k}={v}" for k, v in words.items())],
+            [sys.executable, "-c", CHILD, *sorted(block_modules()), "train", *(f"{k}={v}" for k, v in words.items())],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
 
-def _error_line(log: Path) -> str:
-    """Return the line of a training's output that says what went wrong, or else its last line."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "error: " in line]
-    return (errors or lines or ["no output"])[-1].strip()
+def _error(log: Path) -> str:
+    """Return what a training's output says went wrong, or else its last line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    for i in reversed(range(len(lines))):
+        if "error: " in lines[i]:
+            return " ".join(lines[i : i + 2])
+    return lines[-1] if lines else "no output"
 
 
 def curve(results: Path) -> list[float]:

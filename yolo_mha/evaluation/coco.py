@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]]) -> CocoScores
     Raises:
         DataError: Either is malformed, or a detection is on an unknown image.
     """
-    _check(truth, results)
+    truth = _checked_truth(truth)
+    results = _checked_results(truth, results)
     coco = COCO()
     coco.dataset = truth
     with contextlib.redirect_stdout(io.StringIO()):
@@ -168,24 +170,72 @@ def _read_json(path: str | Path, key: str) -> Any:
         raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
 
 
-def _check(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+def _checked_truth(truth: dict[str, Any]) -> dict[str, Any]:
+    """Return the annotations with ids that pycocotools can tell from "no match", and with what it needs filled in."""
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth.get(key), list):
+            raise DataError("The annotations are no COCO file.", given=f"no list '{key}'", expected="COCO JSON")
+    known = {key: _ids(truth, key) for key in ("images", "categories")}
+    annotations = []
+    for i, a in enumerate(truth["annotations"]):
+        if not (
+            _has(a, "image_id", "category_id", "bbox")
+            and _is_box(a["bbox"])
+            and _is_in(a["image_id"], known["images"])
+            and _is_in(a["category_id"], known["categories"])
+        ):
             raise DataError(
-                "The annotations are no COCO file.", given=f"no list '{key}'", expected="COCO instances JSON"
+                f"Annotation {i} is unusable.", given=a, expected="bbox of 4 numbers, a known image_id and category_id"
             )
-    keys = {"image_id", "category_id", "bbox", "score"}
-    for i, result in enumerate(results):
-        if not isinstance(result, dict) or not keys <= result.keys():
-            raise DataError(f"Prediction {i} is incomplete.", given=result, expected=f"an object with {sorted(keys)}")
-    known = {image["id"] for image in truth["images"]}
-    unknown = sorted({r["image_id"] for r in results} - known, key=str)
+        area = a.get("area", a["bbox"][2] * a["bbox"][3])
+        annotations.append({**a, "id": i + 1, "area": area, "iscrowd": int(a.get("iscrowd", 0))})
+    return {**truth, "annotations": annotations}
+
+
+def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check that every prediction is complete, finite, and on an annotated image."""
+    images = _ids(truth, "images")
+    unknown: set[str] = set()
+    for i, r in enumerate(results):
+        if not (_has(r, "image_id", "category_id", "bbox", "score") and _is_box(r["bbox"]) and _is_number(r["score"])):
+            raise DataError(
+                f"Prediction {i} is unusable.",
+                given=r,
+                expected="image_id, category_id, bbox of 4 finite numbers and a finite score",
+            )
+        if not _is_in(r["image_id"], images):
+            unknown.add(str(r["image_id"]))
     if unknown:
         raise DataError(
             f"{len(unknown)} image ids of the predictions are not in the annotations.",
-            given=", ".join(map(str, unknown[:5])),
-            expected=f"ids of the {len(known)} annotated images",
+            given=", ".join(sorted(unknown)[:5]),
+            expected=f"ids of the {len(images)} annotated images",
         )
+    return results
+
+
+def _ids(truth: dict[str, Any], key: str) -> set[Any]:
+    """Return the ids of the images or categories, each of which must have its own."""
+    ids = [entry["id"] for entry in truth[key] if _has(entry, "id") and isinstance(entry["id"], (int, str))]
+    if len(set(ids)) < len(truth[key]):
+        raise DataError(f"The {key} of the annotations lack ids, or have some twice.", expected="one id each")
+    return set(ids)
+
+
+def _has(entry: Any, *keys: str) -> bool:
+    return isinstance(entry, dict) and set(keys) <= entry.keys()
+
+
+def _is_in(value: Any, ids: set[Any]) -> bool:
+    return isinstance(value, (int, str)) and value in ids
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(_is_number, value))
 
 
 def _no_detections(coco: COCO) -> COCO:
@@ -203,6 +253,8 @@ def _per_class(coco: COCO, evaluation: COCOeval) -> dict[str, dict[str, float]]:
     for k, category in enumerate(evaluation.params.catIds):
         valid = precision[:, :, k]
         name = str(coco.cats[category].get("name", category))
+        if name in scores:
+            name = f"{name} ({category})"
         scores[name] = {"AP": _mean(valid), "AP50": _mean(valid[0])}
     return scores
 

@@ -6,12 +6,13 @@ One seed shows that everything runs and roughly what to expect; it is no evidenc
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.files import increment_path
 
 from ..data.beacons import EMBEDDED
@@ -20,6 +21,7 @@ from ..data.yolo import read_split
 from ..engine.model import YOLO
 from ..engine.progress import track
 from ..engine.train import check_dataset
+from ..registry import guarded
 from .arms import curve, train_arms
 from .comparison import ArmResult, Comparison
 from .cost import measure
@@ -31,6 +33,7 @@ ONE_SEED = "One seed is a demonstration, not evidence: another seed can turn the
 MADE_TASK = " The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
 
 
+@guarded()
 def compare(recipe: str | Path | None = None, **settings: Any) -> Comparison:
     """Train a baseline and its variants under one recipe and one seed, score them with pycocotools, and report.
 
@@ -44,20 +47,23 @@ def compare(recipe: str | Path | None = None, **settings: Any) -> Comparison:
 
     Raises:
         ConfigError: The recipe or a setting is unusable.
-        ModelError, CheckpointError, DataError: A model or the dataset cannot be read.
+        ModelError, DataError: A model or the dataset cannot be read.
         UnsupportedTaskError: A model is not for box detection.
         RunError: A training failed; the message says where its log is.
     """
     plan = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     check_recipe(plan)
     dataset = check_dataset(plan.data)
+    if plan.data != EMBEDDED:  # so that the saved recipe runs from any folder
+        plan = replace(plan, data=str(dataset.yaml))
     save_dir = Path(increment_path(Path.cwd() / "runs" / "compare" / plan.name, mkdir=True))
     write_text(save_dir / "recipe.yaml", yaml.safe_dump(asdict(plan), sort_keys=False))
     seconds = train_arms(plan, dataset.yaml, save_dir / "arms")
 
     samples = read_split(dataset, "val", track)
-    imgsz = int(plan.train.get("imgsz", 640))
     weights = {arm: save_dir / "arms" / arm / "weights" / "last.pt" for arm in plan.arms}
+    stride = max(int(YOLO(file).model.stride.max()) for file in weights.values())
+    imgsz = check_imgsz(plan.train.get("imgsz", 640), stride=stride)
     scores = {}
     for arm, file in weights.items():
         passed = {"split": "val", "imgsz": imgsz, "project": str(save_dir / "val"), "name": arm, "verbose": False}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from ultralytics.utils.torch_utils import get_flops
+from torch.utils.flop_counter import FlopCounterMode
+from ultralytics.nn.autobackend import AutoBackend
 
 ROUNDS, WARMUP = 15, 3
 
@@ -20,8 +22,8 @@ class Cost:
 
     Attributes:
         parameters: Number of parameters as trained.
-        gflops: Billions of operations for one image at the image size that was measured.
-        latency_ms: Median time of one image, batch 1, fused, in milliseconds.
+        gflops: Billions of floating-point operations of the matrix products, convolutions and attention for one image.
+        latency_ms: Median time of one image on the CPU, batch 1, fused, in milliseconds.
         latency_ratio: Median over rounds of this model's time by the first model's in the same round.
     """
 
@@ -31,26 +33,41 @@ class Cost:
     latency_ratio: float
 
 
-def measure(models: Mapping[str, nn.Module], imgsz: int, device: str = "cpu") -> dict[str, Cost]:
-    """Measure models side by side: every round times each of them once, so that drift of the machine cancels.
+def count_gflops(model: nn.Module, imgsz: int) -> float:
+    """Count operations at the real image size, so that attention's share grows with the square of the pixels.
 
     Args:
-        models: PyTorch models by name; the first is the one that the others are compared with. They are left fused.
+        model: The model.
         imgsz: Height and width in pixels.
-        device: Where to time them.
     """
-    counts = {name: (sum(p.numel() for p in m.parameters()), float(get_flops(m, imgsz))) for name, m in models.items()}
-    images = torch.rand(1, 3, imgsz, imgsz, device=device)
-    fused = {name: m.float().eval().to(device).fuse(verbose=False) for name, m in models.items()}  # type: ignore[operator]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.float().eval()(torch.zeros(1, 3, imgsz, imgsz))
+    return float(counter.get_total_flops() / 1e9)
+
+
+def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
+    """Measure models side by side, as Ultralytics runs them on this machine's CPU.
+
+    Every round times each model once, in an order that rotates, so that drift of the machine and the state in which
+    one model leaves the caches for the next cancel.
+
+    Args:
+        models: PyTorch models by name; the first is the one that the others are compared with.
+        imgsz: Height and width in pixels, a multiple of the models' stride.
+    """
+    counts = {name: (sum(p.numel() for p in m.parameters()), count_gflops(m, imgsz)) for name, m in models.items()}
+    device = torch.device("cpu")
+    ready = {name: AutoBackend(deepcopy(m), device=device, verbose=False).eval() for name, m in models.items()}
+    images = torch.rand(1, 3, imgsz, imgsz)
     times: dict[str, list[float]] = {name: [] for name in models}
+    order = list(models)
     with torch.inference_mode():
         for _ in range(WARMUP + ROUNDS):
-            for name, model in fused.items():
+            for name in order:
                 start = time.perf_counter()
-                model(images)
-                if device != "cpu":
-                    torch.cuda.synchronize()
+                ready[name](images)
                 times[name].append((time.perf_counter() - start) * 1e3)
+            order = order[1:] + order[:1]
     first = times[next(iter(models))][WARMUP:]
     costs = {}
     for name, (parameters, gflops) in counts.items():

@@ -13,6 +13,7 @@ from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg
+from .val import refuse_class_filters
 
 FIELDS = ("name", "data", "arms", "train", "jobs")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each arm
@@ -25,7 +26,7 @@ class Recipe:
     Attributes:
         name: Name of the folder under ``runs/compare``.
         data: Dataset YAML, or "beacons" for the embedded default dataset.
-        arms: Model YAML or checkpoint by arm name; the first arm is the baseline.
+        arms: Model YAML by arm name; the first arm is the baseline.
         train: Ultralytics' training settings, the same for every arm.
         jobs: How many arms are trained at the same time.
     """
@@ -109,10 +110,19 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         ConfigError: A setting is unusable, an arm has no usable name, or there are fewer than two.
-        ModelError, CheckpointError: An arm's model cannot be read.
+        ModelError: An arm's model cannot be read.
         UnsupportedTaskError: An arm's model is not for box detection.
     """
     config.check(recipe.train)
+    refuse_class_filters(recipe.train, "compare")
+    if not isinstance(recipe.train.get("imgsz", 640), int):
+        raise ConfigError("compare takes one image size.", given=f"imgsz={recipe.train['imgsz']}", expected="imgsz=640")
+    if isinstance(recipe.train.get("pretrained"), str):
+        raise ConfigError(
+            "compare trains from scratch: loading by name would give the baseline more of the weights than the others.",
+            given=f"pretrained={recipe.train['pretrained']}",
+            expected="no pretrained checkpoint",
+        )
     for key in PER_RUN:
         if key in recipe.train:
             raise ConfigError(f"'{key}' is set for each arm, so it is no training setting here.", given=f"train: {key}")
@@ -124,4 +134,6 @@ def check_recipe(recipe: Recipe) -> None:
     if len(recipe.arms) < 2:
         raise ConfigError("There is nothing to compare.", given=f"arms {list(recipe.arms)}", expected="two or more")
     for model in recipe.arms.values():
+        if not model.endswith((".yaml", ".yml")):
+            raise ConfigError("Every arm starts from a model YAML.", given=model, expected="for example yolov8n.yaml")
         require_detection(YOLO(model).task, "compare")

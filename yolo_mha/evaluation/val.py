@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..engine.model import YOLO, require_detection
 from ..engine.progress import track
 from ..engine.validator import Validator
 from ..errors import ConfigError, DataError
+from ..registry import guarded
 from .coco import CocoScores, detections, evaluate, evaluate_files, ground_truth
 
 
@@ -25,13 +27,16 @@ class ValResult:
         coco: The COCO scores.
         ultralytics: Ultralytics' own mAP50-95 and mAP50 of the same detections; None for a predictions file.
         settings: Model, data, split, image size, confidence and NMS thresholds.
-        predictions: Path of the COCO results file; its image ids are positions in the sorted list of images.
+        predictions: Path of the COCO results file; image ids are positions in the sorted list of images, category ids
+            class indices.
+        annotations: Path of the ground truth as a COCO file with the same ids.
     """
 
     coco: CocoScores
     ultralytics: dict[str, float] | None
     settings: dict[str, Any]
     predictions: str
+    annotations: str
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -39,9 +44,11 @@ class ValResult:
             "ultralytics": self.ultralytics,
             "settings": self.settings,
             "predictions": self.predictions,
+            "annotations": self.annotations,
         }
 
 
+@guarded()
 def val(
     model: str | Path | None = None,
     data: str | Path | None = None,
@@ -62,7 +69,7 @@ def val(
         **settings: Ultralytics' validation settings: ``split``, ``imgsz``, ``batch``, ``conf``, ``iou``, ...
 
     Returns:
-        The scores. ``predictions.json`` and ``scores.json`` are written to the run's folder.
+        The scores. ``predictions.json``, ``annotations.json`` and ``scores.json`` are written to the run's folder.
 
     Raises:
         ConfigError: A setting is unknown, unusable or missing.
@@ -71,6 +78,7 @@ def val(
         UnsupportedTaskError: The model is not for box detection.
     """
     passed = config.check(settings)
+    refuse_class_filters(passed, "val")
     if predictions is not None or annotations is not None:
         if predictions is None or annotations is None or model is not None or data is not None:
             raise ConfigError(
@@ -79,7 +87,7 @@ def val(
                 expected="model=... data=..., or predictions=... annotations=...",
             )
         scores = evaluate_files(predictions, annotations)
-        return ValResult(scores, None, {"annotations": str(annotations)}, str(predictions))
+        return ValResult(scores, None, {}, str(predictions), str(annotations))
     for key, value, example in (("model", model, "best.pt"), ("data", data, "data.yaml")):
         if value is None:
             raise ConfigError(f"{key} is missing.", expected=f"{key}=path/to/{example}", fix="see --help")
@@ -112,8 +120,10 @@ def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict
     args, save_dir = kept[0].args, Path(kept[0].save_dir)
     results = detections(samples, kept[0].records)
     predictions = write_text(save_dir / "predictions.json", json.dumps(results))
+    truth = ground_truth(samples, dataset.names)
+    annotations = write_text(save_dir / "annotations.json", json.dumps(truth))
     result = ValResult(
-        coco=evaluate(ground_truth(samples, dataset.names), results),
+        coco=evaluate(truth, results),
         ultralytics={"mAP50-95": float(metrics.box.map), "mAP50": float(metrics.box.map50)},
         settings={
             "model": str(network.model_name),
@@ -127,9 +137,26 @@ def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict
             "device": str(kept[0].device),
         },
         predictions=str(predictions),
+        annotations=str(annotations),
     )
     write_text(save_dir / "scores.json", json.dumps(result.as_dict(), indent=2))
     return result
+
+
+def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
+    """Refuse settings that would score other classes than the dataset's.
+
+    Raises:
+        ConfigError: ``classes`` or ``single_cls`` is set.
+    """
+    for key in ("classes", "single_cls"):
+        if settings.get(key) not in (None, False):
+            raise ConfigError(
+                f"{command} scores all classes of the dataset.",
+                given=f"{key}={settings[key]}",
+                expected=f"no {key}",
+                fix="scores by class are in the answer",
+            )
 
 
 def _same_classes(names: dict[int, str], dataset: Dataset) -> None:
