@@ -1,4 +1,5 @@
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,20 +142,10 @@ def test_register__a_user_block_with_two_inputs_and_its_own_fuse():
     assert block.folded
 
 
-def test_register__documented_example_keeps_working():
-    """The block of the docstring, which is also in the README."""
-
-    class Squeeze(nn.Module):
-        def __init__(self, dim, ratio=4):
-            super().__init__()
-            self.net = nn.Sequential(
-                nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, dim // ratio, 1), nn.ReLU(), nn.Conv2d(dim // ratio, dim, 1)
-            )
-
-        def forward(self, x):
-            return x * self.net(x).sigmoid()
-
-    yolo_mha.register(Squeeze)
+def test_register__the_readme_example_works():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "@yolo_mha.register" in c)
+    exec(code, {"__name__": "readme"})
     block = build([-1, 1, "Squeeze", [8]]).model[2]
     assert block.net[1].out_channels == 4
 

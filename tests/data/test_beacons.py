@@ -76,4 +76,13 @@ def test_generate__is_deterministic_complete_and_left_alone(tmp_path):
     generate(tmp_path / "a", train=5, val=3, seed=7)
     assert image.stat().st_mtime_ns == stamp
     generate(tmp_path / "a", train=2, val=2, seed=7)
+    assert not list((tmp_path / "a" / "images" / "train").glob("0002*"))
     assert [len(read_split(load_dataset(yamls[0]), split)) for split in ("train", "val")] == [2, 2]
+
+
+def test_generate__interrupted_is_not_taken_for_finished(tmp_path, monkeypatch):
+    data = generate(tmp_path, train=5, val=3)
+    monkeypatch.setattr("yolo_mha.data.beacons.draw", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate(tmp_path, train=6, val=3)
+    assert not data.exists()

@@ -117,15 +117,18 @@ def test_load_dataset__refuses(data):
         load_dataset(data)
 
 
-def test_load_dataset__never_runs_the_download_script(tmp_path):
-    """The file itself is fine; only when its images are missing would Ultralytics run the script."""
-    script = f"open({str(tmp_path / 'ran')!r}, 'w')"
-    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, download=script)
+def test_load_dataset__a_download_entry_is_fine_where_the_images_are_there(tmp_path):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, download="https://example.org/x.zip")
     assert read_split(load_dataset(path), "val")
-    path.write_text(yaml.safe_dump({"train": "t", "val": "v", "names": ["a"], "download": script}))
-    with pytest.raises(DataError, match="nothing is downloaded"):
-        image_files(load_dataset(path), "val")
-    assert not (tmp_path / "ran").exists()
+
+
+def test_read_split__refuses_what_ultralytics_would_drop(tmp_path):
+    path = dataset(tmp_path, {"mixed": "0 .5 .5 .1 .1\n0 .1 .1 .2 .1 .2 .2\n", "good": "0 .5 .5 .1 .1"})
+    cv2.imwrite(str(tmp_path / "images" / "val" / "tiny.png"), np.zeros((9, 40, 3), np.uint8))
+    with pytest.raises(DataError, match="2 of 3 val images") as caught:
+        read_split(load_dataset(path), "val")
+    assert "mixed.txt" in str(caught.value)
+    assert "40x9 pixels" in str(caught.value)
 
 
 def test_read_split__exif_rotation_counts(tmp_path):

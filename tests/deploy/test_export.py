@@ -8,6 +8,7 @@ import torch
 import yolo_mha
 from yolo_mha.deploy.agreement import compare_onnx
 from yolo_mha.errors import ConfigError, DependencyError, RunError
+from yolo_mha.paths import shipped
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,20 @@ def test_export__static_onnx_agrees_at_its_shape(p5):
     result = yolo_mha.export(p5, format="onnx", imgsz=[96, 160])
     assert [(a.batch, a.height, a.width) for a in result.agreement] == [(1, 96, 160)]
     assert result.ok, result.agreement
+
+
+def test_export__checks_at_multiples_of_the_stride():
+    """A P6 model has stride 64, of which 480 is no multiple."""
+    result = yolo_mha.export("yolov8n-p6.yaml", format="onnx", dynamic=True)
+    assert [(a.height, a.width) for a in result.agreement] == [(320, 320), (512, 640), (320, 320)]
+    assert result.ok, result.agreement
+
+
+def test_export__of_a_shipped_model_lies_in_the_working_directory(tmp_path):
+    result = yolo_mha.export("demo-mha.pt", imgsz=[96])
+    assert Path(result.file).resolve().parent == tmp_path
+    assert result.ok
+    assert not list(shipped("weights").glob("*.onnx"))
 
 
 def test_agreement__sees_another_model(p5):

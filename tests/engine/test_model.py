@@ -10,7 +10,7 @@ from ultralytics.utils import checks
 
 import yolo_mha
 from yolo_mha.engine.model import require_detection
-from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError
+from yolo_mha.errors import CheckpointError, ConfigError, ModelError, RunError, UnsupportedTaskError, YoloMHAError
 
 
 class _Bomb:
@@ -123,6 +123,34 @@ def test_model_yaml__activation_is_never_evaluated(tmp_path):
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(content))
     model = yolo_mha.YOLO(tmp_path / "m.yaml").model
     assert any(isinstance(m, torch.nn.LeakyReLU) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["x-world.yaml", "yoloe-x.yaml"])
+def test_model_yaml__no_file_name_gets_past_the_guard(tmp_path, name):
+    """Ultralytics builds these names by other classes, before ours has a say."""
+    ran = tmp_path / "ran"
+    content = yaml.safe_load((Path(__file__).parents[2] / "cfg/models/demo-baseline.yaml").read_text())
+    content["activation"] = f"open({str(ran)!r}, 'w') and None"
+    (tmp_path / name).write_text(yaml.safe_dump(content))
+    for use in (lambda: yolo_mha.YOLO(tmp_path / name), lambda: yolo_mha.export(tmp_path / name)):
+        with pytest.raises(ModelError, match="not allowed"):
+            use()
+    assert not ran.exists()
+
+
+def test_checkpoint__stored_activation_is_not_evaluated(tmp_path, trained, beacons, tiny):
+    ran = tmp_path / "ran"
+    content = torch.load(trained, weights_only=False)
+    content["model"].yaml["activation"] = f"open({str(ran)!r}, 'w') and None"
+    torch.save(content, tmp_path / "evil.pt")
+    with pytest.raises(RunError, match="activation"):
+        yolo_mha.train(tmp_path / "evil.pt", beacons, **tiny)
+    assert not ran.exists()
+
+
+def test_model__of_another_ultralytics_class_is_refused():
+    with pytest.raises(UnsupportedTaskError, match="YOLOWorld"):
+        yolo_mha.YOLO("yolov8s-world.yaml")
 
 
 @pytest.mark.parametrize("name", ["yolo11n-mha-p6.yaml", "nowhere/yolov8n.yaml", "yolov8n.pt", "https://x.org/a.pt"])

@@ -53,6 +53,40 @@ def test_predict__video_frame_by_frame(tmp_path):
     assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (7, 10)
 
 
+def test_predict__a_cut_off_picture_is_named(pictures):
+    """Its header is fine, so only decoding shows that it is not."""
+    whole = cv2.imencode(".jpg", draw(1, 0)[0])[1].tobytes()
+    (pictures / "cut.jpg").write_bytes(whole[:300])
+    result = yolo_mha.predict(source=pictures, save=False)
+    assert result.images + len(result.skipped) == 5
+    assert str(pictures / "broken.jpg") in result.skipped
+
+
+def test_predict__frames_count_in_each_file(tmp_path):
+    for name in ("a", "b"):
+        writer = cv2.VideoWriter(str(tmp_path / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (192, 192))
+        for i in range(2):
+            writer.write(draw(1, i)[0])
+        writer.release()
+    result = yolo_mha.predict(source=tmp_path, imgsz=192, save=False)
+    lines = [json.loads(line) for line in Path(result.predictions).read_text().splitlines()]
+    assert [(Path(x["source"]).name, x["frame"]) for x in lines] == [
+        ("a.avi", 0),
+        ("a.avi", 1),
+        ("b.avi", 0),
+        ("b.avi", 1),
+    ]
+
+
+def test_predict__odd_names_and_globs(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("in/photo[1].png", "in/deep/x.png"):
+        cv2.imwrite(str(tmp_path / name), draw(1, 0)[0])
+    assert yolo_mha.predict(source="in/photo[1].png", save=False).images == 1
+    assert yolo_mha.predict(source="in/**/x.png", save=False).images == 1
+    assert yolo_mha.predict(source="in", save=False).images == 1  # a folder is not searched deeper, as in Ultralytics
+
+
 @pytest.mark.parametrize("source", ["nowhere.png", "", "empty", "*.png"])
 def test_predict__refuses_a_source_without_pictures(tmp_path, source):
     (tmp_path / "empty").mkdir()

@@ -103,6 +103,46 @@ def test_save__is_whole_or_not_at_all(trained, beacons, tmp_path, monkeypatch):
     assert not (tmp_path / ".weights-unfinished").exists()
 
 
+def test_resume_training__drops_rows_after_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer.__mro__[1], "resume_training", lambda self, ckpt: None)
+    trainer = object.__new__(Trainer)
+    trainer.resume, trainer.start_epoch, trainer.csv = True, 2, tmp_path / "results.csv"
+    trainer.csv.write_text("epoch,x\n1,5\n2,6\n3,7\n4,")
+    trainer.resume_training({})
+    assert trainer.csv.read_text() == "epoch,x\n1,5\n2,6\n"
+
+
+def test_final_eval__strips_checkpoints_whole(trained, tmp_path, monkeypatch):
+    """What Ultralytics' final step writes goes aside first, and its failure leaves the file as it was."""
+    from ultralytics.engine import trainer as stock
+
+    path = tmp_path / "last.pt"
+    shutil.copy(trained, path)
+    before, seen = path.read_bytes(), []
+
+    def strip(f, s="", updates=None):
+        seen.append(s)
+        Path(s).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("yolo_mha.engine.trainer.strip_optimizer", strip)
+    monkeypatch.setattr(Trainer.__mro__[1], "final_eval", lambda self: stock.strip_optimizer(path))
+    with pytest.raises(OSError, match="disk full"):
+        object.__new__(Trainer).final_eval()
+    assert path.read_bytes() == before
+    assert seen != [str(path)]
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_resume__of_a_run_killed_in_its_last_validation_says_that_it_is_done(trained, tmp_path):
+    state = torch.load(trained, weights_only=False)
+    state |= {"optimizer": {}, "epoch": 0}
+    state["train_args"]["epochs"] = 1
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="finished run"):
+        yolo_mha.train(resume=str(tmp_path / "last.pt"))
+
+
 def test_gate__has_no_weight_decay(beacons, tmp_path):
     network = yolo_mha.YOLO("demo-mha.yaml")
     for name in ("AdamW", "SGD", "MuSGD"):

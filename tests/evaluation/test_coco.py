@@ -76,6 +76,64 @@ def test_evaluate__refuses_malformed_results(results, words):
         evaluate(ground_truth(SAMPLES, NAMES), results)
 
 
+def _files(folder: Path, truth: dict, results: list) -> tuple[Path, Path]:
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "truth.json").write_text(json.dumps(truth))
+    return folder / "results.json", folder / "truth.json"
+
+
+TRUTH = {
+    "images": [{"id": 0}],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}],
+    "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50]}],
+}
+FOUND = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
+
+
+def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
+    scores = evaluate_files(*_files(tmp_path, TRUTH, [FOUND]))
+    assert scores.metrics["AP"] == pytest.approx(1)
+    assert scores.metrics["APmedium"] == pytest.approx(1)  # 50 x 50, from the box where no area is given
+    assert list(scores.per_class) == ["cat", "cat (2)"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"score": float("nan")}, {"score": "high"}, {"bbox": [0, 0, 5]}, {"bbox": None}, {"image_id": [0]}],
+)
+def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
+    with pytest.raises(DataError):
+        evaluate_files(*_files(tmp_path, TRUTH, [{**FOUND, **change}]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": [{}]},
+        {"images": [{"id": 0}, {"id": 0}]},
+        {"categories": [{"id": 7}]},
+        {"annotations": [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
+        {"annotations": [5]},
+    ],
+)
+def test_evaluate_files__refuses_unusable_annotations(tmp_path, change):
+    with pytest.raises(DataError):
+        evaluate_files(*_files(tmp_path, TRUTH | change, [FOUND]))
+
+
+def test_per_class__means_to_the_ap_of_all(tmp_path):
+    """Precision at 100 detections over all areas: its mean over classes is AP, when both have objects."""
+    truth = ground_truth(SAMPLES, {0: "cat", 1: "dog"})
+    found = [
+        detection("a", [[0, 0, 50, 45], [60, 0, 160, 100], [61, 1, 150, 99]], [0, 1, 1], [0.6, 0.5, 0.9]),
+        detection("b", [[0, 0, 9, 9]], [0], [0.9]),
+        detection("c", [[4, 5, 20, 20]], [0], [0.3]),
+    ]
+    scores = evaluate(truth, detections(SAMPLES, found))
+    assert np.mean([c["AP"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP"])
+    assert np.mean([c["AP50"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP50"])
+
+
 def test_evaluate_files__refuses_missing_and_broken(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "object.json").write_text("{}")

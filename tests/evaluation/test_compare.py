@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import yaml
 
 import yolo_mha
 from yolo_mha.errors import ConfigError, ModelError, RunError, UnsupportedTaskError
+from yolo_mha.evaluation.arms import CHILD
 
 
 def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
@@ -17,7 +20,7 @@ def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
         control="demo-conv.yaml",
         data=str(beacons),
         jobs=2,
-        **tiny,
+        **{**tiny, "imgsz": 60},  # not a multiple of the stride
     )
     folder = Path(result.save_dir)
     assert list(result.arms) == ["baseline", "attention", "control"]
@@ -52,7 +55,7 @@ def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
             model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **{**tiny, "device": 7}
         )
     assert ".log" in caught.value.fix
-    assert "error" in caught.value.given
+    assert "CUDA" in caught.value.given
 
 
 @pytest.mark.parametrize(
@@ -75,9 +78,26 @@ def test_recipe__says_what_is_wrong(tmp_path, content, words):
     assert not Path("runs").exists()
 
 
+def test_train_arms__know_the_blocks_of_the_user(tmp_path):
+    """The process of an arm imports the modules of all registered blocks."""
+    (tmp_path / "mine.py").write_text(
+        "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
+    )
+    (tmp_path / "m.yaml").write_text(
+        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
+    )
+    command = [sys.executable, "-c", CHILD, "mine", "train", "model=m.yaml", "data=nowhere.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "Dataset YAML not found" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "pretrained": "a.pt"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "imgsz": [64, 96]}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "demo-mha.pt", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "name": "../up"}, ConfigError),
         ({}, ConfigError),
         ({"model": "yolov8n.yaml"}, ConfigError),
         ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml"}, ConfigError),

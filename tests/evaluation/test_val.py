@@ -8,7 +8,6 @@ import yaml
 import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.errors import ConfigError, DataError, UnsupportedTaskError
-from yolo_mha.evaluation.coco import evaluate
 from yolo_mha.paths import shipped
 
 DEMO = shipped("weights") / "demo-mha.pt"
@@ -26,13 +25,8 @@ def test_val__scores_the_shipped_model_and_agrees_with_its_own_files(tmp_path):
 
     folder = Path(result.predictions).parent
     assert json.loads((folder / "scores.json").read_text())["metrics"] == result.coco.metrics
-    from yolo_mha.data.yolo import load_dataset, read_split
-    from yolo_mha.evaluation.coco import ground_truth
-
-    dataset = load_dataset(data)
-    truth = ground_truth(read_split(dataset, "val"), dataset.names)
-    again = evaluate(truth, json.loads(Path(result.predictions).read_text()))
-    assert again.metrics == result.coco.metrics
+    again = yolo_mha.val(predictions=result.predictions, annotations=result.annotations)
+    assert again.coco == result.coco
 
 
 def test_val__odd_sizes_give_boxes_in_pixels_of_the_original(tmp_path):
@@ -50,6 +44,12 @@ def test_val__odd_sizes_give_boxes_in_pixels_of_the_original(tmp_path):
     (tmp_path / "d" / "data.yaml").write_text(yaml.safe_dump({"train": "images", "val": "images", "names": names}))
     result = yolo_mha.val(DEMO, tmp_path / "d" / "data.yaml", imgsz=232, device="cpu", batch=3)
     assert result.coco.per_class["beacon"]["AP50"] > 0.8
+
+
+@pytest.mark.parametrize("settings", [{"classes": [2]}, {"single_cls": True}])
+def test_val__refuses_to_score_other_classes_than_the_dataset_has(beacons, settings):
+    with pytest.raises(ConfigError, match="all classes"):
+        yolo_mha.val(DEMO, beacons, **settings)
 
 
 @pytest.mark.parametrize(

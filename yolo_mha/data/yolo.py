@@ -89,8 +89,10 @@ def load_dataset(data: str | Path) -> Dataset:
     splits = {}
     for split in SPLITS:
         if entry := content.get(split):
-            entries = entry if isinstance(entry, list) else [entry]
-            splits[split] = tuple(_resolve(root, str(e)) for e in entries)
+            if isinstance(entry, list):
+                splits[split] = tuple((root / str(e)).resolve() for e in entry)
+            else:
+                splits[split] = (_resolve(root, str(entry)),)
     return Dataset(path.resolve(), _names(path, content), splits)
 
 
@@ -125,7 +127,7 @@ def _find(data: str | Path) -> Path:
 
 def _resolve(root: Path, entry: str) -> Path:
     path = (root / entry).resolve()
-    if not path.exists() and entry.startswith("../"):  # Ultralytics accepts Roboflow's one level too many
+    if not path.exists() and entry.startswith("../"):  # one level too many, which Ultralytics accepts outside lists
         path = (root / entry[3:]).resolve()
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +113,7 @@ def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
         network.train(**settings)
     except YoloMHAError:
         raise
-    except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as e:
+    except Exception as e:  # whatever Ultralytics meets on the way
         folder = getattr(network.trainer, "save_dir", None)
         raise RunError(
             "Training stopped with an error.",
