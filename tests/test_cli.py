@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -153,6 +154,32 @@ def test_val__prints_both_sides_and_its_settings(capsys, trained, beacons):
     assert code == 0
     for word in ("AP50", "ARlarge", "night", "Ultralytics' own", "nms_iou=", "predictions:"):
         assert word in out
+
+
+def test_names_with_markup__are_printed_as_they_are(capsys, tmp_path):
+    truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "[/red] x"}]}
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    (tmp_path / "r.json").write_text("[]")
+    code, out, _ = call(capsys, "val", "predictions=r.json", "annotations=t.json")
+    assert code == 0
+    assert "[/red] x" in out
+
+
+def test_terminate__stops_what_compare_has_started(beacons, tmp_path):
+    words = [f"data={beacons}", "epochs=400", "imgsz=64", "device=cpu", "name=killed"]
+    words += ["model=demo-baseline.yaml", "attention=demo-mha.yaml"]
+    command = [sys.executable, "-m", "yolo_mha", "compare", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "runs" / "compare" / "killed" / "arms" / "baseline" / "results.csv"
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(log.parents[1]) not in listed
 
 
 def test_version(capsys):

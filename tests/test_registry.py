@@ -150,13 +150,21 @@ def test_register__the_readme_example_works():
     assert block.net[1].out_channels == 4
 
 
+def _local_class() -> type:
+    class Local(nn.Module):
+        pass
+
+    return Local
+
+
 def test_register__refuses_a_foreign_class_of_the_same_name():
     with pytest.raises(RegistrationError, match="Conv is taken"):
         yolo_mha.register(type("Conv", (nn.Module,), {}))
     with pytest.raises(RegistrationError, match="SpatialMHABlock is taken"):
         yolo_mha.register(type("SpatialMHABlock", (nn.Module,), {}))
-    with pytest.raises(RegistrationError):
-        yolo_mha.register(nn.ReLU())
+    for block, parts in ((nn.ReLU(), ()), (_Sum, [print]), (_local_class(), ())):
+        with pytest.raises(RegistrationError, match="Only a block class"):
+            yolo_mha.register(block, parts=parts)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +174,9 @@ def test_register__refuses_a_foreign_class_of_the_same_name():
         ([-1, 1, "SpatialMHABlock", [5]], ["5 heads do not divide the 32 channels", "[1, 2, 4, 8, 16, 32]", "Row 2"]),
         ([-1, 1, "SpatialMHABlock", [{"heads": 2}]], ["does not take these arguments", "heads"]),
         ([-1, 1, "SpatialMHABlock"], ["is not a row"]),
+        ([-1.5, 1, "SpatialMHABlock", []], ["unusable 'from'"]),
+        ([-1, -3, "SpatialMHABlock", []], ["positive number of repeats"]),
+        ([-1, 1, "SpatialMHABlock", [{"qkv_bias": "no"}]], ["yes or no"]),
     ],
 )
 def test_wrong_row__says_which_and_what(row, words):

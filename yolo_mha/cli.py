@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name; those of the process if not given.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed, as after Ctrl-C
     app(args=arguments, prog_name="yolo-mha")
 
 
@@ -73,7 +75,7 @@ def _run(
         if json:
             print(jsonlib.dumps(result.as_dict(), indent=2))
         else:
-            show(result, Console())
+            show(result, Console(markup=False))
         if not passed(result):
             raise typer.Exit(1)
 
@@ -284,7 +286,7 @@ def _show_compare(result: Any, console: Console) -> None:
     table.add_row("CPU latency, ms", *(f"{a.cost.latency_ms:.1f} (x{a.cost.latency_ratio:.2f})" for a in arms))
     table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
     console.print(table)
-    console.print(f"[bold]{result.note}[/bold]")
+    console.print(result.note, style="bold")
     folder = Path(result.save_dir)
     console.print(f"picture: {folder / 'detections.png'}\nnumbers: {folder / 'compare.json'}", soft_wrap=True)
     console.print(f"report:  {(folder / 'report.html').as_uri()}", soft_wrap=True)

@@ -71,6 +71,22 @@ class DependencyError(YoloMHAError, ImportError):
     """A package is missing or has the wrong version."""
 
 
+def run_failed(work: str, error: Exception) -> YoloMHAError:
+    """Turn whatever a library raised during some work into one readable error; one of ours stays as it is.
+
+    Args:
+        work: What was being done, the first word of the sentence.
+        error: What was raised.
+    """
+    if isinstance(error, YoloMHAError):
+        return error
+    return RunError(
+        f"{work} stopped with an error.",
+        given=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        fix="--debug shows the traceback",
+    )
+
+
 def nearest(word: object, valid: Iterable[object], limit: int = 3) -> str:
     """Name the valid words that look most like ``word``, or all of them where none does.
 

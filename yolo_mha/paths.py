@@ -5,7 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from .errors import ConfigError
+
 PACKAGE = Path(__file__).resolve().parent
+
+
+def given_path(value: object, key: str) -> Path:
+    """Take a path that a user gave.
+
+    Args:
+        value: What was given.
+        key: The setting's name, for the message.
+
+    Raises:
+        ConfigError: It is no text or path, empty, or longer than any file's name can be.
+    """
+    if not isinstance(value, (str, Path)) or not str(value).strip() or len(str(value)) > 4000:
+        raise ConfigError(f"{key} is no path.", given=f"{key}={str(value)[:80]!r}", expected=f"{key}=path/to/file")
+    return Path(value)
 
 
 def shipped(folder: str) -> Path:

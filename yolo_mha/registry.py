@@ -14,6 +14,7 @@ import contextlib
 import functools
 import logging
 import os
+import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -21,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from packaging.version import Version
 from torch import nn
@@ -74,6 +76,13 @@ class _Row:
     def __init__(self, index: int, row: list[Any]) -> None:
         self.index, self.row = index, row
         self.sources, self.repeats, self.name, args = row
+        sources = self.sources if isinstance(self.sources, list) and self.sources else [self.sources]
+        if any(type(n) is not int for n in (self.repeats, *sources)) or self.repeats < 1:
+            raise ModelError(
+                f"Row {index} of the model YAML has an unusable 'from' or repeats.",
+                given=row,
+                expected="[from, repeats, module, args] with layer numbers and a positive number of repeats",
+            )
         args = list(args) if isinstance(args, list) else [args]
         self.kwargs: dict[str, Any] = args.pop() if args and isinstance(args[-1], dict) else {}
         self.args = [_literal(a) for a in args]
@@ -238,6 +247,8 @@ def _wrap_check_yaml(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def find_model_yaml(name: str) -> Path | None:
     """Find a model YAML by path or bare name, with or without the scale letter, as Ultralytics will find it."""
+    if any(c in name for c in "*?["):  # Ultralytics would take any file that matches
+        return None
     for candidate in (name, without_scale(name)):
         if found := tasks.check_yaml(candidate, hard=False):
             return Path(found)
@@ -297,28 +308,69 @@ def _local_font(font: str = "Arial.ttf") -> Any:
         return None
 
 
+class _CacheUnpickler(pickle.Unpickler):
+    """Read numpy arrays and plain types, and nothing that could run code."""
+
+    ALLOWED = frozenset(
+        (f"numpy.{core}.{module}", name)
+        for core in ("core", "_core")
+        for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+    ) | {("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a label cache")
+
+
+def _load_label_cache(path: Path) -> Any:
+    """Read the label cache that Ultralytics keeps beside a dataset, a pickled dictionary within a .npy file.
+
+    Raises:
+        FileNotFoundError: There is none, or it holds anything else; Ultralytics then makes it anew.
+    """
+    with open(path, "rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            read_header(file)
+            return _CacheUnpickler(file).load().item()
+        except Exception as e:  # whatever the file is, it is no cache of Ultralytics'
+            raise FileNotFoundError(f"{path} is not used: {e}") from e
+
+
+def restricted() -> bool:
+    """Say whether checkpoints are read by the restricted loader now."""
+    return bool(tasks.SAFE_LOAD)
+
+
 @contextlib.contextmanager
 def guarded(trust: bool = False) -> Iterator[None]:
     """Run Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
 
     Checkpoints are read by Ultralytics' restricted loader, ``activation:`` is read as a literal ``nn.X(...)`` instead
-    of being evaluated, and a dataset's ``download:`` is not followed. Processes that Ultralytics starts for several
-    GPUs inherit the first two. Also works as a decorator.
+    of being evaluated, a dataset's ``download:`` is not followed, and its label cache may hold data only. Processes
+    that Ultralytics starts for several GPUs inherit the first two. Also works as a decorator.
 
     Args:
         trust: Lift the restriction on checkpoints and YAMLs, for files that you made yourself.
     """
+    from ultralytics.data import dataset
     from ultralytics.data import utils as data_utils
     from ultralytics.engine import exporter, trainer, validator
     from ultralytics.utils import downloads, plotting
 
     local_only = functools.partial(data_utils.check_det_dataset, autodownload=False)
-    restricted = _SAFE_LOAD_AT_START or not trust
+    safe_load = _SAFE_LOAD_AT_START or not trust
     environment = dict(os.environ)
-    os.environ.update(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True" if restricted else "")
+    os.environ.update(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True" if safe_load else "")
     try:
         with replaced(
-            (tasks, "SAFE_LOAD", restricted),
+            (tasks, "SAFE_LOAD", safe_load),
+            (dataset, "load_dataset_cache_file", _load_label_cache),
+            (torch.hub, "download_url_to_file", _refuse_download),
             (checks, "AUTOINSTALL", False),
             *((module, "check_det_dataset", local_only) for module in (trainer, validator, exporter)),
             *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),
@@ -366,10 +418,13 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
 
         The row ``[-1, 1, Squeeze, [8]]`` then builds ``Squeeze(dim, 8)``.
     """
-    if not (isinstance(block, type) and issubclass(block, nn.Module)):
-        raise RegistrationError(
-            "Only a block class can be registered.", given=repr(block), expected="a subclass of torch.nn.Module"
-        )
+    for given in (block, *parts):
+        if not (isinstance(given, type) and issubclass(given, nn.Module)) or "<locals>" in given.__qualname__:
+            raise RegistrationError(
+                "Only a block class can be registered.",
+                given=repr(given),
+                expected="a subclass of torch.nn.Module at the top of a module, where checkpoints can find it",
+            )
     name = block.__name__
     present = getattr(tasks, name, None)
     owner = getattr(present, "yolo_mha_block", present)

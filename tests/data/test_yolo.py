@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from yolo_mha.data.yolo import image_files, load_dataset, read_split
-from yolo_mha.errors import DataError
+from yolo_mha.errors import DataError, YoloMHAError
 
 
 def dataset(folder: Path, labels: dict[str, str | None], **extra) -> Path:
@@ -63,6 +63,7 @@ def test_load_dataset__takes_a_list_file(tmp_path):
         ("0.5 0.5 0.5 0.1 0.1\n", "no class index"),
         ("cat 0.5 0.5 0.1 0.1\n", "could not convert"),
         ("0 0.5 0.5 -0.1 0.1\n", "negative size"),
+        ("inf 0.5 0.5 0.1 0.1\n", "no class index"),
     ],
 )
 def test_read_split__names_a_broken_label(tmp_path, label, words):
@@ -82,6 +83,17 @@ def test_read_split__names_broken_images(tmp_path):
     assert "and 2 more" in str(caught.value)
 
 
+def test_read_split__a_cut_off_jpeg_is_broken_and_bytes_behind_the_end_are_not(tmp_path):
+    data = load_dataset(dataset(tmp_path, {"good": "0 .5 .5 .1 .1"}))
+    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    (tmp_path / "images" / "val" / "more.jpg").write_bytes(whole + b"more")
+    assert len(read_split(data, "val")) == 2
+    (tmp_path / "images" / "val" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "images" / "val" / ".hidden.jpg").write_bytes(b"ignored, as Ultralytics does")
+    with pytest.raises(DataError, match="1 of 3 val images"):
+        read_split(data, "val")
+
+
 def test_read_split__refuses_a_split_without_labels(tmp_path):
     data = load_dataset(dataset(tmp_path, {"x": None, "y": ""}))
     with pytest.raises(DataError, match="No val image has a label"):
@@ -98,6 +110,11 @@ def test_read_split__refuses_a_split_without_labels(tmp_path):
         ({"nc": 3}, "differ"),
         ({"val": "images/nowhere"}, "missing"),
         ({"val": "labels/val"}, "no val images"),
+        ({"path": 5}, "unusable"),
+        ({"test": [5]}, "unusable"),
+        ({"nc": "abc"}, "unusable"),
+        ({"names": {None: "a"}}, "unusable"),
+        ({"val": ["images/val", "images/val"]}, "listed twice"),
     ],
 )
 def test_load_dataset__says_what_is_wrong(tmp_path, change, words):
@@ -111,9 +128,9 @@ def test_load_dataset__beacons_is_generated_where_one_works(tmp_path):
     assert load_dataset("beacons").yaml == tmp_path / "runs" / "beacons" / "data.yaml"
 
 
-@pytest.mark.parametrize("data", ["nowhere.yaml", "https://example.org/data.yaml"])
+@pytest.mark.parametrize("data", ["nowhere.yaml", 5, [], "", b"x", "x" * 5000, "https://example.org/data.yaml"])
 def test_load_dataset__refuses(data):
-    with pytest.raises(DataError):
+    with pytest.raises(YoloMHAError):
         load_dataset(data)
 
 

@@ -91,5 +91,5 @@ def test_export__missing_package_says_which_extra(p5, monkeypatch):
 
 
 def test_export__failure_is_one_error(p5):
-    with pytest.raises(RunError, match="export to engine failed"):
+    with pytest.raises(RunError, match="export to engine stopped"):
         yolo_mha.export(p5, format="engine", imgsz=64)

@@ -1,6 +1,7 @@
 """Nothing is downloaded, installed or executed by itself, through the public functions and with the network on."""
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from ultralytics.utils import checks, downloads
 
 import yolo_mha
 from yolo_mha.errors import DownloadError, YoloMHAError
-from yolo_mha.registry import guarded
+from yolo_mha.registry import _load_label_cache, guarded
 
 
 @pytest.fixture
@@ -73,6 +74,43 @@ def test_predict__installs_nothing_for_a_picture_that_nobody_can_read(online, tm
 
 def test_val__fetches_no_font_and_no_weights(online, trained, beacons):
     yolo_mha.val(trained, beacons, imgsz=64, device="cpu", plots=True)
+    assert online == []
+
+
+class _Runs:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return Path.write_text, (Path(self.path), "ran")
+
+
+def test_label_cache__that_would_run_code_is_made_anew(beacons, tiny, tmp_path, trained):
+    """The cache beside a downloaded dataset's labels is a pickle."""
+    folder = tmp_path / "data"
+    shutil.copytree(beacons.parent, folder)
+    for split in ("train", "val"):
+        with open(folder / "labels" / f"{split}.cache", "wb") as file:
+            np.save(file, np.array({"x": _Runs(tmp_path / "ran")}, dtype=object), allow_pickle=True)
+    yolo_mha.val(trained, folder / "data.yaml", imgsz=64, device="cpu")
+    yolo_mha.train("demo-baseline.yaml", folder / "data.yaml", **tiny)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_label_cache__of_ultralytics_is_used(beacons, trained):
+    yolo_mha.val(trained, beacons, imgsz=64, device="cpu")
+    cache = beacons.parent / "labels" / "val.cache"
+    stamp = cache.stat().st_mtime_ns
+    assert _load_label_cache(cache)["labels"]
+    yolo_mha.val(trained, beacons, imgsz=64, device="cpu")
+    assert cache.stat().st_mtime_ns == stamp
+
+
+def test_model_yaml__that_names_a_pretrained_backbone_fetches_nothing(online, tmp_path):
+    row = "[-1, 1, TorchVision, [16, mobilenet_v3_small, DEFAULT, True, 2, False]]"
+    (tmp_path / "m.yaml").write_text(f"nc: 1\nbackbone: [{row}]\nhead: [[[0], 1, Detect, [nc]]]")
+    with pytest.raises(YoloMHAError, match="Nothing is downloaded"):
+        yolo_mha.YOLO(tmp_path / "m.yaml")
     assert online == []
 
 

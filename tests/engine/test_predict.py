@@ -62,6 +62,13 @@ def test_predict__a_cut_off_picture_is_named(pictures):
     assert str(pictures / "broken.jpg") in result.skipped
 
 
+def test_predict__goes_on_past_a_broken_video(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), draw(1, 0)[0])
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    result = yolo_mha.predict(source=tmp_path, save=False)
+    assert (result.images, result.skipped) == (1, [str(tmp_path / "broken.mp4")])
+
+
 def test_predict__frames_count_in_each_file(tmp_path):
     for name in ("a", "b"):
         writer = cv2.VideoWriter(str(tmp_path / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (192, 192))

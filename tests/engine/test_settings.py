@@ -36,6 +36,15 @@ def test_parse__refuses(words):
         ({"format": "onxx"}, "did you mean onnx"),
         ({"split": "vall"}, "did you mean val"),
         ({"conf": 7}, "conf=7"),
+        ({"imgsz": 0}, "positive number"),
+        ({"imgsz": None, "batch": 0}, "1 or more"),
+        ({"batch": 1.5}, "1 or more"),
+        ({"epochs": True}, "1 or more"),
+        ({"freeze": "abc"}, "layer numbers"),
+        ({"classes": "abc"}, "class indices"),
+        ({"line_width": -5}, "1 or more pixels"),
+        ({"cache": "banana"}, "ram or disk"),
+        ({"device": "cuda:7"}, "device"),
     ],
 )
 def test_check__names_the_nearest_valid(settings, words):

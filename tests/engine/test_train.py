@@ -159,6 +159,7 @@ def test_gate__has_no_weight_decay(beacons, tmp_path):
     [
         ({}, "data is missing"),
         ({"resume": True}, "resume needs a checkpoint"),
+        ({"data": 5}, "no path"),
         ({"data": "x.yaml", "epochz": 1}, "did you mean epochs"),
     ],
 )

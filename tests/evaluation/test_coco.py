@@ -99,7 +99,14 @@ def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"score": float("nan")}, {"score": "high"}, {"bbox": [0, 0, 5]}, {"bbox": None}, {"image_id": [0]}],
+    [
+        {"score": float("nan")},
+        {"score": "high"},
+        {"bbox": [0, 0, 5]},
+        {"bbox": None},
+        {"image_id": [0]},
+        {"category_id": 99},
+    ],
 )
 def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
     with pytest.raises(DataError):

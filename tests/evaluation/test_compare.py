@@ -52,10 +52,10 @@ def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
 def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
     with pytest.raises(RunError, match="failed") as caught:
         yolo_mha.compare(
-            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **{**tiny, "device": 7}
+            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **tiny, copy_paste_mode="banana"
         )
     assert ".log" in caught.value.fix
-    assert "CUDA" in caught.value.given
+    assert "got banana" in caught.value.given
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
         ("- 1", "holds no settings"),
         ("data: x.yaml\narmz: {}", "did you mean arms"),
         ("data: x.yaml", "lacks 'arms'"),
+        ("data: x.yaml\narms: {a: x}\ntrain: [1]", "holds no settings"),
+        ("[" * 3000, "not readable"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {epoch: 1}", "did you mean epochs"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\njobs: 0", "positive integer"),

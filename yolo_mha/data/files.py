@@ -49,7 +49,7 @@ def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str,
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, OSError, ValueError) as e:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as e:
         raise error(f"{path} is not readable as YAML.", given=" ".join(str(e).split()), fix="correct the file") from e
     if not isinstance(content, dict):
         raise error(f"{path} holds no settings.", given=type(content).__name__, expected=expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from ultralytics.utils import DATASETS_DIR
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest
+from ..paths import given_path
 from .beacons import EMBEDDED, generate
 from .files import read_yaml
 
@@ -75,6 +78,13 @@ def load_dataset(data: str | Path) -> Dataset:
     content = read_yaml(path, DataError, expected="train:, val: and names:")
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
+    for key in ("path", *SPLITS):
+        value = content.get(key)
+        entries = value if isinstance(value, list) and key != "path" else [value]
+        if not all(e is None or isinstance(e, str) for e in entries):
+            raise DataError(
+                f"{key}: of {path} is unusable.", given=f"{key}: {value}", expected="a path, or a list of them"
+            )
     missing = [k for k in ("train", "val") if not content.get(k)]
     if missing or not (content.get("names") or content.get("nc")):
         raise DataError(
@@ -98,19 +108,19 @@ def load_dataset(data: str | Path) -> Dataset:
 
 def _find(data: str | Path) -> Path:
     """Return the dataset YAML's path as Ultralytics would resolve it, without a download."""
+    path = given_path(data, "data")
     if "://" in str(data):
         raise DataError(
             "Datasets are not downloaded.", given=data, expected="a local data.yaml", fix="download it yourself first"
         )
     if str(data) == EMBEDDED:
         return generate(Path.cwd() / "runs" / EMBEDDED)
-    path = Path(data)
     if path.is_dir():
         found = sorted(path.glob("*.yaml"))
         if len(found) != 1:
             raise DataError(f"{path} is a folder.", given=f"{len(found)} YAML files in it", expected="a data.yaml")
         return found[0]
-    if path.is_file():
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
         return path
     shipped = {p.name: p for p in Path(ULTRALYTICS_ROOT, "cfg", "datasets").glob("*.yaml")}
     name = path.name if path.suffix else f"{path.name}.yaml"
@@ -133,19 +143,21 @@ def _resolve(root: Path, entry: str) -> Path:
 
 
 def _names(path: Path, content: dict[str, Any]) -> dict[int, str]:
-    names = content.get("names") or [f"class_{i}" for i in range(int(content["nc"]))]
-    if isinstance(names, list):
-        names = dict(enumerate(names))
+    names, nc = content.get("names"), content.get("nc")
     try:
-        names = {int(k): str(v) for k, v in names.items()}
-    except (AttributeError, ValueError) as e:
-        raise DataError(f"names: of {path} is unusable.", given=names, expected="a list, or {0: name, ...}") from e
+        count = None if nc is None else int(nc)
+        names = names or [f"class_{i}" for i in range(count or 0)]
+        names = {int(k): str(v) for k, v in (dict(enumerate(names)) if isinstance(names, list) else names).items()}
+    except (AttributeError, TypeError, ValueError) as e:
+        given = f"names: {names}, nc: {nc}"
+        raise DataError(
+            f"names: or nc: of {path} is unusable.", given=given, expected="names: a list, or {0: ...}"
+        ) from e
     if sorted(names) != list(range(len(names))):
         raise DataError(
             f"names: of {path} has gaps.", given=f"indices {sorted(names)}", expected=f"0 to {len(names) - 1}"
         )
-    nc = content.get("nc")
-    if nc is not None and str(nc) != str(len(names)):
+    if count is not None and count != len(names):
         raise DataError(f"nc: and names: of {path} differ.", given=f"nc: {nc}", expected=len(names))
     return names
 
@@ -169,7 +181,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
     files: list[str] = []
     for source in dataset.splits[split]:
         if source.is_dir():
-            files += [str(p) for p in source.rglob("*.*")]
+            files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # no hidden ones
         elif source.is_file():
             lines = source.read_text(encoding="utf-8-sig").split("\n")
             files += [str(source.parent / x[2:]) if x.startswith("./") else x for x in map(str.strip, lines) if x]
@@ -186,6 +198,13 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             f"There are no {split} images.",
             given=", ".join(map(str, dataset.splits[split])),
             expected=f"files ending in {', '.join(sorted(IMG_FORMATS))}",
+        )
+    if len(set(images)) < len(images):
+        twice = [name for name, n in Counter(images).items() if n > 1]
+        raise DataError(
+            f"{len(twice)} {split} images are listed twice.",
+            given=", ".join(twice[:MAX_NAMED]),
+            expected="each one once",
         )
     return [Path(f) for f in images]
 
@@ -243,12 +262,15 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
         with Image.open(image) as opened:
             opened.verify()
             width, height = exif_size(opened)
+        if opened.format == "JPEG" and not image.read_bytes().endswith(b"\xff\xd9"):
+            with Image.open(image) as opened:  # bytes behind the end marker are fine, a missing end is not
+                opened.load()
         if min(width, height) < MIN_PIXELS:
             return f"{image}: {width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
     except FileNotFoundError:
         return f"{image}: missing"
-    except Exception as e:  # PIL raises many kinds for a broken file
-        return f"{image}: not a readable image ({_one_line(e)})"
+    except Exception:  # PIL raises many kinds for a broken file
+        return f"{image}: not a readable image"
     if not label.is_file():
         return Sample(image, width, height, np.zeros(0, np.int64), np.zeros((0, 4)))
     try:
@@ -267,7 +289,7 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
 def _box(row: list[float]) -> tuple[float, float, float, float, float]:
     """Return class and corners, as fractions of the image, of a label row."""
     kind, *xy = row
-    if kind < 0 or kind != int(kind):
+    if not 0 <= kind < 1e6 or kind != int(kind):
         raise ValueError(f"class {kind:g} is no class index")
     if len(row) == 5:
         x, y, w, h = xy

@@ -14,7 +14,7 @@ from ultralytics.utils.checks import check_imgsz
 from ..data.files import whole_file
 from ..engine import settings as config
 from ..engine.model import YOLO
-from ..errors import ConfigError, DependencyError, RunError, YoloMHAError
+from ..errors import ConfigError, DependencyError, run_failed
 from ..paths import shipped
 from ..registry import guarded
 from .agreement import Agreement, compare_onnx
@@ -72,6 +72,7 @@ def export(
         DependencyError: The runtime's package is missing.
         RunError: The export failed.
     """
+    format = str(format).lower()
     passed = config.check({**settings, "format": format})
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
@@ -90,14 +91,8 @@ def export(
         passed.setdefault("simplify", False)
     try:
         file = network.export(**passed)
-    except YoloMHAError:
-        raise
     except Exception as e:  # every exporter fails in its own way
-        raise RunError(
-            f"The export to {format} failed.",
-            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
-            fix="--debug shows the traceback",
-        ) from e
+        raise run_failed(f"The export to {format}", e) from e
     plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
     agreement = (
         compare_onnx(file, network.model, _shapes(network, passed)) if plain and network.task == "detect" else []

@@ -12,7 +12,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
 from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
-from ..paths import shipped, without_scale
+from ..paths import given_path, shipped, without_scale
 from ..registry import check_rows, find_model_yaml, guarded, read_activation, read_checkpoint
 from .trainer import Trainer
 
@@ -78,12 +78,14 @@ class YOLO(ultralytics.YOLO):
     def _load(self, weights: str, task: str | None = None) -> None:
         try:
             super()._load(weights, task=task)
+            if isinstance(self.model, torch.nn.Module) and not isinstance(getattr(self.model, "names", None), dict):
+                raise TypeError(f"{type(self.model).__name__} is no YOLO model with class names")
         except Exception as e:  # a damaged file is met with any kind of error
             raise _checkpoint_error(Path(weights), e) from e
 
     def load(self, weights: Any = "yolo11n.pt") -> YOLO:
         """Load weights from a checkpoint by name and shape, see `ultralytics.YOLO.load`."""
-        if isinstance(weights, (str, Path)):
+        if not isinstance(weights, (dict, torch.nn.Module)):
             weights = _existing(weights)
             check_checkpoint(weights, self.trust)
         with guarded(self.trust):
@@ -115,10 +117,12 @@ class YOLO(ultralytics.YOLO):
 
 def _existing(model: str | Path) -> str:
     """Return the model's path or name, after making sure that it can be found on this machine."""
-    name = str(model).strip()
+    name = str(given_path(model, "model")).strip()
     if name.startswith(REMOTE):
         raise ModelError("Models are not downloaded.", given=name, expected="a local file", fix="download it yourself")
     path = Path(name)
+    if path.is_dir() and not path.name.endswith(("_model", ".mlpackage")):  # some exports are folders
+        raise CheckpointError(f"{path} is a folder.", given=f"model={name}", expected="a .pt or .yaml file")
     if path.exists():
         return name
     if path.suffix in (".yaml", ".yml"):

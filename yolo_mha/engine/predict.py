@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -16,8 +17,8 @@ from PIL import Image
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from ..data.beacons import draw
-from ..data.files import whole_file
-from ..errors import DataError, nearest
+from ..data.files import whole_file, write_text
+from ..errors import DataError, nearest, run_failed
 from ..registry import guarded
 from . import settings as config
 from .model import YOLO, require_detection
@@ -76,13 +77,19 @@ def predict(
     if source is None and str(model) == DEMO_MODEL:
         source = sample_image(Path.cwd() / "runs" / "sample.png")
     files, frames, broken = _check_source(source)
+    if broken:  # Ultralytics stops at a broken video, so it gets a list of the others
+        intact = "".join(f"{Path(f).absolute()}\n" for f in files if f not in broken)
+        source = write_text(Path(tempfile.mkdtemp()) / "intact.txt", intact)
     network = YOLO(model, trust=trust)
     require_detection(network.task, "predict")
     arguments = {"save": True, "verbose": False, **config.in_working_directory(passed), "source": source}
     found: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    results = network.predict(stream=True, **arguments)
-    first = next(results, None)
+    try:
+        results = network.predict(stream=True, **arguments)
+        first = next(results, None)
+    except Exception as e:  # whatever Ultralytics or the source's backend meets
+        raise run_failed("Prediction", e) from e
     if first is None:
         raise DataError("Nothing in the source could be read.", given=f"source={source}", expected="images or a video")
     save_dir = Path(first.save_dir or network.predictor.save_dir)

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg, smart_value
 from ultralytics.engine.exporter import export_formats
+from ultralytics.utils.torch_utils import select_device
 
 from ..errors import ConfigError, nearest
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 NOT_OURS = ("mode", "task", "cfg")
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    return type(value) is int and value >= least
+
+
+def _wholes(value: Any, least: int = 0) -> bool:
+    return all(_whole(v, least) for v in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _batch(value: Any) -> bool:
+    return _whole(value, 1) or value == -1 or (type(value) is float and 0 < value < 1)
+
+
+# What Ultralytics takes in silence and then does something else with, or stumbles over late.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "imgsz": (lambda v: v != [] and _wholes(v, 1), "a positive number of pixels, or [height, width]"),
+    "batch": (_batch, "1 or more; in training also -1 or a fraction of the GPU's memory"),
+    "epochs": (lambda v: _whole(v, 1), "1 or more"),
+    "workers": (_whole, "0 or more"),
+    "time": (lambda v: type(v) in (int, float) and v > 0, "hours, more than 0"),
+    "classes": (_wholes, "class indices"),
+    "freeze": (lambda v: _wholes(v) or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "layer numbers"),
+    "embed": (lambda v: isinstance(v, list) and all(type(x) is int for x in v), "a list of layer numbers"),
+    "line_width": (lambda v: _whole(v, 1), "1 or more pixels"),
+    "vid_stride": (lambda v: _whole(v, 1), "1 or more"),
+    "cache": (lambda v: v in (True, False, "ram", "disk"), "True, False, ram or disk"),
+    "pretrained": (lambda v: isinstance(v, (bool, str, Path)), "True, False or a checkpoint"),
+}
 
 
 def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any]:
@@ -71,12 +101,15 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
             raise ConfigError(
                 f"Unknown {key}.", given=f"{key}={passed[key]}", expected=nearest(passed[key], [v for v in values if v])
             )
+    for key, (usable, expected) in RULES.items():
+        if passed.get(key) is not None and not usable(passed[key]):
+            raise ConfigError(f"{key} has an unusable value.", given=f"{key}={passed[key]}", expected=expected)
     try:
         get_cfg(overrides=dict(passed))
-    except (TypeError, ValueError, SyntaxError) as e:
-        raise ConfigError("A setting has an unusable value.", given=str(e).replace("\n", " ")) from e
-    if passed.get("epochs", 1) < 1:  # older Ultralytics accept it and train nothing
-        raise ConfigError("epochs is too small.", given=f"epochs={passed['epochs']}", expected="1 or more")
+        if passed.get("device") is not None:
+            select_device(passed["device"], verbose=False)
+    except (TypeError, ValueError, SyntaxError, AssertionError) as e:
+        raise ConfigError("A setting has an unusable value.", given=" ".join(str(e).split())[:300]) from e
     return passed
 
 

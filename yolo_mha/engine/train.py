@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..data.yolo import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError
+from ..errors import CheckpointError, ConfigError, DataError, run_failed
 from ..registry import guarded
 from . import settings as config
 from .model import YOLO, check_checkpoint
@@ -79,7 +81,9 @@ def train(
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
-    if isinstance(passed.get("pretrained"), str):
+    if not isinstance(network.model, nn.Module):
+        raise ConfigError("An exported model cannot be trained.", given=f"model={model}", expected="a .pt or .yaml")
+    if isinstance(passed.get("pretrained"), (str, Path)):
         check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
         data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
@@ -92,17 +96,18 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
     check_checkpoint(checkpoint, trust)
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
-    epochs = state.get("train_args", {}).get("epochs", 0)
-    if state.get("optimizer") is None or not 0 <= state.get("epoch", -1) < epochs - 1:
+    arguments = state.get("train_args") or {}
+    epoch, epochs = state.get("epoch"), arguments.get("epochs")
+    if state.get("optimizer") is None or not (type(epoch) is type(epochs) is int and 0 <= epoch < epochs - 1):
         raise CheckpointError(
             f"{checkpoint} is of a finished run.",
             given="a checkpoint of the last epoch, or one without optimizer state",
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
-    data = data or state["train_args"]["data"]
+    data = data or arguments.get("data")
     if network.task == "detect":
-        data = check_dataset(data).yaml
+        data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
     return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)})
@@ -111,15 +116,8 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
 def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
     try:
         network.train(**settings)
-    except YoloMHAError:
-        raise
     except Exception as e:  # whatever Ultralytics meets on the way
-        folder = getattr(network.trainer, "save_dir", None)
-        raise RunError(
-            "Training stopped with an error.",
-            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
-            fix=f"see {folder} for what there is; --debug shows the traceback" if folder else None,
-        ) from e
+        raise run_failed("Training", e) from e
     trainer = network.trainer
     metrics = getattr(network.metrics, "results_dict", network.metrics) or {}  # a plain dict after several GPUs
     return TrainResult(

@@ -12,7 +12,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ..data.files import whole_file, write_text
-from ..registry import replaced
+from ..registry import guarded, replaced, restricted
 
 
 class Trainer(DetectionTrainer):
@@ -25,6 +25,15 @@ class Trainer(DetectionTrainer):
     wdir: Path
     last: Path
     best: Path
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with guarded(trust=not restricted()):  # also in the processes that Ultralytics starts for several GPUs
+            super().__init__(*args, **kwargs)
+
+    def train(self) -> None:
+        """Train."""
+        with guarded(trust=not restricted()):
+            super().train()
 
     def save_model(self) -> bool:
         """Save ``last.pt``, and ``best.pt`` where this epoch is the best so far.

@@ -95,7 +95,7 @@ def _error(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     for i in reversed(range(len(lines))):
         if "error: " in lines[i]:
-            return " ".join(lines[i : i + 2])
+            return " ".join(line.removeprefix("given:").strip() for line in lines[i : i + 2])
     return lines[-1] if lines else "no output"
 
 

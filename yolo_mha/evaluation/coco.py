@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from ..data.yolo import Sample
 from ..engine.validator import Detections
 from ..errors import DataError
+from ..paths import given_path
 
 METRICS = (
     "AP",
@@ -93,8 +94,8 @@ def detections(samples: Sequence[Sample], records: Sequence[Detections]) -> list
     Raises:
         DataError: An image was predicted that is not in the ground truth, or the other way round.
     """
-    ids = {sample.image.resolve(): i for i, sample in enumerate(samples)}
-    files = [record.image.resolve() for record in records]
+    ids = {sample.image.absolute(): i for i, sample in enumerate(samples)}
+    files = [record.image.absolute() for record in records]
     if sorted(files) != sorted(ids):
         differing = sorted(map(str, set(files) ^ set(ids)))
         raise DataError(
@@ -163,10 +164,10 @@ def evaluate_files(predictions: str | Path, annotations: str | Path) -> CocoScor
 
 def _read_json(path: str | Path, key: str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(given_path(path, key).read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RecursionError) as e:
         raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
 
 
@@ -194,7 +195,7 @@ def _checked_truth(truth: dict[str, Any]) -> dict[str, Any]:
 
 def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check that every prediction is complete, finite, and on an annotated image."""
-    images = _ids(truth, "images")
+    images, categories = _ids(truth, "images"), _ids(truth, "categories")
     unknown: set[str] = set()
     for i, r in enumerate(results):
         if not (_has(r, "image_id", "category_id", "bbox", "score") and _is_box(r["bbox"]) and _is_number(r["score"])):
@@ -202,6 +203,12 @@ def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> li
                 f"Prediction {i} is unusable.",
                 given=r,
                 expected="image_id, category_id, bbox of 4 finite numbers and a finite score",
+            )
+        if not _is_in(r["category_id"], categories):
+            raise DataError(
+                f"Prediction {i} is of an unknown category.",
+                given=f"category_id {r['category_id']}",
+                expected=f"one of the {len(categories)} categories of the annotations",
             )
         if not _is_in(r["image_id"], images):
             unknown.add(str(r["image_id"]))

@@ -12,7 +12,7 @@ from ..data.files import read_yaml
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..errors import ConfigError, nearest
-from ..paths import find_cfg
+from ..paths import find_cfg, given_path
 from .val import refuse_class_filters
 
 FIELDS = ("name", "data", "arms", "train", "jobs")
@@ -48,7 +48,7 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         ConfigError: The file is missing, no YAML, or has unknown or missing keys.
     """
-    path = Path(recipe)
+    path = given_path(recipe, "recipe")
     if not path.is_file():
         found = find_cfg("compare", path.name) if path.name == str(recipe) else None
         if found is None:
@@ -63,6 +63,8 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
             raise ConfigError(
                 f"{path} lacks '{key}'.", given=f"{key}: {content.get(key)!r}", expected=f"a {kind.__name__}"
             )
+    if not isinstance(content.get("train") or {}, dict):
+        raise ConfigError(f"'train' of {path} holds no settings.", given=content["train"], expected="key: value lines")
     overrides = dict(overrides)
     jobs, name, data = (
         overrides.pop(k, content.get(k, d)) for k, d in (("jobs", 1), ("name", path.stem), ("data", ""))

@@ -14,7 +14,7 @@ from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.progress import track
 from ..engine.validator import Validator
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, run_failed
 from ..registry import guarded
 from .coco import CocoScores, detections, evaluate, evaluate_files, ground_truth
 
@@ -115,8 +115,11 @@ def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict
         return kept[0]
 
     arguments = {"plots": False, **config.in_working_directory(settings), "data": str(dataset.yaml)}
-    metrics = network.val(validator, **arguments)
-    _same_classes(kept[0].names, dataset)
+    _same_classes(network.names, dataset)
+    try:
+        metrics = network.val(validator, **arguments)
+    except Exception as e:  # whatever Ultralytics meets on the way
+        raise run_failed("Validation", e) from e
     args, save_dir = kept[0].args, Path(kept[0].save_dir)
     results = detections(samples, kept[0].records)
     predictions = write_text(save_dir / "predictions.json", json.dumps(results))

@@ -61,6 +61,8 @@ class SpatialMHA(nn.Module):
             raise ConfigError(
                 "Unknown position.", given=f"position={position!r}", expected=nearest(position, POSITIONS)
             )
+        if not isinstance(qkv_bias, bool):
+            raise ConfigError("qkv_bias is a yes or no.", given=f"qkv_bias={qkv_bias!r}", expected="True or False")
         for name, p in (("attn_drop", attn_drop), ("proj_drop", proj_drop)):
             if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
                 raise ConfigError(f"{name} must be a probability.", given=f"{name}={p!r}", expected="0 <= p < 1")
