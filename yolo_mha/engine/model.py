@@ -128,8 +128,8 @@ def _existing(model: str | Path) -> str:
     if path.suffix in (".yaml", ".yml"):
         _find_yaml(name)
         return name
-    if find := next((p for p in (shipped("weights") / name,) if p.name == name and p.is_file()), None):
-        return str(find)
+    if path.name == name and (shipped("weights") / name).is_file():
+        return str(shipped("weights") / name)
     folder = path.parent if path.parent.is_dir() else Path.cwd()
     candidates = [str(p) for p in folder.glob("*") if p.suffix in (".pt", ".onnx", ".torchscript")]
     raise CheckpointError(

@@ -6,7 +6,7 @@ import glob
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,37 +77,42 @@ def predict(
     if source is None and str(model) == DEMO_MODEL:
         source = sample_image(Path.cwd() / "runs" / "sample.png")
     files, frames, broken = _check_source(source)
-    if broken:  # Ultralytics stops at a broken video, so it gets a list of the others
-        intact = "".join(f"{Path(f).absolute()}\n" for f in files if f not in broken)
-        source = write_text(Path(tempfile.mkdtemp()) / "intact.txt", intact)
     network = YOLO(model, trust=trust)
     require_detection(network.task, "predict")
-    arguments = {"save": True, "verbose": False, **config.in_working_directory(passed), "source": source}
+    with tempfile.TemporaryDirectory() as folder:
+        if broken:  # Ultralytics stops at a broken video, so it gets a list of the others
+            intact = "".join(f"{Path(f).absolute()}\n" for f in files if f not in broken)
+            source = write_text(Path(folder) / "intact.txt", intact)
+        arguments = {"save": True, "verbose": False, **config.in_working_directory(passed), "source": source}
+        try:
+            results = network.predict(stream=True, **arguments)
+            first = next(results, None)
+        except Exception as e:  # whatever Ultralytics or the source's backend meets
+            raise run_failed("Prediction", e) from e
+        if first is None:
+            raise DataError(
+                "Nothing in the source could be read.", given=f"source={source}", expected="images or a video"
+            )
+        save_dir = Path(first.save_dir or network.predictor.save_dir)
+        found, seen = _write(_chain(first, results), save_dir / "predictions.jsonl", frames)
+    skipped = {*broken, *(f for f in files if str(Path(f).absolute()) not in seen)}
+    return PredictResult(str(save_dir), str(save_dir / "predictions.jsonl"), seen.total(), dict(found), sorted(skipped))
+
+
+def _write(results: Iterator[Any], file: Path, total: int | None) -> tuple[Counter[str], Counter[str]]:
+    """Write results as they come; count the detections by class name and the frames by absolute path."""
     found: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    try:
-        results = network.predict(stream=True, **arguments)
-        first = next(results, None)
-    except Exception as e:  # whatever Ultralytics or the source's backend meets
-        raise run_failed("Prediction", e) from e
-    if first is None:
-        raise DataError("Nothing in the source could be read.", given=f"source={source}", expected="images or a video")
-    save_dir = Path(first.save_dir or network.predictor.save_dir)
-    lines_file = save_dir / "predictions.jsonl"
-    with whole_file(lines_file) as lines, lines.open("w", encoding="utf-8") as out, bar() as progress:
-        task = progress.add_task("predicting", total=frames)
-        for result in _chain(first, results):
-            record = _record(result, seen[result.path])
+    with whole_file(file) as lines, lines.open("w", encoding="utf-8") as out, bar() as progress:
+        task = progress.add_task("predicting", total=total)
+        for result in results:
+            path = str(Path(result.path).absolute())
+            record = _record(result, seen[path])
+            seen[path] += 1
             found.update(d["name"] for d in record["detections"])
-            seen[result.path] += 1
             out.write(json.dumps(record) + "\n")
             progress.update(task, advance=1)
-    skipped = sorted({*broken, *(f for f in files if str(Path(f).absolute()) not in _absolute(seen))})
-    return PredictResult(str(save_dir), str(lines_file), seen.total(), dict(found), skipped)
-
-
-def _absolute(paths: Iterable[str]) -> set[str]:
-    return {str(Path(p).absolute()) for p in paths}
+    return found, seen
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -159,9 +164,7 @@ def _check_source(source: Any) -> tuple[list[str], int | None, list[str]]:
         raise DataError(
             "The source has no image or video." if path.exists() else "Source not found.",
             given=f"source={text}",
-            expected=nearest(text, near)
-            if near and not path.exists()
-            else f"{', '.join(sorted(IMG_FORMATS))}, or video",
+            expected=nearest(text, near) if near and not path.exists() else "files such as x.jpg, x.png, x.mp4",
         )
     frames, broken = 0, []
     for file in media:

@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import select_device
 from ..errors import ConfigError, nearest
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
-NOT_OURS = ("mode", "task", "cfg")
+NOT_OURS = ("mode", "task", "cfg", "embed")
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -37,7 +37,6 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "time": (lambda v: type(v) in (int, float) and v > 0, "hours, more than 0"),
     "classes": (_wholes, "class indices"),
     "freeze": (lambda v: _wholes(v) or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "layer numbers"),
-    "embed": (lambda v: isinstance(v, list) and all(type(x) is int for x in v), "a list of layer numbers"),
     "line_width": (lambda v: _whole(v, 1), "1 or more pixels"),
     "vid_stride": (lambda v: _whole(v, 1), "1 or more"),
     "cache": (lambda v: v in (True, False, "ram", "disk"), "True, False, ram or disk"),
