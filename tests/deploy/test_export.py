@@ -90,6 +90,14 @@ def test_export__missing_package_says_which_extra(p5, monkeypatch):
         yolo_mha.export(p5)
 
 
-def test_export__failure_is_one_error(p5):
-    with pytest.raises(RunError, match="export to engine stopped"):
-        yolo_mha.export(p5, format="engine", imgsz=64)
+def test_export__failure_is_one_error_and_leaves_nothing(p5):
+    before = sorted(p5.parent.iterdir())
+    for settings in ({"format": "engine", "imgsz": 64}, {"format": "onnx", "opset": 3}):
+        with pytest.raises(RunError, match="stopped with an error"):
+            yolo_mha.export(p5, **settings)
+    assert sorted(p5.parent.iterdir()) == before
+
+
+def test_export__lies_beside_the_checkpoint(p5):
+    assert Path(yolo_mha.export(p5, format="ONNX", imgsz=64).file) == p5.with_suffix(".onnx")
+    assert not [p for p in p5.parent.iterdir() if p.name.startswith(".")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +13,9 @@ from typing import Any
 from torch import nn
 from ultralytics.utils.checks import check_imgsz
 
-from ..data.files import whole_file
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..errors import ConfigError, DependencyError, run_failed
-from ..paths import shipped
 from ..registry import guarded
 from .agreement import Agreement, compare_onnx
 
@@ -52,7 +52,7 @@ def export(
     trust: bool = False,
     **settings: Any,
 ) -> ExportResult:
-    """Export a trained model. The file lies beside the checkpoint, for one that ships here in the working directory.
+    """Export a trained model, whole or not at all, beside its checkpoint; otherwise into the working directory.
 
     ONNX models in single precision are then run in ONNX Runtime and compared with PyTorch: with ``dynamic=True`` at
     320x320, 480x640 and a batch of 3, otherwise at the exported shape.
@@ -76,7 +76,7 @@ def export(
     passed = config.check({**settings, "format": format})
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
-    network = YOLO(_outside_package(model), trust=trust)
+    network = YOLO(model, trust=trust)
     if not isinstance(network.model, nn.Module):
         raise ConfigError(
             "Only a PyTorch model can be exported.", given=f"model={model}", expected="a .pt or .yaml file"
@@ -89,15 +89,23 @@ def export(
             )
     if find_spec("onnxslim") is None:
         passed.setdefault("simplify", False)
-    try:
-        file = network.export(**passed)
-    except Exception as e:  # every exporter fails in its own way
-        raise run_failed(f"The export to {format}", e) from e
-    plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
-    agreement = (
-        compare_onnx(file, network.model, _shapes(network, passed)) if plain and network.task == "detect" else []
-    )
-    return ExportResult(file, format, agreement)
+    checkpoint = Path(str(model))
+    folder = checkpoint.parent if checkpoint.is_file() and checkpoint.suffix == ".pt" else Path.cwd()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
+        beside = str(Path(aside) / f"{checkpoint.stem}.pt")  # exporters write beside this path
+        network.model.pt_path = beside  # type: ignore[assignment]
+        try:
+            made = Path(network.export(**passed))
+        except Exception as e:  # every exporter fails in its own way
+            raise run_failed(f"The export to {format}", e) from e
+        plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
+        compared = plain and network.task == "detect"
+        agreement = compare_onnx(made, network.model, _shapes(network, passed)) if compared else []
+        file = folder / made.name
+        if file.is_dir():
+            shutil.rmtree(file)
+        os.replace(made, file)
+    return ExportResult(str(file), format, agreement)
 
 
 def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:
@@ -108,13 +116,3 @@ def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int
         return [(int(settings.get("batch", 1)), height, width)]
     stride = int(network.model.stride.max())
     return [(b, -(-h // stride) * stride, -(-w // stride) * stride) for b, h, w in DYNAMIC_SHAPES]
-
-
-def _outside_package(model: str | Path) -> str | Path:
-    """Copy a checkpoint that ships with the package to the working directory, where the export may lie beside it."""
-    shipped_file = shipped("weights") / str(model)
-    if Path(model).exists() or not shipped_file.is_file():
-        return model
-    with whole_file(Path(shipped_file.name)) as temporary:
-        shutil.copyfile(shipped_file, temporary)
-    return shipped_file.name

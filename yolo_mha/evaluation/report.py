@@ -57,21 +57,25 @@ def draw_detections(
 
 def _draw(sample: Sample, boxes: Any, classes: Any, scores: Any, names: Mapping[int, str]) -> Any:
     image: Any = cv2.imread(str(sample.image))
-    scale = WIDTH / image.shape[1]
-    image = cv2.resize(image, (WIDTH, round(image.shape[0] * scale)), interpolation=cv2.INTER_LINEAR)
+    scale = WIDTH / max(image.shape[:2])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     annotator = Annotator(image, line_width=2, font_size=11)
     for i, (box, kind) in enumerate(zip(boxes, classes, strict=True)):
         label = names[int(kind)] if scores is None else f"{names[int(kind)]} {scores[i]:.2f}"
         annotator.box_label(box * scale, label, color=colors(int(kind), True))
-    drawn = annotator.result()
-    canvas = np.full((WIDTH, WIDTH, 3), 255, np.uint8)  # crop or pad to a square so that rows fit
-    height = min(WIDTH, drawn.shape[0])
-    canvas[:height] = drawn[:height]
-    return canvas
+    return annotator.result()
 
 
 def _row(title: str, pictures: Sequence[Any]) -> Any:
-    row = np.hstack(pictures)
+    height = max(p.shape[0] for p in pictures)
+    row = np.hstack(
+        [
+            cv2.copyMakeBorder(
+                p, 0, height - p.shape[0], 0, WIDTH - p.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)
+            )
+            for p in pictures
+        ]
+    )
     strip = np.full((32, row.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, title, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (30, 30, 30), 1, cv2.LINE_AA)
     return np.vstack([strip, row])
