@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from ultralytics.nn.autobackend import AutoBackend
 
 ROUNDS, WARMUP = 15, 3
@@ -40,9 +40,16 @@ def count_gflops(model: nn.Module, imgsz: int) -> float:
         model: The model.
         imgsz: Height and width in pixels.
     """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # older PyTorch does not count the CPU's fused kernel
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops}) as counter, torch.no_grad():
         model.float().eval()(torch.zeros(1, 3, imgsz, imgsz))
     return float(counter.get_total_flops() / 1e9)
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    """Count the two matrix products of attention, from shapes (B, h, N, d)."""
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
 def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
