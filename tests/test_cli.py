@@ -156,6 +156,20 @@ def test_val__prints_both_sides_and_its_settings(capsys, trained, beacons):
         assert word in out
 
 
+def test_blocks__imports_the_module_of_the_user(capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine_too.py").write_text(
+        "import torch, yolo_mha\n\n@yolo_mha.register\nclass MineToo(torch.nn.Identity):\n    pass\n"
+    )
+    (tmp_path / "m.yaml").write_text(
+        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, MineToo, []]]\nhead: [[[1], 1, Detect, [nc]]]"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["train", "model=m.yaml", "data=nowhere.yaml"]
+    assert "unknown module" in call(capsys, *words)[2]
+    assert "cannot be imported" in call(capsys, *words, "blocks=nothing_here")[2]
+    assert "Dataset YAML not found" in call(capsys, *words, "blocks=mine_too")[2]
+
+
 def test_names_with_markup__are_printed_as_they_are(capsys, tmp_path):
     truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "[/red] x"}]}
     (tmp_path / "t.json").write_text(json.dumps(truth))

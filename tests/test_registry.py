@@ -157,6 +157,12 @@ def _local_class() -> type:
     return Local
 
 
+def test_register__warns_of_a_block_of_the_running_script():
+    block = type("InScript", (nn.Module,), {"__module__": "__main__"})
+    with pytest.warns(UserWarning, match="open in that script only"):
+        yolo_mha.register(block)
+
+
 def test_register__refuses_a_foreign_class_of_the_same_name():
     with pytest.raises(RegistrationError, match="Conv is taken"):
         yolo_mha.register(type("Conv", (nn.Module,), {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json as jsonlib
 import signal
 import sys
@@ -16,11 +17,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import RunError, YoloMHAError
+from .errors import ConfigError, RunError, YoloMHAError
 
 app = typer.Typer(
     name="yolo-mha",
-    help="Spatial multi-head attention for Ultralytics YOLO: train, score, compare, predict, export.",
+    help="Spatial multi-head attention for Ultralytics YOLO: train, score, compare, predict, export. "
+    "With blocks=my_module a command imports your own registered blocks first.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,8 +60,10 @@ def _run(
     from .engine.settings import parse
 
     try:
+        settings = parse(words or [], positional)
+        _import_blocks(settings.pop("blocks", ""))
         with _standard_output_kept():
-            result = function(**parse(words or [], positional))
+            result = function(**settings)
     except YoloMHAError as e:
         _fail(e.as_dict(), f"error: {e}", json, debug, code=1 if isinstance(e, RunError) else 2)
     except KeyboardInterrupt:
@@ -78,6 +82,20 @@ def _run(
             show(result, Console(markup=False))
         if not passed(result):
             raise typer.Exit(1)
+
+
+def _import_blocks(modules: object) -> None:
+    """Import the user's modules that register blocks, also from the working directory."""
+    sys.path.insert(0, str(Path.cwd()))
+    for name in filter(None, str(modules).split(",")):
+        try:
+            importlib.import_module(name)
+        except ImportError as e:
+            raise ConfigError(
+                "A module of blocks cannot be imported.",
+                given=f"blocks={name}: {e}",
+                expected="modules in the working directory or on Python's path, separated by commas",
+            ) from e
 
 
 @contextlib.contextmanager

@@ -425,6 +425,12 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
                 given=repr(given),
                 expected="a subclass of torch.nn.Module at the top of a module, where checkpoints can find it",
             )
+    if block.__module__ == "__main__":
+        warnings.warn(
+            f"{block.__name__} is defined in the script that runs, so its checkpoints open in that script only; "
+            "put it into a module of its own and import that.",
+            stacklevel=2,
+        )
     name = block.__name__
     present = getattr(tasks, name, None)
     owner = getattr(present, "yolo_mha_block", present)

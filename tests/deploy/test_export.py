@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from ultralytics.nn.backends.base import BaseBackend
 
 import yolo_mha
 from yolo_mha.deploy.agreement import compare_onnx
@@ -96,6 +97,16 @@ def test_export__failure_is_one_error_and_leaves_nothing(p5):
         with pytest.raises(RunError, match="stopped with an error"):
             yolo_mha.export(p5, **settings)
     assert sorted(p5.parent.iterdir()) == before
+
+
+def test_export__runs_at_the_size_it_was_made_for(beacons, tmp_path):
+    if not hasattr(BaseBackend, "read_metadata"):
+        pytest.skip("this Ultralytics does not read the size of an exported model")
+    file = yolo_mha.export("demo-mha.pt", imgsz=192, dynamic=True).file
+    results = [yolo_mha.val(m, beacons, device="cpu") for m in ("demo-mha.pt", file)]
+    assert [r.settings["imgsz"] for r in results] == [192, 192]
+    # close, not equal: Ultralytics pads to a stride of 32 for a checkpoint, and to the model's own 8 for an export
+    assert results[0].coco.metrics["AP"] == pytest.approx(results[1].coco.metrics["AP"], abs=0.05)
 
 
 def test_export__lies_beside_the_checkpoint(p5):

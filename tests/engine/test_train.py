@@ -158,6 +158,7 @@ def test_gate__has_no_weight_decay(beacons, tmp_path):
     ("arguments", "words"),
     [
         ({}, "data is missing"),
+        ({"model": None, "data": "x.yaml"}, "model is missing"),
         ({"resume": True}, "resume needs a checkpoint"),
         ({"data": 5}, "no path"),
         ({"data": "x.yaml", "epochz": 1}, "did you mean epochs"),
@@ -165,7 +166,7 @@ def test_gate__has_no_weight_decay(beacons, tmp_path):
 )
 def test_train__refuses_before_anything_is_written(arguments, words):
     with pytest.raises(ConfigError, match=words):
-        yolo_mha.train("demo-mha.yaml", **arguments)
+        yolo_mha.train(**{"model": "demo-mha.yaml", **arguments})
     assert not Path("runs").exists()
 
 

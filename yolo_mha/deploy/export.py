@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from ..engine import settings as config
@@ -95,7 +99,8 @@ def export(
         beside = str(Path(aside) / f"{checkpoint.stem}.pt")  # exporters write beside this path
         network.model.pt_path = beside  # type: ignore[assignment]
         try:
-            made = Path(network.export(**passed))
+            with _without_hints(Path(aside).name):
+                made = Path(network.export(**passed))
         except Exception as e:  # every exporter fails in its own way
             raise run_failed(f"The export to {format}", e) from e
         plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
@@ -106,6 +111,20 @@ def export(
             shutil.rmtree(file)
         os.replace(made, file)
     return ExportResult(str(file), format, agreement)
+
+
+@contextlib.contextmanager
+def _without_hints(folder: str) -> Iterator[None]:
+    """Drop Ultralytics' closing lines, which name the folder aside."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return folder not in record.getMessage()
+
+    LOGGER.addFilter(keep)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(keep)
 
 
 def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import ultralytics
+from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
@@ -80,8 +82,10 @@ class YOLO(ultralytics.YOLO):
             super()._load(weights, task=task)
             if isinstance(self.model, torch.nn.Module) and not isinstance(getattr(self.model, "names", None), dict):
                 raise TypeError(f"{type(self.model).__name__} is no YOLO model with class names")
+            if size := _exported_imgsz(self.model):
+                self.overrides["imgsz"] = size  # as a checkpoint brings its own; Ultralytics would take 640
         except Exception as e:  # a damaged file is met with any kind of error
-            raise _checkpoint_error(Path(weights), e) from e
+            raise _checkpoint_error(Path(weights), e, self.trust) from e
 
     def load(self, weights: Any = "yolo11n.pt") -> YOLO:
         """Load weights from a checkpoint by name and shape, see `ultralytics.YOLO.load`."""
@@ -113,6 +117,19 @@ class YOLO(ultralytics.YOLO):
         """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""
         with guarded(self.trust):
             return str(super().export(**kwargs))
+
+
+def _exported_imgsz(model: Any) -> int | list[int] | None:
+    """Return the image size that an exported model was made for, where it and this Ultralytics say so."""
+    read_metadata = getattr(BaseBackend, "read_metadata", None)
+    if isinstance(model, torch.nn.Module) or read_metadata is None:
+        return None
+    size = read_metadata(model).get("imgsz")
+    size = ast.literal_eval(size) if isinstance(size, str) else size
+    if not size:
+        return None
+    height, width = (int(v) for v in size)
+    return height if height == width else [height, width]
 
 
 def _existing(model: str | Path) -> str:
@@ -194,10 +211,10 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> None:
         if not isinstance(content.get("ema") or content.get("model"), torch.nn.Module):
             raise TypeError(f"a dictionary of {', '.join(map(str, list(content)[:5]))}, without a model")
     except Exception as e:
-        raise _checkpoint_error(path, e) from e
+        raise _checkpoint_error(path, e, trust) from e
 
 
-def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
+def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointError:
     """Say in one sentence why a checkpoint was not loaded."""
     if not zipfile.is_zipfile(path):
         return CheckpointError(
@@ -206,12 +223,21 @@ def _checkpoint_error(path: Path, error: Exception) -> CheckpointError:
             expected="a .pt file written by training",
             fix="copy or download the file again; an old-style pickle is not read, because loading it can run code",
         )
-    if refused := _refused_classes(path):
+    if not trust and (refused := _refused_classes(path)):
+        names = ", ".join(refused[:5])
+        if any(name.startswith("__main__.") for name in refused):
+            return CheckpointError(
+                f"{path} holds classes of the script that trained it, which nothing else can import.",
+                given=names,
+                expected="blocks in a module of their own",
+                fix="move the class into a module, import it there and train again",
+            )
         return CheckpointError(
             f"{path} holds classes that may run code, so it was not loaded.",
-            given=", ".join(refused[:5]),
+            given=names,
             expected="classes of torch, Ultralytics and yolo-mha, or blocks that you registered",
-            fix="import the module that registers your blocks, or pass trust=True if you made this file yourself",
+            fix="import the module that registers your blocks (on the command line: blocks=my_module), or pass "
+            "trust=True if you made this file yourself",
         )
     return CheckpointError(
         f"{path} is damaged, or no YOLO checkpoint.",

@@ -93,13 +93,11 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     choices = {
         "optimizer": OPTIMIZERS,
         "split": ("train", "val", "test"),
-        "format": export_formats()["Argument"],
+        "format": [f for f in export_formats()["Argument"] if f != "-"],
     }
     for key, values in choices.items():
         if key in passed and str(passed[key]).lower() not in {str(v).lower() for v in values}:
-            raise ConfigError(
-                f"Unknown {key}.", given=f"{key}={passed[key]}", expected=nearest(passed[key], [v for v in values if v])
-            )
+            raise ConfigError(f"Unknown {key}.", given=f"{key}={passed[key]}", expected=nearest(passed[key], values))
     for key, (usable, expected) in RULES.items():
         if passed.get(key) is not None and not usable(passed[key]):
             raise ConfigError(f"{key} has an unusable value.", given=f"{key}={passed[key]}", expected=expected)

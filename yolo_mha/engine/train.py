@@ -41,7 +41,7 @@ class TrainResult:
 
 @guarded()
 def train(
-    model: str | Path = "yolo11n-mha-p5.yaml",
+    model: str | Path | None = None,
     data: str | Path | None = None,
     *,
     resume: bool | str | Path = False,
@@ -70,14 +70,17 @@ def train(
     passed = config.check({**settings, "resume": resume})
     passed.pop("resume")
     if resume:
-        checkpoint = Path(str(model if resume is True else resume))
+        checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
             raise ConfigError(
                 "resume needs a checkpoint.",
-                given=f"model={model} resume={resume}",
-                expected="resume=runs/detect/train/weights/last.pt",
+                given=f"resume={resume}" if model is None else f"model={model} resume={resume}",
+                expected="resume=path/to/last.pt",
+                fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
             )
         return _resume(checkpoint, data, passed, trust)
+    if model is None:
+        raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
