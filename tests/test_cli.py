@@ -25,6 +25,11 @@ def run(*words: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def script(*words: str) -> subprocess.CompletedProcess:
+    """Run the installed script, which does not put the working directory on Python's path."""
+    return subprocess.run([Path(sys.executable).with_name("yolo-mha"), *words], capture_output=True, text=True)
+
+
 def call(capsys, *words: object) -> tuple[int, str, str]:
     """The same within this process."""
     with pytest.raises(SystemExit) as ended:
@@ -156,18 +161,25 @@ def test_val__prints_both_sides_and_its_settings(capsys, trained, beacons):
         assert word in out
 
 
-def test_blocks__imports_the_module_of_the_user(capsys, tmp_path, monkeypatch):
-    (tmp_path / "mine_too.py").write_text(
-        "import torch, yolo_mha\n\n@yolo_mha.register\nclass MineToo(torch.nn.Identity):\n    pass\n"
+def test_blocks__imports_the_module_of_the_user(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
     )
     (tmp_path / "m.yaml").write_text(
-        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, MineToo, []]]\nhead: [[[1], 1, Detect, [nc]]]"
+        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
-    monkeypatch.setattr(sys, "path", list(sys.path))
     words = ["train", "model=m.yaml", "data=nowhere.yaml"]
-    assert "unknown module" in call(capsys, *words)[2]
-    assert "cannot be imported" in call(capsys, *words, "blocks=nothing_here")[2]
-    assert "Dataset YAML not found" in call(capsys, *words, "blocks=mine_too")[2]
+    assert "unknown module" in script(*words).stderr
+    assert "cannot be imported" in script(*words, "blocks=nothing_here").stderr
+    assert "Dataset YAML not found" in script(*words, "blocks=mine").stderr
+
+
+def test_working_directory__is_no_place_to_import_from(tmp_path):
+    """A module in a downloaded folder that is named like one of ours is left alone."""
+    (tmp_path / "onnxruntime.py").write_text("open('ran', 'w')")
+    done = script("export", "model=demo-mha.pt", "imgsz=64")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_names_with_markup__are_printed_as_they_are(capsys, tmp_path):

@@ -85,9 +85,14 @@ def _run(
 
 
 def _import_blocks(modules: object) -> None:
-    """Import the user's modules that register blocks, also from the working directory."""
-    sys.path.insert(0, str(Path.cwd()))
-    for name in filter(None, str(modules).split(",")):
+    """Import the user's modules that register blocks, also from the working directory.
+
+    The working directory may be a stranger's, so nothing is found there unless the user names modules.
+    """
+    names = [name for name in str(modules).split(",") if name]
+    if names:
+        sys.path.append(str(Path.cwd()))
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError as e:

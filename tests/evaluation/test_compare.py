@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,8 +90,17 @@ def test_train_arms__know_the_blocks_of_the_user(tmp_path):
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
     command = [sys.executable, "-c", CHILD, "mine", "train", "model=m.yaml", "data=nowhere.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    path = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=path)
     assert "Dataset YAML not found" in done.stderr, done.stderr
+
+
+def test_train_arms__import_nothing_from_the_working_directory(tmp_path):
+    (tmp_path / "typer.py").write_text("open('ran', 'w')")
+    command = [sys.executable, "-c", CHILD, "train", "model=nowhere.yaml", "data=nowhere.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "Model YAML not found" in done.stderr, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,8 @@ def _without_hints(folder: str) -> Iterator[None]:
 
 def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:
     """Return the input shapes at which to compare: batch, height, width, rounded up to the model's stride."""
-    size = settings.get("imgsz") or network.model.args["imgsz"]
-    height, width = check_imgsz(size, stride=int(network.model.stride.max()), min_dim=2)
+    size, stride = settings.get("imgsz") or network.model.args["imgsz"], int(network.model.stride.max())
     if not settings.get("dynamic"):
+        height, width = check_imgsz(size, stride=stride, min_dim=2)
         return [(int(settings.get("batch", 1)), height, width)]
-    stride = int(network.model.stride.max())
     return [(b, -(-h // stride) * stride, -(-w // stride) * stride) for b, h, w in DYNAMIC_SHAPES]

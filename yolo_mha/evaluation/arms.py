@@ -13,9 +13,13 @@ from ..errors import RunError
 from ..registry import block_modules
 from .recipe import Recipe
 
-# Imports the modules of all registered blocks, so that a block of the user's is known in the process as well.
+# Imports the modules of all registered blocks, so that a block of the user's is known in the process as well. The
+# working directory, which -c puts first on the path, may be a stranger's.
 CHILD = """
-import importlib, sys
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+import importlib
 start = sys.argv.index("train")
 for name in sys.argv[1:start]:
     importlib.import_module(name)

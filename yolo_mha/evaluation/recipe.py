@@ -119,7 +119,7 @@ def check_recipe(recipe: Recipe) -> None:
     refuse_class_filters(recipe.train, "compare")
     if not isinstance(recipe.train.get("imgsz", 640), int):
         raise ConfigError("compare takes one image size.", given=f"imgsz={recipe.train['imgsz']}", expected="imgsz=640")
-    if isinstance(recipe.train.get("pretrained"), str):
+    if isinstance(recipe.train.get("pretrained"), (str, Path)):
         raise ConfigError(
             "compare trains from scratch: loading by name would give the baseline more of the weights than the others.",
             given=f"pretrained={recipe.train['pretrained']}",
