@@ -18,7 +18,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ check_ultralytics()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from ultralytics.nn import tasks
-    from ultralytics.utils import LOGGER, checks
+    from ultralytics.utils import LOGGER, callbacks, checks
 
+Network = Any  # a model of Ultralytics, `BaseModel`, which has no types
 _blocks: dict[str, type[nn.Module]] = {}
 _SAFE_LOAD_AT_START = tasks.SAFE_LOAD
 
@@ -219,6 +220,79 @@ def _readable_table(rows: dict[int, _Row]) -> Iterator[None]:
         LOGGER.removeFilter(rewrite)
 
 
+# Models --------------------------------------------------------------------------------------------------------------
+
+MODEL_CLASSES = {
+    "Detect": "DetectionModel",
+    "v10Detect": "DetectionModel",
+    "RTDETRDecoder": "RTDETRDetectionModel",
+    "Segment": "SegmentationModel",
+    "Segment26": "SegmentationModel",
+    "Pose": "PoseModel",
+    "Pose26": "PoseModel",
+    "OBB": "OBBModel",
+    "OBB26": "OBBModel",
+    "Classify": "ClassificationModel",
+    "SemanticSegment": "SemanticSegmentationModel",
+    "Depth": "DepthModel",
+    "WorldDetect": "WorldModel",
+    "YOLOEDetect": "YOLOEModel",
+    "YOLOESegment": "YOLOESegModel",
+    "YOLOESegment26": "YOLOESegModel",
+}
+
+
+def build(model: dict[str, Any]) -> Network:
+    """Build a model of any task from the content of its YAML.
+
+    Args:
+        model: Content of a model YAML, checked by `check_rows`, with ``scale`` where it has ``scales``.
+
+    Raises:
+        ModelError: The last row is no head that is known here, or the rows do not fit each other.
+    """
+    head = str(model["head"][-1][2])
+    kind = getattr(tasks, MODEL_CLASSES.get(head, ""), None)
+    if kind is None:
+        raise ModelError("The last row is no known head.", given=head, expected=nearest(head, MODEL_CLASSES))
+    try:
+        return kind(deepcopy(model), ch=model.get("channels", 3), verbose=False)
+    except YoloMHAError:
+        raise
+    except Exception as e:  # parse_model meets a wrong YAML with any kind of error
+        raise does_not_build(str(model.get("yaml_file", "The model YAML")), e) from e
+
+
+def does_not_build(name: str, error: Exception) -> ModelError:
+    """Say in one sentence why a model YAML was not built."""
+    return ModelError(
+        f"{name} does not build.",
+        given=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
+    )
+
+
+def is_block(module: object) -> bool:
+    """Say whether a row's module name is that of a registered block."""
+    return module in _blocks
+
+
+def block_class(name: str) -> type[nn.Module]:
+    """Return a registered block by its name.
+
+    Raises:
+        ModelError: No block has this name.
+    """
+    if name not in _blocks:
+        raise ModelError(
+            "No such block is registered.",
+            given=f"block={name}",
+            expected=nearest(name, _blocks),
+            fix="register your own block first: yolo_mha.register(MyBlock), on the command line blocks=my_module",
+        )
+    return _blocks[name]
+
+
 # Fusing, finding, loading --------------------------------------------------------------------------------------------
 
 
@@ -232,6 +306,67 @@ def _wrap_fuse(stock: Callable[..., Any]) -> Callable[..., Any]:
         return fused
 
     return fuse
+
+
+Load = Callable[[Network, bool], None]
+TransferFunction = Callable[[Network, Network, Load, bool], None]
+_transfer: TransferFunction | None = None
+
+
+def on_load(transfer: TransferFunction) -> None:
+    """Set what loads weights into a model where it or the source has blocks.
+
+    Args:
+        transfer: Called with the model, the source, Ultralytics' own way of loading (source, verbose), and verbose.
+    """
+    global _transfer
+    _transfer = transfer
+
+
+def _wrap_load(stock: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(stock)
+    def load(self: nn.Module, weights: Any, verbose: bool = True) -> None:
+        source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+        rows = [row for model in (self, source) for row in _rows(model)]
+        if _transfer is None or not any(is_block(row[2]) for row in rows):
+            return stock(self, weights, verbose)
+        return _transfer(self, source, functools.partial(stock, self), verbose)
+
+    return load
+
+
+def _rows(model: nn.Module) -> list[list[Any]]:
+    content = getattr(model, "yaml", None)
+    return [*content.get("backbone", []), *content.get("head", [])] if isinstance(content, dict) else []
+
+
+class _Importer:
+    """A training callback that does nothing but import the blocks' modules wherever it is unpickled.
+
+    Ultralytics' processes for several GPUs unpickle the callbacks of the trainer before they build its model.
+    """
+
+    def __call__(self, trainer: object) -> None:
+        """Do nothing."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[list[str]]]:
+        return import_blocks, (sorted(block_modules()),)
+
+    def __copy__(self) -> _Importer:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Importer:
+        return self
+
+
+def import_blocks(modules: Iterable[str]) -> _Importer:
+    """Import modules that register blocks; what several-GPU processes call when they unpickle their callbacks."""
+    for module in modules:
+        import_module(module)
+    return _importer
+
+
+_importer = _Importer()
 
 
 def _wrap_check_yaml(stock: Callable[..., Any]) -> Callable[..., Any]:
@@ -272,9 +407,14 @@ def read_activation(spec: str) -> nn.Module:
     return activation
 
 
-def read_checkpoint(path: str | Path) -> Any:
-    """Return what a ``.pt`` file holds, read by Ultralytics' restricted loader."""
-    return tasks.torch_safe_load(str(path), safe_only=True)[0]
+def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
+    """Return what a ``.pt`` file holds, read by Ultralytics' restricted loader unless it is trusted."""
+    return tasks.torch_safe_load(str(path), safe_only=not trust)[0]
+
+
+def scale_letter(name: str) -> str:
+    """Return the scale letter in a model's file name, as Ultralytics reads it, or an empty string."""
+    return str(tasks.guess_model_scale(name))
 
 
 @contextlib.contextmanager
@@ -464,6 +604,8 @@ def _install() -> None:
     tasks.parse_model = _wrap_parse_model(tasks.parse_model)
     tasks.check_yaml = _wrap_check_yaml(tasks.check_yaml)
     tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
+    tasks.BaseModel.load = _wrap_load(tasks.BaseModel.load)
+    callbacks.default_callbacks["on_pretrain_routine_start"].append(_importer)
     register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP])
 
 

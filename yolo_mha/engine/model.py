@@ -15,7 +15,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 from ..data.files import read_yaml
 from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
 from ..paths import given_path, shipped, without_scale
-from ..registry import check_rows, find_model_yaml, guarded, read_activation, read_checkpoint
+from ..registry import check_rows, does_not_build, find_model_yaml, guarded, read_activation, read_checkpoint
 from .trainer import Trainer
 
 REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
@@ -71,11 +71,7 @@ class YOLO(ultralytics.YOLO):
         except YoloMHAError:
             raise
         except Exception as e:  # parse_model meets a wrong YAML with any kind of error
-            raise ModelError(
-                f"{cfg} does not build.",
-                given=f"{type(e).__name__}: {_one_line(e)}",
-                expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
-            ) from e
+            raise does_not_build(cfg, e) from e
 
     def _load(self, weights: str, task: str | None = None) -> None:
         try:

@@ -1,0 +1,63 @@
+"""Surgery on a built model: its own layers stay the same objects, blocks come and go between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy, deepcopy
+from typing import Any
+
+from torch import nn
+
+from ..registry import Network, build
+from .rows import Plan, without_block_rows
+
+
+def graft(model: Network, edited: dict[str, Any], plan: Plan) -> Network:
+    """Return a copy of a model after a plan: every kept layer as it is, every new row freshly built.
+
+    Whatever else the model carries (class names, text features, a fused head) stays.
+
+    Args:
+        model: A model of Ultralytics.
+        edited: Its YAML's content after the plan, see `rows.edit`.
+        plan: The plan.
+    """
+    model = deepcopy(model)
+    built = build(edited)
+    sample = next(model.parameters())
+    layers = list(built.model.to(sample.device, sample.dtype).train(model.training))
+    for i, place in enumerate(plan.place):
+        if place is not None:
+            layer = model.model[i]
+            layer.i, layer.f = layers[place].i, layers[place].f
+            layers[place] = layer
+    model.model, model.save, model.yaml = nn.Sequential(*layers), built.save, edited
+    return model
+
+
+def without_blocks(model: Network) -> Network:
+    """Return a copy of a model without its attention blocks, all other weights kept.
+
+    Args:
+        model: A model of Ultralytics.
+    """
+    return graft(model, *without_block_rows(model.yaml))
+
+
+def lay_out(model: Network, places: Mapping[int, int | None], count: int) -> Network:
+    """Return a view of a model whose layers stand at other indices, with nothing at the indices in between.
+
+    The layers are shared with ``model``, so this costs no memory.
+
+    Args:
+        model: A model of Ultralytics.
+        places: New index of each layer, None to leave it out.
+        count: Number of indices.
+    """
+    layers: list[nn.Module] = [nn.Identity() for _ in range(count)]
+    for i, place in places.items():
+        if place is not None:
+            layers[place] = model.model[i]
+    view = copy(model)
+    view._modules = {**model._modules, "model": nn.Sequential(*layers)}
+    return view

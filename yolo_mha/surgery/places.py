@@ -1,0 +1,183 @@
+"""Where blocks go: names such as P4, neck:P3, after:SPPF and layer:9, and the layers that they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import ConfigError, nearest
+from ..registry import Network
+
+PROBE = 256  # pixels; a multiple of the largest stride, 64
+LEVELS = range(2, 7)
+FORMS = "P2 to P6, neck, neck:P3, after:SPPF or layer:9, separated by commas"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a built model.
+
+    Attributes:
+        index: Its index.
+        section: "backbone" or "head".
+        source: Its ``from``.
+        module: The module's name in the YAML.
+        stride: Pixels of the image per position of its output; None where that is not one feature map.
+        channels: Channels of that map.
+        parameters: Number of parameters.
+    """
+
+    index: int
+    section: str
+    source: int | list[int]
+    module: str
+    stride: int | None
+    channels: int | None
+    parameters: int
+
+
+def layers(model: Network) -> list[Layer]:
+    """Describe every row of a model, by running one small image through a copy of it.
+
+    Args:
+        model: A model of Ultralytics.
+    """
+    rows = model.yaml["backbone"] + model.yaml["head"]
+    copied = deepcopy(model).float().cpu().eval()
+    outputs: dict[int, Any] = {}
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:
+        outputs[module.i] = output.shape if isinstance(output, torch.Tensor) else None
+
+    for layer in copied.model:
+        layer.register_forward_hook(keep)
+    with torch.no_grad():
+        copied(torch.zeros(1, model.yaml.get("channels", 3), PROBE, PROBE))
+    described = []
+    for i, row in enumerate(rows):
+        shape = outputs.get(i)
+        height = shape[2] if shape is not None and len(shape) == 4 and PROBE % shape[2] == 0 else None
+        described.append(
+            Layer(
+                index=i,
+                section="backbone" if i < len(model.yaml["backbone"]) else "head",
+                source=row[0],
+                module=str(row[2]),
+                stride=PROBE // height if height else None,
+                channels=shape[1] if shape is not None and height else None,
+                parameters=sum(p.numel() for p in model.model[i].parameters()),
+            )
+        )
+    return described
+
+
+def split(at: str | Iterable[str]) -> list[str]:
+    """Split a user's list of places.
+
+    Args:
+        at: "P4,P5", or the places one by one.
+
+    Raises:
+        ConfigError: It is empty, or no text.
+    """
+    given = at.split(",") if isinstance(at, str) else list(at) if isinstance(at, Iterable) else [at]
+    places = [place.strip() if isinstance(place, str) else "" for place in given]
+    if not all(places) or not places:
+        raise ConfigError("at names no place.", given=f"at={at!r}", expected=FORMS)
+    return places
+
+
+def slug(places: Iterable[str]) -> str:
+    """Turn places into a part of a file name: p4p5, neck, after-sppf."""
+    words = [re.sub(r"\W+", "-", place).lower() for place in places]
+    return ("" if all(re.fullmatch(r"p\d", word) for word in words) else "-").join(words)
+
+
+def find_hosts(at: str | Iterable[str], model: Sequence[Layer]) -> list[int]:
+    """Find the layers directly behind which blocks go.
+
+    Args:
+        at: One or several of ``P2`` to ``P6`` (the last backbone layer at that stride), ``neck`` (every layer that
+            feeds the head), ``neck:P3`` (the one of them at that stride), ``after:SPPF``, ``layer:9``.
+        model: From `layers`.
+
+    Returns:
+        Their indices, ascending.
+
+    Raises:
+        ConfigError: A place is unknown, not in this model, ambiguous, named twice, or gives no feature map.
+    """
+    hosts: dict[int, str] = {}
+    for place in split(at):
+        for host in _hosts(place, model):
+            if host in hosts:
+                raise ConfigError(
+                    "Two places are the same layer.",
+                    given=f"at={hosts[host]} and {place}: both are behind row {host}, {model[host].module}",
+                    expected="each place once",
+                )
+            if model[host].stride is None:
+                raise ConfigError(
+                    "Attention needs one feature map, and this layer gives none.",
+                    given=f"at={place}: row {host}, {model[host].module}",
+                    expected=f"one of rows {_listed(layer.index for layer in model if layer.stride)}",
+                )
+            hosts[host] = place
+    return sorted(hosts)
+
+
+def _hosts(place: str, model: Sequence[Layer]) -> list[int]:
+    kind, _, rest = place.partition(":")
+    if match := re.fullmatch(r"p(\d+)", place.lower()):
+        return [_last_at(int(match[1]), place, [layer for layer in model if layer.section == "backbone"])]
+    if kind.lower() == "neck":
+        source = model[-1].source
+        feeds = [f if f >= 0 else model[-1].index + f for f in (source if isinstance(source, list) else [source])]
+        if not rest:
+            return feeds
+        if match := re.fullmatch(r"p(\d+)", rest.lower()):
+            return [_last_at(int(match[1]), place, [model[i] for i in feeds])]
+    if kind.lower() == "after" and rest:
+        found = [layer.index for layer in model if layer.module == rest]
+        if len(found) == 1:
+            return found
+        if found:
+            raise ConfigError(
+                f"Several layers are {rest}.",
+                given=f"at={place}",
+                expected=f"one of {_listed(f'layer:{i}' for i in found)}",
+            )
+        names = {layer.module for layer in model}
+        raise ConfigError("The model has no such layer.", given=f"at={place}", expected=nearest(rest, names))
+    if kind.lower() == "layer" and rest.isdecimal():
+        if int(rest) < len(model) - 1:
+            return [int(rest)]
+        raise ConfigError(
+            "No block can stand there.",
+            given=f"at={place}",
+            expected=f"layer:0 to layer:{len(model) - 2}, before the head",
+        )
+    raise ConfigError("Unknown place.", given=f"at={place}", expected=FORMS)
+
+
+def _last_at(level: int, place: str, among: Sequence[Layer]) -> int:
+    """Return the last layer of stride ``2 ** level``."""
+    at_level = [layer.index for layer in among if level in LEVELS and layer.stride == 2**level]
+    if at_level:
+        return at_level[-1]
+    strides = {layer.stride for layer in among}
+    prefix = place.rstrip("0123456789")
+    raise ConfigError(
+        "The model has no such level.",
+        given=f"at={place}" + (f" (stride {2**level})" if level in LEVELS else ""),
+        expected=f"one of {_listed(f'{prefix}{n}' for n in LEVELS if 2**n in strides)}",
+    )
+
+
+def _listed(words: Iterable[object]) -> str:
+    return ", ".join(map(str, words))

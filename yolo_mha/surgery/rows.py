@@ -1,0 +1,133 @@
+"""Index arithmetic on the rows of a model YAML: what moves where when rows come and go.
+
+A row is ``[from, repeats, module, args]``. Only its ``from`` holds layer indices: an absolute one (0 or more) or one
+relative to the row itself (negative). Numbers among the arguments, such as those of CBFuse, are none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ModelError
+from ..registry import is_block
+
+Row = list[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every row of a model goes.
+
+    Attributes:
+        place: New index of each row, None for a row that is taken out.
+        output: New index that a reference to each row is to have.
+        hosts: Rows behind which a block is put, ascending.
+    """
+
+    place: tuple[int | None, ...]
+    output: tuple[int, ...]
+    hosts: tuple[int, ...] = ()
+
+    def source(self, index: int, source: int) -> int:
+        """Return the new ``from`` of row ``index`` for one old ``from``; relative ones stay relative.
+
+        Raises:
+            ModelError: ``source`` points before the first row, or at the row itself or behind it.
+        """
+        target = source if source >= 0 else index + source
+        place = self.place[index]
+        if place is None or (index == 0 and source == -1):  # the image
+            return source
+        if not 0 <= target < index:
+            raise ModelError(
+                f"Row {index} of the model YAML reads a layer that is not before it.",
+                given=f"from: {source}",
+                expected=f"an index from 0 to {index - 1}, or from -{index} to -1",
+            )
+        return self.output[target] - place if source < 0 else self.output[target]
+
+
+def plan_insertion(count: int, hosts: Collection[int]) -> Plan:
+    """Plan one new row behind each host; every reference to a host then goes to its new row.
+
+    Args:
+        count: Number of rows.
+        hosts: Indices of the rows behind which a row is put.
+    """
+    ordered = sorted(hosts)
+    place = [i + bisect_left(ordered, i) for i in range(count)]
+    return Plan(tuple(place), tuple(p + (i in hosts) for i, p in enumerate(place)), tuple(ordered))
+
+
+def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
+    """Plan to take rows out; every reference to one of them then goes to what it reads (the first of several).
+
+    Args:
+        rows: The model's rows.
+        removed: Indices of the rows that go.
+    """
+    place: list[int | None] = []
+    output: list[int] = []
+    for i, row in enumerate(rows):
+        if i not in removed:
+            place.append(i - sum(r < i for r in removed))
+            output.append(i - sum(r < i for r in removed))
+            continue
+        first = row[0][0] if isinstance(row[0], list) else row[0]
+        target = first if first >= 0 else i + first
+        if target < 0:
+            raise ModelError(
+                f"Row {i} reads the image itself, so it cannot be taken out.", given=row, expected="a row behind others"
+            )
+        place.append(None)
+        output.append(output[target])
+    return Plan(tuple(place), tuple(output))
+
+
+def apply(plan: Plan, rows: Sequence[Row], block: Row | None = None) -> list[Row]:
+    """Return the rows after a plan.
+
+    Args:
+        plan: From `plan_insertion` or `plan_removal` for these rows.
+        rows: The rows before; they stay as they are.
+        block: The new row that goes behind every host.
+    """
+    result: list[Row] = []
+    for i, (source, *rest) in enumerate(rows):
+        if plan.place[i] is None:
+            continue
+        many = isinstance(source, list)
+        moved = [plan.source(i, s) for s in source] if many else plan.source(i, source)
+        result.append([moved, *rest])
+        if i in plan.hosts and block is not None:
+            result.append(list(block))
+    return result
+
+
+def edit(model: dict[str, Any], plan: Plan, block: Row | None = None) -> dict[str, Any]:
+    """Return a model YAML's content after a plan; backbone and head keep their rows.
+
+    Args:
+        model: The content before.
+        plan: See `apply`.
+        block: See `apply`.
+    """
+    rows = model["backbone"] + model["head"]
+    boundary = len(model["backbone"])
+    start = sum(p is not None for p in plan.place[:boundary]) + sum(h < boundary for h in plan.hosts)
+    edited = apply(plan, rows, block)
+    return {**model, "backbone": edited[:start], "head": edited[start:]}
+
+
+def blocks(model: dict[str, Any]) -> list[int]:
+    """Return the indices of the rows that name a registered block."""
+    return [i for i, row in enumerate(model["backbone"] + model["head"]) if is_block(row[2])]
+
+
+def without_block_rows(model: dict[str, Any]) -> tuple[dict[str, Any], Plan]:
+    """Return a model YAML's content without its blocks, and the plan that takes them out."""
+    plan = plan_removal(model["backbone"] + model["head"], blocks(model))
+    return edit(model, plan), plan

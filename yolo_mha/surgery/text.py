@@ -1,0 +1,169 @@
+"""Editing the text of a model YAML, so that comments, order and spelling stay as their author left them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from ..errors import ModelError
+from ..registry import is_block
+from .rows import Plan, Row, edit
+
+Edit = tuple[int, int, str]  # replace text[start:end]
+OWN_INDEX = re.compile(r"^\s*#\s*(\d+)\b|\((\d+)\)")
+SUMMARY, BASE_SUMMARY = "summary: ", "summary without attention: "
+
+
+def edit_text(text: str, plan: Plan, block: Row | None = None) -> str:
+    """Return the text of a model YAML after a plan.
+
+    Where every row stands on a line of its own, only indices in ``from`` columns and in the comments behind rows
+    change, and lines come and go. Any other layout is written anew, without its comments.
+
+    Args:
+        text: The YAML before.
+        plan: From `plan_insertion` or `plan_removal` for its rows.
+        block: The row that goes behind every host.
+    """
+    root = _compose(text)
+    nodes = _row_nodes(root)
+    if not _one_row_a_line(text, nodes):
+        return dump(edit(yaml.safe_load(text), plan, block))
+    edits: list[Edit] = []
+    for i, node in enumerate(nodes):
+        start, end = _line(text, node.start_mark.index)
+        if plan.place[i] is None:
+            edits.append((start, end, ""))
+            continue
+        edits += _source_edits(plan, i, node.value[0])
+        edits += _comment_edits(text, i, plan.place[i], node.end_mark.index, end)
+        if i in plan.hosts and block is not None:
+            newline = "\r\n" if text[start:end].endswith("\r\n") else "\n"
+            first = "" if text[start:end].endswith("\n") else newline
+            indent = text[start : node.start_mark.index]
+            edits.append((end, end, f"{first}{indent}{flow(block)} # {plan.output[i]}{newline}"))
+    edits += _summary_edits(text, root, blocks_left=block is not None or _blocks_left(plan, nodes))
+    return _applied(text, edits)
+
+
+def keep_one_scale(text: str, scale: str, nc: int) -> str:
+    """Fix a model YAML's scale and class count to those of a checkpoint, whatever the file will be called.
+
+    Args:
+        text: A YAML with ``scales:`` and ``nc:``.
+        scale: The letter whose row stays.
+        nc: Number of classes.
+    """
+    root = _compose(text)
+    edits: list[Edit] = []
+    for key, value in root.value:
+        if key.value == "nc":
+            edits.append((value.start_mark.index, value.end_mark.index, str(nc)))
+        if key.value == "scales":
+            edits += [
+                (*_line(text, k.start_mark.index), "")
+                for k, _ in value.value
+                if k.value != scale and k.start_mark.line > key.start_mark.line
+            ]
+    return _applied(text, edits)
+
+
+def dump(model: dict[str, Any]) -> str:
+    """Write a model YAML's content as Ultralytics writes its own: one row a line, numbered."""
+    lines = []
+    for key, value in model.items():
+        if key in ("backbone", "head", "scales", "scale", "yaml_file", "channels"):
+            continue
+        lines.append(f"{key}: {flow(value)}")
+    if scales := model.get("scales"):
+        lines.append("scales: # [depth, width, max_channels]")
+        lines += [f"  {k}: {flow(v)}" for k, v in scales.items()]
+    start = 0
+    for section in ("backbone", "head"):
+        lines += ["", f"{section}:", "  # [from, repeats, module, args]"]
+        lines += [f"  - {flow(row)} # {i}" for i, row in enumerate(model[section], start)]
+        start += len(model[section])
+    return "\n".join(lines) + "\n"
+
+
+def flow(value: Any) -> str:
+    """Write a value on one line."""
+    written = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
+    return str(written).removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _compose(text: str) -> yaml.MappingNode:
+    root = yaml.compose(text)
+    if not isinstance(root, yaml.MappingNode):
+        raise ModelError("The model YAML holds no rows.", given=text[:80], expected="nc:, backbone: and head:")
+    return root
+
+
+def _row_nodes(root: yaml.MappingNode) -> list[yaml.Node]:
+    sections = {key.value: value.value for key, value in root.value if key.value in ("backbone", "head")}
+    return [*sections["backbone"], *sections["head"]]
+
+
+def _one_row_a_line(text: str, nodes: list[yaml.Node]) -> bool:
+    """Say whether rows can be edited in place: flow style, one a line, no anchors."""
+    if any(isinstance(t, (yaml.AnchorToken, yaml.AliasToken)) for t in yaml.scan(text)):
+        return False
+    lines = [node.start_mark.line for node in nodes]
+    if len(set(lines)) < len(lines):
+        return False
+    for node in nodes:
+        start, _ = _line(text, node.start_mark.index)
+        before = text[start : node.start_mark.index]
+        if not isinstance(node, yaml.SequenceNode) or not node.flow_style:
+            return False
+        if node.end_mark.line != node.start_mark.line or not re.fullmatch(r"\s*-\s+", before):
+            return False
+    return True
+
+
+def _line(text: str, index: int) -> tuple[int, int]:
+    """Return start and end of the line around a position, its line break included."""
+    end = text.find("\n", index)
+    return text.rfind("\n", 0, index) + 1, len(text) if end < 0 else end + 1
+
+
+def _source_edits(plan: Plan, index: int, node: yaml.Node) -> Iterator[Edit]:
+    for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        old = int(item.value)
+        if (new := plan.source(index, old)) != old:
+            yield item.start_mark.index, item.end_mark.index, str(new)
+
+
+def _comment_edits(text: str, old: int, new: int | None, start: int, end: int) -> Iterator[Edit]:
+    """Renumber a row's own index in the comment behind it: ``# 9``, ``# 3-P3/8``, ``# X3 (16), fpn_blocks.1``."""
+    if new == old or "#" not in text[start:end]:
+        return
+    for match in OWN_INDEX.finditer(text[start:end]):
+        group = 1 if match[1] else 2
+        if int(match[group]) == old:
+            yield start + match.start(group), start + match.end(group), str(new)
+
+
+def _summary_edits(text: str, root: yaml.MappingNode, blocks_left: bool) -> Iterator[Edit]:
+    """Say of the sizes in the comments behind ``scales:`` whether they are those of the model without attention."""
+    wrong, right = (SUMMARY, BASE_SUMMARY) if blocks_left else (BASE_SUMMARY, SUMMARY)
+    for key, value in root.value:
+        for scale, row in value.value if key.value == "scales" else ():
+            _, end = _line(text, scale.start_mark.index)
+            if (at := text.find(wrong, row.end_mark.index, end)) >= 0:
+                yield at, at + len(wrong), right
+
+
+def _blocks_left(plan: Plan, nodes: list[yaml.Node]) -> bool:
+    return any(
+        place is not None and is_block(node.value[2].value) for place, node in zip(plan.place, nodes, strict=True)
+    )
+
+
+def _applied(text: str, edits: list[Edit]) -> str:
+    for start, end, new in sorted(edits, key=lambda e: e[:2], reverse=True):
+        text = text[:start] + new + text[end:]
+    return text

@@ -1,0 +1,223 @@
+"""Weights from one model to another that differs by its blocks: all of them, by shifted index, with a report.
+
+Ultralytics loads by name and shape, and a layer's name begins with its index; one new row renames all layers behind it.
+Here the source's layers are laid out at the indices that they have in the target before Ultralytics loads them, so that
+everything that it does on loading (other class counts, classes matched by name, other image channels) stays its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ultralytics.utils import LOGGER
+
+from ..errors import ModelError
+from ..paths import without_scale
+from ..registry import Load, Network, on_load
+from .graft import lay_out
+from .rows import Plan, Row, blocks, without_block_rows
+
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of the tensors of a base model.
+
+    Attributes:
+        source: The base.
+        total: Number of its tensors.
+        moved: How many of them are in the new model.
+        new: Number of tensors of the new model that the base does not have, those of the blocks.
+        left: Why, by the base's name of each tensor that is not in the new model, or not as it was.
+    """
+
+    source: str
+    total: int
+    moved: int
+    new: int
+    left: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.moved} of {self.total} tensors of {self.source} moved, {self.new} are new"]
+        lines += [f"  not moved: {name}: {why}" for name, why in list(self.left.items())[:MOST_SHOWN]]
+        if len(self.left) > MOST_SHOWN:
+            lines.append(f"  and {len(self.left) - MOST_SHOWN} more")
+        return "\n".join(lines)
+
+
+_reports: ContextVar[list[Transfer] | None] = ContextVar("reports", default=None)
+
+
+@contextmanager
+def reported() -> Iterator[list[Transfer]]:
+    """Collect the transfers that happen within the block, whoever starts them."""
+    reports: list[Transfer] = []
+    token = _reports.set(reports)
+    try:
+        yield reports
+    finally:
+        _reports.reset(token)
+
+
+def transfer(target: Network, source: Network, load: Load, verbose: bool = True) -> None:
+    """Load the weights of ``source`` into ``target`` where one or both have blocks.
+
+    Args:
+        target: The model that gets weights.
+        source: The base.
+        load: Ultralytics' own way of loading into ``target``: source and verbose.
+        verbose: Whether to log what moved.
+
+    Raises:
+        ModelError: The base is of another scale or family.
+    """
+    places = align(source.yaml, target.yaml)
+    laid = lay_out(source, places, len(target.model))
+    _refuse_other_widths(target, source, laid)
+    load(laid, verbose)
+    report = _report(target, source, places)
+    placeholder = {i: str(i) for i in range(len(getattr(source, "names", {})))}
+    if report.moved == report.total and not hasattr(target, "set_classes") and target.names == placeholder:
+        target.names = dict(source.names)
+    if verbose:
+        LOGGER.info(str(report))
+    if (reports := _reports.get()) is not None:
+        reports.append(report)
+
+
+on_load(transfer)
+
+
+def align(source: dict[str, Any], target: dict[str, Any]) -> dict[int, int | None]:
+    """Find the layer of the target that each layer of the source corresponds to.
+
+    Args:
+        source: The base's YAML.
+        target: The new model's YAML.
+
+    Returns:
+        Index in the target by index in the source; None for a block that the target does not have.
+
+    Raises:
+        ModelError: Apart from blocks and the kind of head the two do not have the same rows, or their scales differ.
+    """
+    (old, old_plan), (new, new_plan) = without_block_rows(source), without_block_rows(target)
+    structure = [[_structure(i, row) for i, row in enumerate(m["backbone"] + m["head"])] for m in (old, new)]
+    structure[0][-1] = structure[1][-1] = ("the head",)  # another task may share the rest
+    same_rows = structure[0] == structure[1]
+    if not same_rows or _multiples(source) != _multiples(target):
+        raise _other_model(source, target, same_rows)
+    kept = zip(_kept(old_plan), _kept(new_plan), strict=True)
+    places: dict[int, int | None] = dict(kept)
+    return places | _align_blocks(source, target, places)
+
+
+def _structure(index: int, row: Row) -> tuple[Any, ...]:
+    """Return what makes two rows the same layer: their module and what they read."""
+    sources = row[0] if isinstance(row[0], list) else [row[0]]
+    return (str(row[2]), *(s if s >= 0 else index + s for s in sources))
+
+
+def _multiples(model: dict[str, Any]) -> tuple[float, ...]:
+    """Return depth, width and largest channel count that the model's scale stands for."""
+    if scales := model.get("scales"):
+        return tuple(scales[model.get("scale") or next(iter(scales))])
+    return model.get("depth_multiple", 1.0), model.get("width_multiple", 1.0), float("inf")
+
+
+def _kept(plan: Plan) -> list[int]:
+    return [i for i, place in enumerate(plan.place) if place is not None]
+
+
+def _align_blocks(
+    source: dict[str, Any], target: dict[str, Any], places: dict[int, int | None]
+) -> dict[int, int | None]:
+    """Pair the blocks that stand between the same two layers and say the same."""
+    old, new = ([m["backbone"] + m["head"], blocks(m)] for m in (source, target))
+    pairs: dict[int, int | None] = dict.fromkeys(old[1])
+    ends = [(-1, -1), *((i, p) for i, p in places.items() if p is not None), (len(old[0]), len(new[0]))]
+    for (i, p), (j, q) in pairwise(ends):
+        a, b = ([str(row[2:]) for row in rows] for rows in (old[0][i + 1 : j], new[0][p + 1 : q]))
+        for match in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+            pairs |= {i + 1 + match.a + k: p + 1 + match.b + k for k in range(match.size)}
+    return pairs
+
+
+def _other_model(source: dict[str, Any], target: dict[str, Any], same_rows: bool) -> ModelError:
+    names = [Path(str(m.get("yaml_file", "a model without a name"))).name for m in (source, target)]
+    families = {without_scale(name).partition("-")[0].removesuffix(".yaml") for name in names}
+    if same_rows:
+        kind = "scale"
+    elif len(families) > 1:
+        kind = "family"
+    else:
+        kind = "scale" if source.get("scale") != target.get("scale") else "variant of its family"
+    old, new = (
+        f"{name}, scale {model['scale']}" if model.get("scale") else name
+        for name, model in zip(names, (source, target), strict=True)
+    )
+    return ModelError(
+        f"The base is of another {kind} than the model.",
+        given=f"base {old}",
+        expected=f"a checkpoint of {new}, with or without blocks",
+        fix="take the checkpoint of the same family and scale, or the model YAML with the base's scale letter",
+    )
+
+
+def _refuse_other_widths(target: Network, source: Network, laid: Network) -> None:
+    """Refuse a base that has the same rows and yet other widths, as families do that write a YAML for each scale."""
+    state, head = target.state_dict(), f"model.{len(target.model) - 1}."
+    shapes = [(v.shape, state[k].shape) for k, v in laid.state_dict().items() if k in state and not k.startswith(head)]
+    if sum(a != b for a, b in shapes) > len(shapes) / 2:
+        raise _other_model(source.yaml, target.yaml, same_rows=True)
+
+
+def _report(target: Network, source: Network, places: dict[int, int | None]) -> Transfer:
+    state, left = target.state_dict(), {}
+    base = source.state_dict()
+    reached = set()
+    for name, tensor in base.items():
+        _, index, rest = name.split(".", 2) if name.startswith("model.") else ("", "", name)
+        place = places.get(int(index)) if index else None
+        new = name if not index else f"model.{place}.{rest}"
+        if index and place is None:
+            left[name] = f"the new model has no such block at row {index}"
+        elif new not in state:
+            left[name] = f"{type(target.model[-1]).__name__} has no such tensor"
+        elif state[new].shape != tensor.shape:
+            left[name] = f"shape {tuple(tensor.shape)} became {tuple(state[new].shape)}{_classes(source, target)}"
+        else:
+            reached.add(new)
+    reached |= {f"model.{places[int(n.split('.')[1])]}.{n.split('.', 2)[2]}" for n in left if n.startswith("model.")}
+    return Transfer(
+        source=_name(source),
+        total=len(base),
+        moved=len(base) - len(left),
+        new=len(state.keys() - reached),
+        left=left,
+    )
+
+
+def _classes(source: Network, target: Network) -> str:
+    """Say what a change of the class count means for a head's last layers."""
+    old, new = (getattr(m, "names", None) or {} for m in (source, target))
+    if len(old) == len(new):
+        return ""
+    shared = {str(v).strip().lower() for v in old.values()} & {str(v).strip().lower() for v in new.values()}
+    kept = f", of which {len(shared)} are known by name and kept" if shared - {str(i) for i in old} else ""
+    return f", {len(old)} classes became {len(new)}{kept}"
+
+
+def _name(model: Network) -> str:
+    return str(getattr(model, "pt_path", None) or model.yaml.get("yaml_file", "the base"))
