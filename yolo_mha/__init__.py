@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from .nn import SpatialMHA, SpatialMHABlock
 from .registry import register
+from .surgery import Transfer
 
 if TYPE_CHECKING:
     from .deploy.export import export
+    from .engine.insert import insert, remove
     from .engine.model import YOLO
     from .engine.predict import predict
     from .engine.train import train
     from .evaluation.compare import compare
+    from .evaluation.doctor import doctor
     from .evaluation.val import val
 
 __version__ = metadata.version("yolo-mha")
@@ -24,11 +27,15 @@ __all__ = [
     "YOLO",
     "SpatialMHA",
     "SpatialMHABlock",
+    "Transfer",
     "__version__",
     "compare",
+    "doctor",
     "export",
+    "insert",
     "predict",
     "register",
+    "remove",
     "train",
     "val",
 ]
@@ -36,11 +43,14 @@ __all__ = [
 # Loaded when first used: unpickling a checkpoint imports this package and needs the blocks only.
 _LAZY = {
     "YOLO": "engine.model",
+    "insert": "engine.insert",
+    "remove": "engine.insert",
     "train": "engine.train",
     "val": "evaluation.val",
     "predict": "engine.predict",
     "export": "deploy.export",
     "compare": "evaluation.compare",
+    "doctor": "evaluation.doctor",
 }
 
 

@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import ultralytics
+import yaml
+from ultralytics.utils import ROOT
+
+import yolo_mha
+from yolo_mha.errors import CheckpointError, ConfigError, DownloadError, ModelError
+from yolo_mha.paths import shipped
+from yolo_mha.registry import ULTRALYTICS_TESTED
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A checkpoint as training leaves it: half precision, class names, settings."""
+    model = ultralytics.YOLO("yolo11s.yaml")
+    for module in model.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+    model.model.names = {i: f"thing {i}" for i in range(80)}
+    path = tmp_path_factory.mktemp("base") / "base.pt"
+    model.save(path)
+    return path
+
+
+def rows(path: str | Path) -> list:
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return content["backbone"] + content["head"]
+
+
+@pytest.mark.parametrize("at", ["P5", "P4,P5"])
+@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo12", "yolo26"])
+def test_insert__makes_the_models_that_ship(family, at, tmp_path):
+    name = f"{family}-mha-{at.replace(',', '').lower()}.yaml"
+    made = yolo_mha.insert(f"{family}n.yaml", at)
+    ships = shipped("cfg") / "models" / name
+    assert Path(made.yaml) == tmp_path / name
+    assert rows(made.yaml) == rows(ships)
+    if ultralytics.__version__ == ULTRALYTICS_TESTED:  # comments differ from version to version
+        assert Path(made.yaml).read_bytes() == ships.read_bytes()
+    assert [made.layers[i].module for i in made.new] == ["SpatialMHABlock"] * len(at.split(","))
+    assert made.checkpoint is None
+    assert made.identical is None
+
+
+def test_insert__into_a_yaml_that_has_blocks_and_back(tmp_path):
+    yolo_mha.insert("yolo11n.yaml", "P5", out="one.yaml")
+    yolo_mha.insert("one.yaml", "P4", out="two.yaml")
+    at_once = yolo_mha.insert("yolo11n.yaml", "P4,P5").yaml
+    assert Path("two.yaml").read_text() == Path(at_once).read_text()
+    back = yolo_mha.remove("two.yaml", "P4", out="back.yaml")
+    assert back.removed == [7]
+    assert Path("back.yaml").read_text() == Path("one.yaml").read_text()
+    yolo_mha.remove("two.yaml", "layer:7,after:C2PSA", out="none.yaml")
+    original = ROOT / "cfg" / "models" / "11" / "yolo11.yaml"
+    assert Path("none.yaml").read_text(encoding="utf-8") == original.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="no block at this place"):
+        yolo_mha.remove("two.yaml", "P3", out="x.yaml")
+    with pytest.raises(ConfigError, match="no attention block"):
+        yolo_mha.remove("none.yaml", out="x.yaml")
+
+
+def test_insert__into_a_checkpoint_keeps_outputs_names_and_scale(base, tmp_path):
+    made = yolo_mha.insert(base, "P3,P4", out="new.pt", num_heads=4)
+    assert made.identical is True
+    assert (made.checkpoint, made.yaml) == ("new.pt", "new.yaml")
+    old, new = ultralytics.YOLO(base), ultralytics.YOLO("new.pt")
+    assert new.names == old.names
+    assert new.task == "detect"
+    image = torch.rand(1, 3, 96, 64)
+    assert torch.equal(new.model.eval()(image)[0], old.model.eval()(image)[0])
+    assert torch.load("new.pt", weights_only=False)["model"].model[0].conv.weight.dtype == torch.float16
+    text = Path("new.yaml").read_text(encoding="utf-8")
+    assert "# Ultralytics YOLO11 object detection model" in text
+    assert yaml.safe_load(text)["scales"] == {"s": [0.5, 0.5, 1024]}
+    rebuilt = yolo_mha.YOLO("new.yaml").load("new.pt")  # the YAML says what the checkpoint is
+    assert torch.equal(rebuilt.model.eval()(image)[0], old.model.eval()(image)[0])
+    assert made.tensors == len(old.model.state_dict())
+
+
+def test_remove__from_a_checkpoint_gives_the_base_back(base, tmp_path):
+    yolo_mha.insert(base, "P5,neck", out="new.pt")
+    made = yolo_mha.remove("new.pt", out="back.pt")
+    assert made.identical is True
+    assert made.removed == [11, 18, 22, 26]
+    old, back = (torch.load(p, weights_only=False)["model"] for p in (base, "back.pt"))
+    assert list(old.state_dict()) == list(back.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(old.state_dict().values(), back.state_dict().values(), strict=True))
+    assert rows("back.yaml") == rows(ROOT / "cfg" / "models" / "11" / "yolo11.yaml")
+
+
+def test_insert__into_a_checkpoint_with_its_own_class_count(trained, tmp_path):
+    made = yolo_mha.insert(trained, "neck", out="more.pt")
+    content = yaml.safe_load(Path(made.yaml).read_text())
+    assert content["nc"] == yolo_mha.YOLO(trained).model.yaml["nc"]
+    assert rows(made.yaml) == [
+        *yolo_mha.YOLO("more.pt").model.yaml["backbone"],
+        *yolo_mha.YOLO("more.pt").model.yaml["head"],
+    ]
+    assert made.identical is True
+
+
+def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "squeeze.py").write_text(
+        "import torch, yolo_mha\n"
+        "@yolo_mha.register\n"
+        "class Halve(torch.nn.Module):\n"
+        "    def __init__(self, dim, factor=0.5):\n"
+        "        super().__init__()\n"
+        "        self.factor = factor\n"
+        "    def forward(self, x):\n"
+        "        return x * self.factor\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import squeeze  # noqa: F401
+
+    made = yolo_mha.insert("yolov8n.yaml", "P4", block="Halve", factor=0.25)
+    assert Path(made.yaml).name == "yolov8-halve-p4.yaml"
+    assert rows(made.yaml)[7] == [-1, 1, "Halve", [{"factor": 0.25}]]
+    with pytest.raises(ConfigError, match="Halve has no such option") as caught:
+        yolo_mha.insert("yolov8n.yaml", "P4", block="Halve", num_heads=4)
+    assert "factor" in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "problem"),
+    [
+        ({"model": "yolov8n.yaml", "at": "P9"}, ConfigError, "no such level"),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_hedas": 4}, ConfigError, "no such option"),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_heads": 7}, ModelError, "Row 10"),
+        ({"model": "yolov8n.yaml", "at": "P5", "block": "SpatialMHSA"}, ModelError, "No such block"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "x.pt"}, ConfigError, "another kind"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml"}, ConfigError, "exists already"),
+        ({"model": "yolov9q.yaml", "at": "P5"}, ModelError, "not found"),
+        ({"model": "x.onnx", "at": "P5"}, ConfigError, "no model to work on"),
+        ({"model": "none.pt", "at": "P5"}, CheckpointError, "not found"),
+        ({"model": "broken.pt", "at": "P5"}, CheckpointError, "not a PyTorch checkpoint"),
+        ({"model": "BASE", "at": "P5", "out": "x.yaml"}, ConfigError, "another kind"),
+        ({"model": "BASE", "at": "P5", "out": "yolo11x-mine.pt"}, ConfigError, "another scale"),
+        ({"model": "BASE", "at": "P5", "out": "BASE", "exist_ok": True}, ConfigError, "exists already"),
+        ({"model": "BASE", "at": "P5", "out": "taken.pt"}, ConfigError, "taken.yaml exists already"),
+        ({"model": "yolo11-cls-resnet18.yaml", "at": "P5"}, DownloadError, "Nothing is downloaded"),
+    ],
+    ids=lambda v: str(v)[:60],
+)
+def test_insert__refuses_and_writes_nothing(base, tmp_path, words, error, problem):
+    Path("taken.yaml").write_text("mine")
+    Path("broken.pt").write_text("no zip")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(error, match=problem):
+        yolo_mha.insert(**{k: str(base) if v == "BASE" else v for k, v in words.items()})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_insert__replaces_a_file_only_when_asked(tmp_path):
+    Path("taken.yaml").write_text("mine")
+    yolo_mha.insert("yolov8n.yaml", "P5", out="taken.yaml", exist_ok=True)
+    assert len(rows("taken.yaml")) == 24
+
+
+def test_insert__world_model_opens_in_ultralytics_own_class(tmp_path):
+    made = yolo_mha.insert("yolov8s-worldv2.yaml", "P4")
+    world = ultralytics.YOLOWorld(made.yaml.replace("yolov8-", "yolov8s-"))
+    assert type(world.model.model[7]).__name__ == "SpatialMHABlock"
+    assert json.dumps(made.as_dict())
