@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.engine.trainer import Trainer
 from yolo_mha.errors import CheckpointError, ConfigError
+from yolo_mha.paths import shipped
 
 
 def fresh(script: str, *arguments: object, **env: str) -> str:
@@ -199,3 +202,125 @@ def test_checkpoint__in_half_precision_gives_finite_boxes(trained):
     boxes = model.predict(image, imgsz=96, conf=0.0001, verbose=False)[0].boxes
     assert np.isfinite(boxes.xyxy.numpy()).all()
     assert len(boxes)
+
+
+@pytest.fixture
+def plain() -> Path:
+    """A checkpoint without attention: the demo's."""
+    return shipped("weights") / "demo-baseline.pt"
+
+
+def test_train_at__keeps_all_weights_and_writes_down_what_it_did(plain, beacons, tiny):
+    result = yolo_mha.train(plain, beacons, at="neck", num_heads=2, **{**tiny, "lr0": 1e-9, "optimizer": "SGD"})
+    transfer = result.transfer
+    assert (transfer.moved, transfer.left) == (transfer.total, {})
+    model = yolo_mha.YOLO(result.last).model
+    assert [type(m).__name__ for m in model.model].count("SpatialMHABlock") == 1
+    base = yolo_mha.YOLO(plain).model
+    assert transfer.total == len(base.state_dict())
+    ours, theirs = model.model[0].conv.weight, base.model[0].conv.weight
+    assert torch.allclose(ours, theirs, atol=1e-3)  # the learning rate is next to nothing
+    record = json.loads((Path(result.save_dir) / "attention.json").read_text())
+    assert record["at"] == ["neck"]
+    assert record["transfer"]["moved"] == transfer.total
+    written = yaml.safe_load((Path(result.save_dir) / record["yaml"]).read_text())
+    assert written["backbone"] + written["head"] == model.yaml["backbone"] + model.yaml["head"]
+    assert yaml.safe_load((Path(result.save_dir) / "args.yaml").read_text())["pretrained"] == str(plain)
+
+
+def test_train_at__with_another_class_count(plain, beacons, tiny, tmp_path):
+    other = tmp_path / "two.yaml"
+    content = yaml.safe_load(beacons.read_text())
+    names = {**content["names"], len(content["names"]): "one more"}
+    other.write_text(yaml.safe_dump({**content, "names": names, "path": str(beacons.parent)}))
+    result = yolo_mha.train(plain, other, at="neck", **tiny)
+    assert result.transfer.left
+    assert all("classes became" in why and ".cv3." in name for name, why in result.transfer.left.items())
+    assert len(yolo_mha.YOLO(result.last).names) == len(names)
+
+
+def test_train_at__from_a_yaml_is_seeded_and_may_take_weights(plain, beacons, tiny):
+    runs = [yolo_mha.train("demo-baseline.yaml", beacons, at="neck", seed=3, **tiny) for _ in range(2)]
+    one, two = (yolo_mha.YOLO(r.last).model.state_dict() for r in runs)
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert runs[0].transfer is None
+    loaded = yolo_mha.train("demo-baseline.yaml", beacons, at="neck", pretrained=str(plain), **tiny)
+    assert loaded.transfer.moved == loaded.transfer.total
+
+
+def _changed(result, plain: Path) -> set[int]:
+    """Rows of the trained model, by their index in it, that are not as in the base."""
+    model, base = (yolo_mha.YOLO(p).model for p in (result.last, plain))
+    kept = [i for i, m in enumerate(model.model) if type(m).__name__ != "SpatialMHABlock"]
+    states = ((i, model.model[i].state_dict(), base.model[j].state_dict()) for j, i in enumerate(kept))
+    return {i for i, ours, theirs in states if any(not torch.equal(ours[k], theirs[k]) for k in ours)}
+
+
+def test_train_freeze_base__trains_the_blocks_alone_and_then_everything(plain, beacons, tiny):
+    settings = {**tiny, "optimizer": "SGD", "lr0": 0.1, "warmup_epochs": 0, "nbs": 8}  # a step every batch
+    alone = yolo_mha.train(plain, beacons, at="neck", freeze_base=2, **{**settings, "epochs": 2})
+    assert _changed(alone, plain) == set()
+    block = next(m for m in yolo_mha.YOLO(alone.last).model.model if type(m).__name__ == "SpatialMHABlock")
+    assert block.gate.weight.abs().max() > 0
+    then = yolo_mha.train(plain, beacons, at="neck", freeze_base=1, **{**settings, "epochs": 2})
+    assert len(_changed(then, plain)) > 3
+
+
+def test_train_freeze_base__goes_on_after_resume(plain, beacons, tiny, tmp_path):
+    script = """
+import sys, yolo_mha, os
+from yolo_mha.engine.trainer import Trainer
+save = Trainer.save_model
+Trainer.save_model = lambda self: (save(self), os._exit(9) if self.epoch == 0 else None)[0]
+yolo_mha.train(sys.argv[1], sys.argv[2], at="neck", freeze_base=2, epochs=2, imgsz=64, batch=8, device="cpu",
+               plots=False, workers=0, optimizer="SGD", lr0=0.1, warmup_epochs=0, nbs=8, name="cut")
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(plain), str(beacons)], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr[-2000:]
+    result = yolo_mha.train(resume=tmp_path / "runs" / "detect" / "cut" / "weights" / "last.pt")
+    assert result.epochs == 2
+    assert _changed(result, plain) == set()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"model": "demo-baseline.yaml", "at": "P9"}, "no such level"),
+        ({"model": "demo-baseline.yaml", "num_heads": 4}, "need a place"),
+        ({"model": "demo-baseline.yaml", "freeze_base": 1}, "this model has none"),
+        ({"model": "demo-mha.yaml", "freeze_base": -1}, "counts epochs"),
+        ({"model": "demo-mha.yaml", "freeze_base": True}, "counts epochs"),
+        ({"model": "demo-mha.yaml", "num_haeds": 4}, "Unknown setting"),
+        ({"resume": "last.pt", "at": "P3"}, "goes on as it began"),
+    ],
+)
+def test_train_at__refuses(beacons, tiny, settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        yolo_mha.train(data=beacons, **tiny, **settings)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("front", ["ultralytics", "yolo_mha"])
+def test_several_gpus__the_generated_file_finds_the_plugin(beacons, tiny, tmp_path, front):
+    """Run what Ultralytics would launch on every GPU, for a YAML's name and a stock trainer, in a fresh process."""
+    script = """
+import sys, json
+front, data, tiny = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+import ultralytics, yolo_mha
+from ultralytics.utils.dist import generate_ddp_file
+if front == "yolo_mha":
+    from yolo_mha.engine.trainer import Trainer
+else:
+    from ultralytics.models.yolo.detect import DetectionTrainer as Trainer
+trainer = Trainer(overrides={"model": "yolo11n-mha-p5.yaml", "data": data, "project": sys.argv[4], **tiny})
+print(generate_ddp_file(trainer))
+"""
+    file = fresh(script, front, beacons, json.dumps(tiny), tmp_path / "runs").splitlines()[-1]
+    text = Path(file).read_text()
+    assert "yolo_mha" not in text.replace(str(Path(yolo_mha.__file__).parents[1]), "")
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = next(tmp_path.rglob("last.pt"))
+    assert [type(m).__name__ for m in yolo_mha.YOLO(last).model.model].count("SpatialMHABlock") == 1
+    Path(file).unlink()
+    Path(file).with_suffix(".pt").unlink()

@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 import yolo_mha
-from yolo_mha.errors import ConfigError, ModelError, RunError, UnsupportedTaskError
+from yolo_mha.errors import CheckpointError, ConfigError, ModelError, RunError, UnsupportedTaskError
 from yolo_mha.evaluation.arms import CHILD
+from yolo_mha.paths import shipped
+
+DEMO = shipped("weights") / "demo-baseline.pt"
 
 
 def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
@@ -48,6 +51,17 @@ def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
     arguments = [yaml.safe_load((folder / "arms" / a / "args.yaml").read_text()) for a in ("baseline", "attention")]
     differing = {k for k in arguments[0] if arguments[0][k] != arguments[1][k]}
     assert differing == {"model", "name", "save_dir"}
+
+
+def test_compare__puts_attention_into_a_checkpoint_and_keeps_its_weights(beacons, tiny):
+    result = yolo_mha.compare(model=str(DEMO), at="neck", num_heads=2, freeze_base=1, data=str(beacons), **tiny)
+    assert result.arms["attention"].model == f"{DEMO} at=neck freeze_base=1 num_heads=2"
+    folder = Path(result.save_dir) / "arms" / "attention"
+    transfer = json.loads((folder / "attention.json").read_text())["transfer"]
+    assert transfer["moved"] == transfer["total"]
+    saved = yaml.safe_load((Path(result.save_dir) / "recipe.yaml").read_text())
+    assert saved["arms"]["attention"] == {"model": str(DEMO), "at": "neck", "freeze_base": 1, "num_heads": 2}
+    assert result.arms["baseline"].metrics["AP50"] > 0  # both start from weights that know the task
 
 
 def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
@@ -106,9 +120,18 @@ def test_train_arms__import_nothing_from_the_working_directory(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "pretrained": "a.pt"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": "a.pt"}, CheckpointError),
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": str(DEMO)}, ModelError),
+        (
+            {"model": "demo-baseline.yaml", "attention": "demo-conv.yaml", "data": "x", "pretrained": str(DEMO)},
+            ModelError,
+        ),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "at": "P5", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P9", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_heads": 7, "data": "x"}, ModelError),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_haeds": 4, "data": "x"}, ConfigError),
         ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "imgsz": [64, 96]}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "demo-mha.pt", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "nowhere.pt", "data": "x"}, CheckpointError),
         ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "name": "../up"}, ConfigError),
         ({}, ConfigError),
         ({"model": "yolov8n.yaml"}, ConfigError),

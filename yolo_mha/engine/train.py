@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.yolo import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, run_failed
 from ..registry import guarded
+from ..surgery import Transfer
+from ..surgery.insert import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.places import split as split_places
+from ..surgery.rows import blocks
+from ..surgery.text import edit_text
+from ..surgery.transfer import reported
 from . import settings as config
+from .freeze_base import FreezeBase
+from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
 from .progress import track
+from .record import Record, recorded
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class TrainResult:
         last: Checkpoint of the last epoch.
         epochs: Number of epochs in ``results.csv``.
         metrics: Ultralytics' own validation of ``best``; for COCO numbers run `val`.
+        transfer: What became of the pretrained weights, where the model has blocks and started from some.
     """
 
     save_dir: str
@@ -34,6 +45,7 @@ class TrainResult:
     last: str
     epochs: int
     metrics: dict[str, float]
+    transfer: Transfer | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,6 +56,9 @@ def train(
     model: str | Path | None = None,
     data: str | Path | None = None,
     *,
+    at: str | Iterable[str] | None = None,
+    block: str = BLOCK,
+    freeze_base: int = 0,
     resume: bool | str | Path = False,
     trust: bool = False,
     **settings: Any,
@@ -53,6 +68,9 @@ def train(
     Args:
         model: Model YAML or checkpoint, see `YOLO`.
         data: Dataset YAML.
+        at: Where to put attention into the model first, with all of its weights kept; see `insert`.
+        block: Class name of the registered block that goes there; its options are settings too (``num_heads=8``).
+        freeze_base: Number of first epochs in which the new blocks train alone.
         resume: Go on with an interrupted run: the path of its ``last.pt``, or True with ``model=last.pt``.
         trust: Read checkpoints with full pickle, for files that you made yourself.
         **settings: Any training setting of Ultralytics: ``epochs``, ``batch``, ``imgsz``, ``device``, ...
@@ -67,8 +85,19 @@ def train(
         DataError: The dataset is missing or broken.
         RunError: Training stopped with an error.
     """
-    passed = config.check({**settings, "resume": resume})
+    options = {k: settings.pop(k) for k in [*settings] if k in block_options(block) and k not in DEFAULT_CFG_DICT}
+    passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
+    if type(freeze_base) is not int or freeze_base < 0:
+        raise ConfigError(
+            "freeze_base counts epochs.", given=f"freeze_base={freeze_base!r}", expected="0, 1, ..."
+        )
+    if at is None and options:
+        raise ConfigError(
+            "Options of a block need a place for it.",
+            given=_words(options),
+            expected="at=P5 beside them",
+        )
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
@@ -77,6 +106,13 @@ def train(
                 given=f"resume={resume}" if model is None else f"model={model} resume={resume}",
                 expected="resume=path/to/last.pt",
                 fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
+            )
+        if at is not None or freeze_base:
+            raise ConfigError(
+                "An interrupted run goes on as it began.",
+                given=_words({"resume": resume, "at": at, "freeze_base": freeze_base}),
+                expected="resume= without at= and freeze_base=",
+                fix=f"to put blocks into what was trained, start a new run: model={checkpoint} at=...",
             )
         return _resume(checkpoint, data, passed, trust)
     if model is None:
@@ -92,7 +128,30 @@ def train(
         data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
     elif network.task == "classify" and not Path(data).is_dir():
         raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
-    return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)})
+    record = Record(str(model), freeze_base, rows=blocks(network.model.yaml))  # type: ignore[arg-type]
+    if at is not None:
+        _insert(network, split_places(at), block_row(block, options), passed, record)
+    if freeze_base and not record.rows:
+        raise ConfigError(
+            "freeze_base trains the attention blocks alone, and this model has none.",
+            given=f"model={model} freeze_base={freeze_base}",
+            expected="a model with blocks, or at=P5 to put one in",
+        )
+    return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)}, record)
+
+
+def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, Any], record: Record) -> None:
+    """Put blocks into what will be trained."""
+    text = model_text(record.base, network.model.yaml)
+    network.model, plan = insert_blocks(network.model, places, row)
+    name = f"{Path(record.base).stem}{name_suffix(row[2], places)}.yaml"
+    network.model.yaml["yaml_file"] = name
+    record.at, record.yaml = places, (name, edit_text(text, plan, row))
+    record.rows = [plan.output[host] for host in plan.hosts]
+    # with `ckpt` set Ultralytics takes the architecture from this object, and the weights from `pretrained`
+    if passed.get("pretrained", True) is True:
+        passed["pretrained"] = record.base if network.ckpt else False
+    network.ckpt = network.ckpt or {"model": network.model}
 
 
 def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool) -> TrainResult:
@@ -113,12 +172,19 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
         data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
-    return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)})
+    began = recorded(save_dir)
+    record = Record(str(checkpoint), began.get("freeze_base", 0), rows=began.get("rows", []))
+    return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)}, record)
 
 
-def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
+def _run(network: YOLO, settings: dict[str, Any], record: Record) -> TrainResult:
+    if record.freeze_base:
+        FreezeBase(record.freeze_base, record.rows).add_to(network)
+    if not settings.get("resume") and (record.at or record.freeze_base):
+        network.add_callback("on_pretrain_routine_end", record)
     try:
-        network.train(**settings)
+        with reported() as record.transfers:
+            network.train(**settings)
     except Exception as e:  # whatever Ultralytics meets on the way
         raise run_failed("Training", e) from e
     trainer = network.trainer
@@ -129,7 +195,12 @@ def _run(network: YOLO, settings: dict[str, Any]) -> TrainResult:
         last=str(trainer.last),
         epochs=len(trainer.csv.read_text().splitlines()) - 1 if trainer.csv.exists() else 0,
         metrics={k: round(float(v), 5) for k, v in metrics.items()},
+        transfer=record.transfers[-1] if record.transfers else None,
     )
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return " ".join(f"{k}={v}" for k, v in settings.items() if v)
 
 
 def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) -> Dataset:

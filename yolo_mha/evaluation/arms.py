@@ -78,7 +78,7 @@ def train_arms(plan: Recipe, data: Path, folder: Path) -> dict[str, float]:
 def _start(plan: Recipe, arm: str, data: Path, folder: Path) -> subprocess.Popen[bytes]:
     words = {
         **plan.train,
-        "model": plan.arms[arm],
+        **plan.arms[arm],
         "data": data,
         "project": folder,
         "name": arm,

@@ -25,7 +25,7 @@ from ..registry import guarded
 from .arms import curve, train_arms
 from .comparison import ArmResult, Comparison
 from .cost import measure
-from .recipe import check_recipe, read_recipe, recipe_from_settings
+from .recipe import check_recipe, describe, read_recipe, recipe_from_settings
 from .report import draw_detections, write_report
 from .val import score
 
@@ -39,8 +39,9 @@ def compare(recipe: str | Path | None = None, **settings: Any) -> Comparison:
 
     Args:
         recipe: A recipe YAML with ``data``, ``arms`` and ``train``, or the name of a shipped one ("demo.yaml").
-        **settings: In place of a recipe ``model`` (the baseline), ``attention``, optionally ``control``, ``data`` and
-            training settings; beside a recipe, training settings that override it. ``jobs`` trains arms in parallel.
+        **settings: In place of a recipe ``model`` (the baseline), ``at`` with options of the block (see `insert`) or
+            ``attention`` (another model), optionally ``control``, ``data`` and training settings; beside a recipe,
+            training settings that override it. ``jobs`` trains arms in parallel.
 
     Returns:
         The comparison, also written as JSON and HTML.
@@ -76,7 +77,7 @@ def compare(recipe: str | Path | None = None, **settings: Any) -> Comparison:
     base = scores[next(iter(plan.arms))].coco.metrics
     arms = {
         arm: ArmResult(
-            model=plan.arms[arm],
+            model=describe(plan.arms[arm]),
             weights=str(weights[arm].relative_to(save_dir)),
             metrics=result.coco.metrics,
             per_class=result.coco.per_class,

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
 from ..data.files import read_yaml
 from ..engine import settings as config
-from ..engine.model import YOLO, require_detection
+from ..engine.model import YOLO, check_checkpoint, require_detection
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
+from ..registry import read_checkpoint
+from ..surgery.insert import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.transfer import align
 from .val import refuse_class_filters
 
 FIELDS = ("name", "data", "arms", "train", "jobs")
@@ -26,14 +31,15 @@ class Recipe:
     Attributes:
         name: Name of the folder under ``runs/compare``.
         data: Dataset YAML, or "beacons" for the embedded default dataset.
-        arms: Model YAML by arm name; the first arm is the baseline.
+        arms: What is trained by arm name: ``model``, and where blocks are put in ``at`` and their options, as in
+            `train`. The first arm is the baseline.
         train: Ultralytics' training settings, the same for every arm.
         jobs: How many arms are trained at the same time.
     """
 
     name: str
     data: str
-    arms: dict[str, str]
+    arms: dict[str, dict[str, Any]]
     train: dict[str, Any] = field(default_factory=dict)
     jobs: int = 1
 
@@ -72,36 +78,39 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
     return Recipe(
         name=str(name),
         data=str(data),
-        arms={str(k): str(v) for k, v in content["arms"].items()},
+        arms={str(k): v if isinstance(v, dict) else {"model": v} for k, v in content["arms"].items()},
         train={**(content.get("train") or {}), **overrides},
         jobs=jobs,
     )
 
 
 def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
-    """Make a recipe of ``model``, ``attention``, ``control``, ``data``, ``jobs``, ``name`` and training settings.
+    """Make a recipe of ``model``, ``at`` or ``attention``, ``control``, ``data``, ``jobs``, ``name`` and settings.
 
     Raises:
         ConfigError: A setting is unknown or missing.
     """
     settings = dict(settings)
-    config.check(settings, own=("attention", "control", "jobs"))
-    arms = {"baseline": settings.pop("model", None), "attention": settings.pop("attention", None)}
-    for arm, key in (("baseline", "model"), ("attention", "attention")):
-        if not arms[arm]:
-            raise ConfigError(
-                f"{key} is missing.",
-                expected="model=yolov8n.yaml attention=yolov8n-mha-p5.yaml data=data.yaml, or a recipe YAML",
-            )
-    if control := settings.pop("control", None):
-        arms["control"] = control
+    inserted = _insertion_keys(settings.get("block", BLOCK))
+    config.check(settings, own=("attention", "control", "jobs", *inserted))
+    insertion = {k: settings.pop(k) for k in inserted if k in settings and k not in DEFAULT_CFG_DICT}
+    model, attention, control = (settings.pop(k, None) for k in ("model", "attention", "control"))
+    example = "model=yolov8n.yaml at=P5 data=data.yaml, model=... attention=yolov8n-mha-p5.yaml, or a recipe YAML"
+    if not model:
+        raise ConfigError("model is missing.", expected=example)
+    if bool(attention) == ("at" in insertion):
+        given = f"attention={attention} at={insertion.get('at')}"
+        raise ConfigError("Either at or attention says what is compared.", given=given, expected=example)
+    arms = {"baseline": {"model": model}, "attention": {"model": attention or model, **insertion}}
+    if control:
+        arms["control"] = {"model": control}
     data = settings.pop("data", None)
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml")
     return Recipe(
         name=str(settings.pop("name", "compare")),
         data=str(data),
-        arms={k: str(v) for k, v in arms.items()},
+        arms=arms,
         jobs=settings.pop("jobs", 1),
         train=settings,
     )
@@ -112,19 +121,13 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         ConfigError: A setting is unusable, an arm has no usable name, or there are fewer than two.
-        ModelError: An arm's model cannot be read.
+        ModelError: An arm's model cannot be read, or would not get all of the weights of ``pretrained``.
         UnsupportedTaskError: An arm's model is not for box detection.
     """
     config.check(recipe.train)
     refuse_class_filters(recipe.train, "compare")
     if not isinstance(recipe.train.get("imgsz", 640), int):
         raise ConfigError("compare takes one image size.", given=f"imgsz={recipe.train['imgsz']}", expected="imgsz=640")
-    if isinstance(recipe.train.get("pretrained"), (str, Path)):
-        raise ConfigError(
-            "compare trains from scratch: loading by name would give the baseline more of the weights than the others.",
-            given=f"pretrained={recipe.train['pretrained']}",
-            expected="no pretrained checkpoint",
-        )
     for key in PER_RUN:
         if key in recipe.train:
             raise ConfigError(f"'{key}' is set for each arm, so it is no training setting here.", given=f"train: {key}")
@@ -135,7 +138,34 @@ def check_recipe(recipe: Recipe) -> None:
             raise ConfigError("This name cannot be a folder.", given=repr(name), expected="letters, digits, - and _")
     if len(recipe.arms) < 2:
         raise ConfigError("There is nothing to compare.", given=f"arms {list(recipe.arms)}", expected="two or more")
-    for model in recipe.arms.values():
-        if not model.endswith((".yaml", ".yml")):
-            raise ConfigError("Every arm starts from a model YAML.", given=model, expected="for example yolov8n.yaml")
-        require_detection(YOLO(model).task, "compare")
+    for arm in recipe.arms.values():
+        _check_arm(arm, recipe.train.get("pretrained"))
+
+
+def describe(arm: Mapping[str, Any]) -> str:
+    """Say what an arm trains, in the words of the command line."""
+    return " ".join([str(arm["model"]), *(f"{k}={v}" for k, v in arm.items() if k != "model")])
+
+
+def _insertion_keys(block: str) -> list[str]:
+    return ["at", "block", "freeze_base", *block_options(block)]
+
+
+def _check_arm(arm: dict[str, Any], pretrained: object) -> None:
+    """Build an arm once, and make sure that it would get all of the pretrained weights."""
+    valid = ["model", *_insertion_keys(arm.get("block", BLOCK))]
+    for key in arm:
+        if key not in valid:
+            raise ConfigError(f"Unknown key '{key}' of an arm.", given=describe(arm), expected=nearest(key, valid))
+    if not arm.get("model"):
+        raise ConfigError("An arm names no model.", given=arm, expected="a model YAML or a checkpoint")
+    network = YOLO(arm["model"])
+    require_detection(network.task, "compare")
+    content: dict[str, Any] = network.model.yaml
+    if "at" in arm:
+        options = {k: v for k, v in arm.items() if k in block_options(arm.get("block", BLOCK))}
+        content = insert_blocks(network.model, arm["at"], block_row(arm.get("block", BLOCK), options))[0].yaml
+    if isinstance(pretrained, (str, Path)):
+        check_checkpoint(pretrained)
+        base = read_checkpoint(pretrained)
+        align((base.get("ema") or base["model"]).yaml, content)

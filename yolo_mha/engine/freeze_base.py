@@ -1,0 +1,54 @@
+"""Training only the attention blocks for the first epochs, then everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import unwrap_model
+
+
+class FreezeBase:
+    """Training callbacks that keep all layers but the given ones as they are for the first epochs.
+
+    Neither their parameters nor the running statistics of their norms change. What ``freeze=`` froze stays frozen.
+
+    Args:
+        epochs: For how many epochs.
+        rows: Indices of the rows that train from the start.
+    """
+
+    def __init__(self, epochs: int, rows: list[int]) -> None:
+        self.epochs, self.rows = epochs, rows
+        self.frozen: list[str] = []
+        self.layers: list[str] = []
+
+    def add_to(self, model: Any) -> None:
+        """Add the callbacks to a model that will be trained."""
+        model.add_callback("on_pretrain_routine_end", self.start)
+        model.add_callback("on_train_epoch_start", self.end)
+
+    def start(self, trainer: Any) -> None:
+        """Freeze, before the first epoch."""
+        if trainer.start_epoch >= self.epochs:
+            return
+        network = unwrap_model(trainer.model)
+        trained = tuple(f"model.{row}." for row in self.rows)
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad and not name.startswith(trained):
+                parameter.requires_grad = False
+                self.frozen.append(name)
+        self.layers = [f"model.{i}." for i in range(len(network.model)) if i not in self.rows]
+        trainer.freeze_layer_names = [*trainer.freeze_layer_names, *self.layers]  # their norms stay in eval mode
+        LOGGER.info(f"Only the attention blocks (rows {self.rows}) train for the first {self.epochs} epochs")
+
+    def end(self, trainer: Any) -> None:
+        """Release what was frozen, when its epochs are over."""
+        if not self.frozen or trainer.epoch < self.epochs:
+            return
+        parameters = dict(unwrap_model(trainer.model).named_parameters())
+        for name in self.frozen:
+            parameters[name].requires_grad = True
+        self.frozen = []
+        trainer.freeze_layer_names = [n for n in trainer.freeze_layer_names if n not in self.layers]
+        LOGGER.info("All layers train from here on")
