@@ -13,7 +13,7 @@ import yaml
 
 from yolo_mha.cli import app, main
 
-COMMANDS = ["train", "val", "predict", "export", "compare"]
+COMMANDS = ["insert", "remove", "train", "val", "predict", "export", "compare", "doctor"]
 TOOLS = {"train": "train", "evaluate": "val", "predict": "predict", "export": "export", "compare": "compare"}
 ROOT = Path(__file__).parents[1]
 

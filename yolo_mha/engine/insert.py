@@ -21,6 +21,7 @@ from ..surgery.places import PROBE, Layer, layers, slug, split
 from ..surgery.rows import Plan, Row
 from ..surgery.text import dump, edit_text, keep_one_scale
 from .model import check_checkpoint, read_model_yaml
+from .progress import bar
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,12 @@ def insert(
     """
     row = block_row(block, options)
     places = split(at)
-    base = _read(model, trust)
-    target = _output(base, out, name_suffix(block, places), exist_ok)
-    made, plan = insert_blocks(base.model, places, row)
-    return _finish(base, made, plan, row, target)
+    with bar() as progress:
+        progress.add_task(f"inserting {block}", total=None)
+        base = _read(model, trust)
+        target = _output(base, out, name_suffix(block, places), exist_ok)
+        made, plan = insert_blocks(base.model, places, row)
+        return _finish(base, made, plan, row, target)
 
 
 @guarded()
@@ -137,10 +140,12 @@ def remove(
         ModelError: The YAML is missing or wrong.
         CheckpointError: The checkpoint cannot be read.
     """
-    base = _read(model, trust)
-    target = _output(base, out, None, exist_ok)
-    made, plan = remove_blocks(base.model, at)
-    return _finish(base, made, plan, None, target)
+    with bar() as progress:
+        progress.add_task("removing blocks", total=None)
+        base = _read(model, trust)
+        target = _output(base, out, None, exist_ok)
+        made, plan = remove_blocks(base.model, at)
+        return _finish(base, made, plan, None, target)
 
 
 def name_suffix(block: str, places: list[str]) -> str:

@@ -89,9 +89,7 @@ def train(
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
     if type(freeze_base) is not int or freeze_base < 0:
-        raise ConfigError(
-            "freeze_base counts epochs.", given=f"freeze_base={freeze_base!r}", expected="0, 1, ..."
-        )
+        raise ConfigError("freeze_base counts epochs.", given=f"freeze_base={freeze_base!r}", expected="0, 1, ...")
     if at is None and options:
         raise ConfigError(
             "Options of a block need a place for it.",

@@ -13,7 +13,7 @@ import torch
 from ..errors import ConfigError, nearest
 from ..registry import Network
 
-PROBE = 256  # pixels; a multiple of the largest stride, 64
+PROBE = 128  # pixels; a multiple of the largest stride, 64, and enough positions for RT-DETR's 300 best
 LEVELS = range(2, 7)
 FORMS = "P2 to P6, neck, neck:P3, after:SPPF or layer:9, separated by commas"
 

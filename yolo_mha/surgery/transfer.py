@@ -82,6 +82,12 @@ def transfer(target: Network, source: Network, load: Load, verbose: bool = True)
     Raises:
         ModelError: The base is of another scale or family.
     """
+    if not isinstance(getattr(source, "yaml", None), dict):
+        raise ModelError(
+            "The base does not say of which rows it is built.",
+            given=f"a {type(source).__name__}",
+            expected="a model of Ultralytics with its YAML",
+        )
     places = align(source.yaml, target.yaml)
     laid = lay_out(source, places, len(target.model))
     _refuse_other_widths(target, source, laid)
