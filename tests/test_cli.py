@@ -14,7 +14,7 @@ import yaml
 from yolo_mha.cli import app, main
 
 COMMANDS = ["insert", "remove", "train", "val", "predict", "export", "compare", "doctor"]
-TOOLS = {"train": "train", "evaluate": "val", "predict": "predict", "export": "export", "compare": "compare"}
+TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
 
 

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .errors import ConfigError, RunError, YoloMHAError
 
 app = typer.Typer(
     name="yolo-mha",
-    help="Spatial multi-head attention for Ultralytics YOLO: train, score, compare, predict, export. "
+    help="Spatial multi-head attention for Ultralytics YOLO: insert, train, score, compare, predict, export. "
     "With blocks=my_module a command imports your own registered blocks first.",
     no_args_is_help=True,
     add_completion=False,
@@ -55,6 +56,7 @@ def _run(
     debug: bool,
     positional: str | None = None,
     passed: Callable[[Any], bool] = lambda result: True,
+    needs: tuple[str, ...] = (),
 ) -> None:
     """Call a command's function with its settings and print the answer; everything else goes to standard error."""
     from .engine.settings import parse
@@ -62,6 +64,9 @@ def _run(
     try:
         settings = parse(words or [], positional)
         _import_blocks(settings.pop("blocks", ""))
+        for key in needs:
+            if key not in settings:
+                raise ConfigError(f"{key} is missing.", expected=f"{key}=...", fix="see --help")
         with _standard_output_kept():
             result = function(**settings)
     except YoloMHAError as e:
@@ -136,15 +141,60 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 @app.command()
-def train(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
-    """Train a detector, with attention or without.
+def insert(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Put attention into a model YAML or a checkpoint, with every pretrained weight kept.
 
-    Own settings: model, data, trust, and resume=last.pt to go on with an interrupted run. All others are Ultralytics'
-    training settings: https://docs.ultralytics.com/usage/cfg
+    at= names places, separated by commas: P2 to P6 (behind the last backbone layer of stride 4 to 64), neck (behind
+    every layer that feeds the head), neck:P3 (one of them), after:SPPF, layer:9. Own settings: model, at, out,
+    exist_ok, trust, block (the class name of a registered block), and the block's options: num_heads, mlp_ratio,
+    gate_init, head_dim, qkv_bias, attn_drop, proj_drop, position.
 
     [bold]Examples[/bold]
 
-      yolo-mha train model=yolo11n-mha-p5.yaml data=my.yaml epochs=100 imgsz=640
+      yolo-mha insert model=yolo11n.yaml at=P5
+
+      yolo-mha insert model=yolov8s.pt at=P4,P5 out=yolov8s-attention.pt
+
+      yolo-mha insert model=my.yaml at=neck:P3,after:SPPF num_heads=8 mlp_ratio=2
+    """
+    from .engine.insert import insert as function
+
+    _run(function, settings, _show_surgery, json=json, debug=debug, needs=("model", "at"))
+
+
+@app.command()
+def remove(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Take attention out of a model YAML or a checkpoint: the inverse of insert.
+
+    Own settings: model, at (as for insert, or layer:10 with a block's own index; all blocks if not given), out,
+    exist_ok, trust.
+
+    [bold]Examples[/bold]
+
+      yolo-mha remove model=best.pt out=plain.pt
+
+      yolo-mha remove model=yolo11n-mha-p4p5.yaml at=P4 out=yolo11-mha-p5.yaml
+    """
+    from .engine.insert import remove as function
+
+    _run(function, settings, _show_surgery, json=json, debug=debug, needs=("model",))
+
+
+@app.command()
+def train(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Train a detector, with attention or without.
+
+    Own settings: model, data, trust, and resume=last.pt to go on with an interrupted run; at= with block and its
+    options, to put attention into the model first (see insert --help); freeze_base=3 to train the new blocks alone for
+    three epochs. All others are Ultralytics' training settings: https://docs.ultralytics.com/usage/cfg
+
+    [bold]Examples[/bold]
+
+      yolo-mha train model=yolo11n.pt at=P5 data=my.yaml
+
+      yolo-mha train model=yolo11n.pt at=P4,P5 num_heads=4 freeze_base=3 data=my.yaml epochs=100 imgsz=640
+
+      yolo-mha train model=yolo11n-mha-p5.yaml pretrained=yolo11n.pt data=my.yaml
 
       yolo-mha train model=yolov8s-mha-p5.yaml data=my.yaml optimizer=AdamW lr0=0.001 device=0
 
@@ -219,21 +269,44 @@ def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Train a baseline and its attention variant alike, score both, and write a report.
 
-    One seed, so a demonstration and no evidence. Own settings: model (the baseline), attention, control, data, name,
-    and jobs, the number of arms to train at the same time; or a recipe YAML, which names any number of arms. All
-    others are Ultralytics' training settings, the same for every arm: https://docs.ultralytics.com/usage/cfg
+    One seed, so a demonstration and no evidence. Own settings: model (the baseline); at with block, its options and
+    freeze_base, to put attention into it (see insert and train), or attention, another model; control, data, name, and
+    jobs, the number of arms to train at the same time; or a recipe YAML, which names any number of arms. All others
+    are Ultralytics' training settings, the same for every arm: https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
       yolo-mha compare demo.yaml
 
-      yolo-mha compare model=yolov8n.yaml attention=yolov8n-mha-p5.yaml data=my.yaml epochs=50
+      yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml epochs=50
+
+      yolo-mha compare model=yolov8n.yaml attention=my-variant.yaml data=my.yaml epochs=50
 
       yolo-mha compare my-recipe.yaml epochs=10 jobs=2
     """
     from .evaluation.compare import compare as function
 
     _run(function, settings, _show_compare, json=json, debug=debug, positional="recipe")
+
+
+@app.command()
+def doctor(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Examine a model, a dataset and this machine before hours of training; exits with 1 if something would fail.
+
+    One page: registration, heads, image sizes, a real forward and backward pass, memory and time of a training step
+    with attention and without, the dataset, an export. Own settings: model, data, trust, and at with block and its
+    options, for what train at= would train. All others are Ultralytics' training settings, such as imgsz, batch,
+    device and amp: https://docs.ultralytics.com/usage/cfg
+
+    [bold]Examples[/bold]
+
+      yolo-mha doctor model=yolo11n.pt at=P5 data=my.yaml imgsz=640 batch=16
+
+      yolo-mha doctor model=best.pt data=my.yaml imgsz=1280 batch=8 device=0 --json
+    """
+    from .evaluation.doctor import doctor as function
+
+    _run(function, settings, _show_doctor, json=json, debug=debug, passed=lambda r: r.ok)
 
 
 # Answers for people --------------------------------------------------------------------------------------------------
@@ -243,7 +316,31 @@ def _number(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 
 
+def _show_surgery(result: Any, console: Console) -> None:
+    table = Table("", "row", "from", "module", "channels", "stride", "parameters", title=result.base)
+    for column in table.columns[4:]:
+        column.justify = "right"
+    for layer in result.layers:
+        new = layer.index in result.new
+        cells = (layer.index, layer.source, layer.module, layer.channels or "", layer.stride or "")
+        style = "bold green" if new else None
+        table.add_row("+" if new else "", *map(str, cells), f"{layer.parameters:,}", style=style)
+        if layer is result.layers[-1] or layer.section == result.layers[layer.index + 1].section:
+            continue
+        table.add_section()
+    console.print(table)
+    if result.removed:
+        console.print(f"taken out: rows {', '.join(map(str, result.removed))} of {result.base}")
+    if result.checkpoint:
+        same = "equal to" if result.identical else "not equal to"
+        console.print(f"all {result.tensors} other tensors kept; outputs {same} those of {result.base}")
+        console.print(f"written: {result.checkpoint}", soft_wrap=True)
+    console.print(f"written: {result.yaml}", soft_wrap=True)
+
+
 def _show_train(result: Any, console: Console) -> None:
+    if result.transfer:
+        console.print(str(result.transfer), soft_wrap=True)
     console.print(f"{result.epochs} epochs, best checkpoint: {result.best}", soft_wrap=True)
     console.print(f"score it: yolo-mha val model={result.best} data=...", soft_wrap=True)
 
@@ -313,3 +410,39 @@ def _show_compare(result: Any, console: Console) -> None:
     folder = Path(result.save_dir)
     console.print(f"picture: {folder / 'detections.png'}\nnumbers: {folder / 'compare.json'}", soft_wrap=True)
     console.print(f"report:  {(folder / 'report.html').as_uri()}", soft_wrap=True)
+
+
+MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "failed": "[red]FAILED[/]", "skipped": "[dim]skipped[/]"}
+
+
+def _show_doctor(result: Any, console: Console) -> None:
+    table = Table("", "check", "", title=", ".join(f"{k}={v}" for k, v in result.settings.items()))
+    for check in result.checks:
+        table.add_row(Text.from_markup(MARKS[check.status]), check.name, check.message)
+    console.print(table)
+    for check in result.checks:
+        if check.fix and check.status != "ok":
+            console.print(f"{check.name}: {check.fix}", soft_wrap=True)
+    if result.footprints:
+        _show_cost(result, console)
+
+
+def _show_cost(result: Any, console: Console) -> None:
+    table = Table("", *result.footprints, title="What it costs: estimated from small batches, then measured")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    steps = [(f.estimated, f.measured, f.errors) for f in result.footprints.values()]
+    rows = (("training step, memory", "mib", "{:.0f} MiB"), ("training step, time", "seconds", "{:.3g} s"))
+    for label, key, form in rows:
+        cells = []
+        for estimated, measured, errors in steps:
+            values = " / ".join(form.format(getattr(step, key)) for step in (estimated, measured) if step)
+            cells.append(values + (f" ({errors[key]:+.0%})" if errors else ", not measured"))
+        table.add_row(label, *cells)
+    table.add_row("inference, one image", *(f"{result.latency_ms[name]:.1f} ms" for name in result.footprints))
+    console.print(table)
+    if result.blocks:
+        table = Table("block", "row", "training time", "training memory", "inference", title="Share of the network")
+        for b in result.blocks:
+            table.add_row(b.block, str(b.row), *(f"{share:.1%}" for share in (b.training, b.memory, b.inference)))
+        console.print(table)

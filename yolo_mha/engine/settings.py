@@ -11,6 +11,7 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.utils.torch_utils import select_device
 
 from ..errors import ConfigError, nearest
+from ..surgery.insert import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 NOT_OURS = ("mode", "task", "cfg", "embed")
@@ -108,6 +109,26 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
         raise ConfigError("A setting has an unusable value.", given=" ".join(str(e).split())[:300]) from e
     return passed
+
+
+def take_block_options(settings: dict[str, Any], at: object, block: str) -> dict[str, Any]:
+    """Take the options of a block out of a command's settings.
+
+    Args:
+        settings: What the user gave; the options are removed from it.
+        at: Where the block goes, or None.
+        block: Class name of a registered block.
+
+    Raises:
+        ConfigError: There are options and no place.
+        ModelError: No block has this name.
+    """
+    keys = [k for k in settings if k in block_options(block) and k not in DEFAULT_CFG_DICT]
+    options = {k: settings.pop(k) for k in keys}
+    if at is None and options:
+        given = " ".join(f"{k}={v}" for k, v in options.items())
+        raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")
+    return options
 
 
 def nearest_key(key: str, valid: Iterable[str]) -> str:

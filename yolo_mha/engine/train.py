@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.yolo import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, run_failed
@@ -85,17 +84,11 @@ def train(
         DataError: The dataset is missing or broken.
         RunError: Training stopped with an error.
     """
-    options = {k: settings.pop(k) for k in [*settings] if k in block_options(block) and k not in DEFAULT_CFG_DICT}
+    options = config.take_block_options(settings, at, block)
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
     if type(freeze_base) is not int or freeze_base < 0:
         raise ConfigError("freeze_base counts epochs.", given=f"freeze_base={freeze_base!r}", expected="0, 1, ...")
-    if at is None and options:
-        raise ConfigError(
-            "Options of a block need a place for it.",
-            given=_words(options),
-            expected="at=P5 beside them",
-        )
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":

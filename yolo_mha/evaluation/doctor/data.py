@@ -1,0 +1,132 @@
+"""Is the dataset what its author thinks it is? Faults that `read_split` does not refuse, because training runs on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import img2label_paths
+
+from ...data.yolo import MAX_NAMED, Dataset, Sample, image_files, read_split
+from ...errors import DataError
+from .check import Check, Status, failed
+
+NOT_LABELS = ("classes.txt", "notes.txt", "README.txt")  # what labelling tools put beside the labels
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+
+def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> tuple[list[Check], list[Sample]]:
+    """Check images, labels, classes and splits.
+
+    Args:
+        dataset: From `load_dataset`.
+        splits: The splits that training will use, that to train on first.
+        progress: See `read_split`.
+
+    Returns:
+        The checks, and the samples to train on; empty where they cannot be read.
+    """
+    samples: dict[str, list[Sample]] = {}
+    checks = []
+    for split in splits:
+        try:
+            images = image_files(dataset, split)
+            _refuse_shared_labels(images, split)
+            samples[split] = read_split(dataset, split, progress)
+            checks.append(_labels(split, samples[split]))
+        except DataError as e:
+            checks.append(failed(f"{split} images and labels", e))
+    train = samples.get(splits[0], [])
+    if train:
+        checks.append(_classes(dataset, splits[0], train))
+    if len(samples) > 1:
+        checks.append(_leaks(samples))
+    return checks, train
+
+
+def objects_in_mosaic(samples: Sequence[Sample], mosaic: bool) -> int:
+    """Return the most objects that one training image can hold; a mosaic is made of four images."""
+    return max((len(s.classes) for s in samples), default=1) * (4 if mosaic else 1)
+
+
+def _refuse_shared_labels(images: Sequence[Path], split: str) -> None:
+    """Refuse images of one folder whose names differ by their suffix alone: they have one label file."""
+    sharing = defaultdict(list)
+    for image, label in zip(images, img2label_paths([str(i) for i in images]), strict=True):
+        sharing[label].append(image)
+    shared = [found for found in sharing.values() if len(found) > 1]
+    if shared:
+        named = "; ".join(" and ".join(i.name for i in found) for found in shared[:MAX_NAMED])
+        raise DataError(
+            f"{sum(map(len, shared))} {split} images share {len(shared)} label files, as their stems are the same.",
+            given=named,
+            expected="one label file for each image",
+            fix="rename all but one of each, and their labels, or remove the copies",
+        )
+
+
+def _labels(split: str, samples: Sequence[Sample]) -> Check:
+    labels = [Path(p) for p in img2label_paths([str(s.image) for s in samples])]
+    missing = [s.image for s, label in zip(samples, labels, strict=True) if not label.is_file()]
+    known = set(labels)
+    present = {p for folder in {label.parent for label in labels} if folder.is_dir() for p in folder.glob("*.txt")}
+    orphans = sorted(p for p in present - known if p.name not in NOT_LABELS)
+    objects = sum(len(s.classes) for s in samples)
+    details = {"images": len(samples), "objects": objects, "without_labels": len(missing), "orphans": len(orphans)}
+    status: Status = "warning" if missing or orphans else "ok"
+    message, fix = f"{len(samples)} images with {objects} objects", None
+    if missing:
+        message += (
+            f", {len(missing)} ({len(missing) / len(samples):.0%}) without a label file, such as {missing[0].name}"
+        )
+        fix = "nothing, if these are background; otherwise put their label files there"
+    if orphans:
+        message += f", {len(orphans)} label files without an image, such as {orphans[0].name}"
+        fix = fix or "put their images there, or remove these labels"
+    return Check(f"{split} images and labels", status, f"{message}.", fix, details)
+
+
+def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
+    counts = Counter(int(c) for s in samples for c in s.classes)
+    by_name = {name: counts[i] for i, name in dataset.names.items()}
+    absent = [name for name, n in by_name.items() if not n]
+    most, least = max(by_name.values()), min(by_name.values())
+    if absent:
+        named = ", ".join(absent[:MAX_NAMED]) + (", ..." if len(absent) > MAX_NAMED else "")
+        message = f"{len(absent)} of {len(by_name)} classes have no object in {split}: {named}."
+        return Check("classes", "warning", message, "add images of these classes, or take them out of names:", by_name)
+    message = f"{len(by_name)} classes, {least} to {most} objects each."
+    return Check("classes", "ok", message, details=by_name)
+
+
+def _leaks(samples: dict[str, list[Sample]]) -> Check:
+    """Look for the same image in two splits, by content; files of different size need not be read."""
+    (first, *_), others = samples.values(), list(samples)[1:]
+    by_size = defaultdict(list)
+    for sample in first:
+        by_size[sample.image.stat().st_size].append(sample.image)
+    hashes: dict[Path, bytes] = {}
+
+    def digest(path: Path) -> bytes:
+        if path not in hashes:
+            hashes[path] = hashlib.sha256(path.read_bytes()).digest()
+        return hashes[path]
+
+    leaked = [
+        (s.image, split)
+        for split in others
+        for s in samples[split]
+        if any(digest(twin) == digest(s.image) for twin in by_size[s.image.stat().st_size])
+    ]
+    train = next(iter(samples))
+    stems = {s.image.stem for s in samples[train]}
+    same_stem = sum(s.image.stem in stems for split in others for s in samples[split])
+    details = {"same_content": len(leaked), "same_stem": same_stem}
+    if leaked:
+        image, split = leaked[0]
+        message = f"{len(leaked)} {split} images are also in {train}, such as {image.name}, so scores will be too good."
+        return Check("splits", "warning", message, f"take them out of {train} or of {split}", details)
+    return Check("splits", "ok", f"No {' or '.join(others)} image is also in {train}.", details=details)

@@ -1,0 +1,207 @@
+"""Checks of the model alone: registration, heads, image sizes, export."""
+
+from __future__ import annotations
+
+import tempfile
+from copy import deepcopy
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import Version
+from ultralytics.data.augment import LetterBox
+
+from ...deploy.export import export
+from ...engine.model import YOLO, check_checkpoint
+from ...errors import DependencyError, YoloMHAError
+from ...nn import SpatialMHA
+from ...registry import ULTRALYTICS_TESTED, Network, block_class
+from ...surgery.rows import blocks
+from .check import Check, failed
+from .step import Watch, located
+
+MANY_TOKENS = 6400  # 80 x 80: P3 of a 640-pixel image
+ODD = (355, 641)  # height and width of an image that nothing divides
+EXPORT_SIZE = 320
+
+
+def check_registration(network: YOLO, trust: bool = False) -> Check:
+    """Say which rows are blocks and where their classes come from, and open a checkpoint in restricted mode.
+
+    Args:
+        network: The model.
+        trust: Whether its author opens checkpoints with full pickle, and so needs no restricted mode.
+    """
+    rows = {i: str(_row(network.model, i)[2]) for i in blocks(network.model.yaml)}
+    classes = {name: block_class(name) for name in rows.values()}
+    details = {"rows": {i: f"{classes[n].__module__}.{n}" for i, n in rows.items()}}
+    script = [name for name, c in classes.items() if c.__module__ == "__main__"]
+    if script:
+        message = f"{', '.join(script)} is defined in the script that runs, so checkpoints open in that script only."
+        return Check("registration", "failed", message, "move the class into a module and import that", details)
+    with tempfile.TemporaryDirectory(prefix="yolo-mha-doctor-") as folder:
+        file = Path(folder) / "model.pt"
+        network.save(file)
+        try:
+            check_checkpoint(file)
+        except YoloMHAError as e:
+            message = f"A checkpoint of this model will not open in restricted mode: {e.given}."
+            fix = "register every class of the block: yolo_mha.register(MyBlock, parts=[...]), or pass trust=True"
+            return Check("registration", "warning" if trust else "failed", message, fix, details)
+    version = metadata.version("ultralytics")
+    if Version(version) > Version(ULTRALYTICS_TESTED):
+        message = f"Ultralytics {version} is newer than {ULTRALYTICS_TESTED}, the last version tested."
+        fix = f"pip install 'ultralytics=={ULTRALYTICS_TESTED}' if anything looks odd"
+        return Check("registration", "warning", message, fix, details)
+    if not rows:
+        message = "No attention block is in this model."
+        return Check("registration", "warning", message, "name a model with blocks, unless you meant this one", details)
+    named = ", ".join(f"{name} at row {i}" for i, name in rows.items())
+    return Check("registration", "ok", f"{named}; checkpoints open in restricted mode.", None, details)
+
+
+def check_heads(model: Network, imgsz: int) -> Check:
+    """Say how many tokens, channels and heads each block has at this image size.
+
+    Args:
+        model: The model.
+        imgsz: Height and width in pixels.
+    """
+    found = []
+    for row, shape in block_shapes(model, imgsz).items():
+        _, channels, height, width = shape
+        attentions = [m for m in model.model[row].modules() if isinstance(m, SpatialMHA)]
+        heads = {"heads": attentions[0].num_heads, "head_dim": attentions[0].head_dim} if attentions else {}
+        found.append({"row": row, "stride": imgsz // height, "tokens": height * width, "channels": channels, **heads})
+    if not found:
+        return Check("channels and heads", "skipped", "No attention block is in this model.")
+    said = "; ".join(
+        f"row {f['row']}: {f['channels']} channels"
+        + (f" in {f['heads']} heads of {f['head_dim']}" if "heads" in f else "")
+        + f", {f['tokens']} tokens at stride {f['stride']}"
+        for f in found
+    )
+    many = [f for f in found if f["tokens"] > MANY_TOKENS and "heads" in f]
+    if many:
+        worst = max(many, key=lambda f: f["tokens"])
+        pairs = worst["tokens"] ** 2
+        message = (
+            f"{said}; {worst['tokens']} tokens are {pairs / 1e6:.0f} million pairs in every head of row {worst['row']}."
+        )
+        fix = "move the block to a larger stride, or lower imgsz: twice the pixels a side is 16 times the pairs"
+        return Check("channels and heads", "warning", message, fix, {"blocks": found})
+    return Check("channels and heads", "ok", f"{said}.", None, {"blocks": found})
+
+
+def block_shapes(model: Network, imgsz: int) -> dict[int, torch.Size]:
+    """Return the shape (1, C, H, W) of what each block row reads, by row."""
+    shapes: dict[int, torch.Size] = {}
+    model = _evaluated(deepcopy(model))
+    for row in blocks(model.yaml):
+
+        def keep(module: Network, inputs: Any, row: int = row) -> None:
+            first = inputs[0]
+            shapes[row] = (first[0] if isinstance(first, (list, tuple)) else first).shape
+
+        model.model[row].register_forward_pre_hook(keep)
+    with torch.no_grad():
+        model(_zeros(model, (imgsz, imgsz)))
+    return shapes
+
+
+def check_sizes(model: Network, imgsz: int) -> Check:
+    """Run square, rectangular and odd sizes, and test-time augmentation.
+
+    Args:
+        model: The model.
+        imgsz: The longer side in pixels, a multiple of the model's stride.
+    """
+    model = _evaluated(deepcopy(model))
+    stride = int(model.stride.max())
+    shorter = max(round(0.6 * imgsz / stride), 1) * stride
+    letterboxed = LetterBox((imgsz, imgsz), auto=True, stride=stride)(image=_blank(*ODD)).shape[:2]
+    runs = {
+        f"{imgsz}x{imgsz}": ((imgsz, imgsz), False),
+        f"{shorter}x{imgsz} (rect)": ((shorter, imgsz), False),
+        f"{imgsz}x{shorter} (rect)": ((imgsz, shorter), False),
+        f"{letterboxed[0]}x{letterboxed[1]} (from {ODD[0]}x{ODD[1]})": (letterboxed, False),
+        f"{imgsz}x{imgsz} with augment=True": ((imgsz, imgsz), True),
+    }
+    for said, (size, augment) in runs.items():
+        watch = Watch(model)
+        try:
+            with watch, torch.no_grad():
+                output = model(_zeros(model, size) + 0.5, augment=augment)
+        except Exception as e:  # a block may fail in its own way at a size that it was not written for
+            place = located(model, watch.inside[-1]) if watch.inside else "the model"
+            message = f"Size {said} stops in {place}: {' '.join(str(e).split())[:200]}."
+            fix = "make the block take any height and width, or use rect=False and one imgsz throughout"
+            return Check("image sizes", "failed", message, fix, {"size": said})
+        if watch.fault:
+            message = f"Size {said} turns to NaN or infinity in {watch.fault}."
+            return Check("image sizes", "failed", message, "take weights without NaN", {"size": said})
+        given = (output[0] if isinstance(output, (list, tuple)) else output).shape
+        expected = _expected(model, size)
+        if not augment and expected is not None and tuple(given) != expected:
+            message = f"Size {said} gives an output of shape {tuple(given)} instead of {expected}."
+            return Check("image sizes", "failed", message, "make the block keep height and width", {"size": said})
+    return Check("image sizes", "ok", f"Finite at {', '.join(runs)}.", None, {"sizes": list(runs)})
+
+
+def _expected(model: Network, size: tuple[int, int]) -> tuple[int, ...] | None:
+    """Return the shape (1, 4 + classes, anchors) of the output; None for heads that give detections."""
+    head = model.model[-1]
+    if getattr(head, "end2end", False):
+        return None
+    anchors = sum((size[0] // int(s)) * (size[1] // int(s)) for s in model.stride)
+    return (1, 4 + head.nc, anchors)
+
+
+def check_export(network: YOLO, imgsz: int, trust: bool) -> Check:
+    """Export to ONNX into a temporary folder and compare with PyTorch.
+
+    Args:
+        network: The model.
+        imgsz: Height and width in pixels; at most `EXPORT_SIZE` is used.
+        trust: See `YOLO`.
+    """
+    with tempfile.TemporaryDirectory(prefix="yolo-mha-doctor-") as folder:
+        file = Path(folder) / "model.pt"
+        network.save(file)
+        try:
+            result = export(file, "onnx", trust=trust, imgsz=min(imgsz, EXPORT_SIZE), device="cpu", verbose=False)
+        except DependencyError as e:
+            return Check("export", "skipped", e.problem, e.fix)
+        except YoloMHAError as e:
+            return failed("export", e)
+    compared = result.agreement[0]
+    details = {"boxes_px": compared.boxes, "scores": compared.scores, "imgsz": compared.height}
+    if not result.ok:
+        message = (
+            f"ONNX Runtime differs from PyTorch by {_said(compared.boxes)} px and {_said(compared.scores)} in scores."
+        )
+        fix = "see which row differs: export with simplify=False, and write the block with traceable operations only"
+        return Check("export", "failed", message, fix, details)
+    return Check("export", "ok", f"ONNX agrees with PyTorch within {_said(compared.boxes)} px.", None, details)
+
+
+def _said(value: float | None) -> str:
+    return "another shape" if value is None else f"{value:.1g}"
+
+
+def _row(model: Any, index: int) -> list[Any]:
+    return list((model.yaml["backbone"] + model.yaml["head"])[index])
+
+
+def _evaluated(model: Network) -> Network:
+    return model.float().eval()
+
+
+def _zeros(model: Network, size: tuple[int, int]) -> torch.Tensor:
+    parameter = next(model.parameters())
+    return torch.zeros(1, model.yaml.get("channels", 3), *size, device=parameter.device)
+
+
+def _blank(height: int, width: int) -> Any:
+    return torch.zeros(height, width, 3, dtype=torch.uint8).numpy()
