@@ -21,8 +21,9 @@ demo: $(STAMP) ## Train, score and compare a small YOLO with and without attenti
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
 
-test-all: $(STAMP) ## Run all tests, also those that take minutes
+test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest and newest Ultralytics too
 	$(BIN)/python -m pytest -m ''
+	$(BIN)/python tools/compatibility.py
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

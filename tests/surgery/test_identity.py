@@ -16,10 +16,6 @@ from yolo_mha.surgery.transfer import reported
 from .conftest import built, every_detector, lively, one_of_each_other_task, read, same
 
 ROW = block_row("SpatialMHABlock", {})
-QUICK = {  # one of each family and layout; make test-all takes all
-    *("yolov3-tiny", "yolov5-p6", "yolov6", "yolov8", "yolov8-p2", "yolov8-worldv2", "yolov8-rtdetr", "yoloe-v8"),
-    *("yolov9t", "yolov10n", "yolo11", "yolo12", "yolo26", "yolo11-cls", "yolo11-seg", "yolo11-pose", "yolo11-obb"),
-}
 
 
 def places(path) -> str:
@@ -32,13 +28,7 @@ def image(path) -> torch.Tensor:
     return torch.rand(2, 3, *size)
 
 
-def models():
-    """Every detector and one model of each other task."""
-    for path in [*every_detector(), *one_of_each_other_task()]:
-        yield pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.slow])
-
-
-@pytest.mark.parametrize("path", models())
+@pytest.mark.parametrize("path", [*every_detector(), *one_of_each_other_task()], ids=lambda p: p.stem)
 def test_insertion__keeps_every_output(path):
     base = built(path)
     hosts = find_hosts(places(path), layers(base))
