@@ -333,9 +333,11 @@ def _show_surgery(result: Any, console: Console) -> None:
         console.print(f"taken out: rows {', '.join(map(str, result.removed))} of {result.base}")
     if result.checkpoint:
         same = "equal to" if result.identical else "not equal to"
-        console.print(f"all {result.tensors} other tensors kept; outputs {same} those of {result.base}")
+        kept = f"{result.kept} of {result.tensors} other tensors kept; outputs {same} those of {result.base}"
+        console.print(kept, soft_wrap=True)
         console.print(f"written: {result.checkpoint}", soft_wrap=True)
-    console.print(f"written: {result.yaml}", soft_wrap=True)
+    name = "" if result.yaml.endswith(result.open_as) else f", to be opened as {result.open_as}"
+    console.print(f"written: {result.yaml}{name}", soft_wrap=True)
 
 
 def _show_train(result: Any, console: Console) -> None:

@@ -283,7 +283,7 @@ def block_class(name: str) -> type[nn.Module]:
     Raises:
         ModelError: No block has this name.
     """
-    if name not in _blocks:
+    if not isinstance(name, str) or name not in _blocks:
         raise ModelError(
             "No such block is registered.",
             given=f"block={name}",

@@ -5,9 +5,11 @@ import pytest
 import torch
 import ultralytics
 import yaml
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
 
 import yolo_mha
+from yolo_mha import registry
 from yolo_mha.errors import CheckpointError, ConfigError, DownloadError, ModelError
 from yolo_mha.paths import shipped
 from yolo_mha.registry import ULTRALYTICS_TESTED
@@ -48,7 +50,7 @@ def test_insert__makes_the_models_that_ship(family, at, tmp_path):
 
 
 def test_insert__into_a_yaml_that_has_blocks_and_back(tmp_path):
-    yolo_mha.insert("yolo11n.yaml", "P5", out="one.yaml")
+    yolo_mha.insert("yolo11.yaml", "P5", out="one.yaml")
     yolo_mha.insert("one.yaml", "P4", out="two.yaml")
     at_once = yolo_mha.insert("yolo11n.yaml", "P4,P5").yaml
     assert Path("two.yaml").read_text() == Path(at_once).read_text()
@@ -116,6 +118,7 @@ def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):
         "        return x * self.factor\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))  # gone again after this test
     import squeeze  # noqa: F401
 
     made = yolo_mha.insert("yolov8n.yaml", "P4", block="Halve", factor=0.25)
@@ -124,6 +127,89 @@ def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="Halve has no such option") as caught:
         yolo_mha.insert("yolov8n.yaml", "P4", block="Halve", num_heads=4)
     assert "factor" in caught.value.expected
+
+
+def test_remove__one_block_by_two_names_is_refused(base):
+    yolo_mha.insert(base, "layer:9,layer:10", out="two.pt")
+    with pytest.raises(ConfigError, match="the same block"):
+        yolo_mha.remove("two.pt", "layer:9,layer:10", out="o.pt")
+    assert not Path("o.pt").exists()
+    assert yolo_mha.remove("two.pt", "layer:10,layer:12", out="o.pt").identical
+
+
+def test_remove__of_a_part_needs_a_name_and_of_all_never_takes_the_baselines(tmp_path):
+    yolo_mha.insert("yolo11n.yaml", "P4,P5")
+    with pytest.raises(ConfigError, match="needs a name"):
+        yolo_mha.remove("yolo11n-mha-p4p5.yaml", "P4")
+    assert Path(yolo_mha.remove("yolo11n-mha-p4p5.yaml").yaml).name == "yolo11-mha-p4p5-plain.yaml"
+
+
+def test_insert__counts_what_it_kept(base):
+    made = yolo_mha.insert(base, "P5", out="new.pt")
+    assert made.kept == made.tensors == 499
+    back = yolo_mha.remove("new.pt", out="back.pt")
+    assert back.kept == back.tensors == 499
+
+
+def test_insert__is_the_same_every_time_and_leaves_random_numbers_alone(base):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    yolo_mha.insert(base, "P5", out="one.pt")
+    assert torch.rand(1) == expected
+    yolo_mha.insert(base, "P5", out="two.pt")
+    one, two = (torch.load(p, weights_only=False)["model"].state_dict() for p in ("one.pt", "two.pt"))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def _parameters(model) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_insert__yaml_beside_a_checkpoint_builds_the_same_model(tmp_path):
+    """Without a scale letter, with other image channels, with something else lying there under the YAML's name."""
+    ultralytics.YOLO("yolo11.yaml").save("noletter.pt")
+    yolo_mha.insert("noletter.pt", "P5", out="x.pt")
+    assert _parameters(ultralytics.YOLO("x.yaml").model) == _parameters(ultralytics.YOLO("x.pt").model)
+
+    gray = ultralytics.YOLO("yolo11n.yaml")
+    gray.model = DetectionModel("yolo11n.yaml", ch=1, verbose=False)
+    gray.save("gray.pt")
+    Path("yolo11n.yaml").write_text("[")
+    yolo_mha.insert("gray.pt", "P5", out="g.pt")
+    assert yaml.safe_load(Path("g.yaml").read_text())["channels"] == 1
+
+
+def test_insert__scale_of_a_yaml_is_said_or_written(tmp_path):
+    made = yolo_mha.insert("yolo11s.yaml", "P5")
+    assert made.open_as == "yolo11s-mha-p5.yaml"
+    made = yolo_mha.insert("yolo11s.yaml", "P5", out="foo.yaml")
+    assert made.open_as == "foo.yaml"
+    assert yaml.safe_load(Path("foo.yaml").read_text())["scales"] == {"s": [0.5, 0.5, 1024]}
+    Path("my2stage.yaml").write_text("nc: 1\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [[0], 1, Detect, [nc]]\n")
+    assert Path(yolo_mha.insert("my2stage.yaml", "layer:0", num_heads=1).yaml).name == "my2stage-mha-layer-0.yaml"
+
+
+def test_insert__finds_shipped_checkpoints(tmp_path):
+    assert yolo_mha.insert("demo-baseline.pt", "neck", num_heads=2).identical
+
+
+def test_insert__trust_is_a_yes_or_no(tmp_path):
+    """Any other word would be true, and true means full pickle."""
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (Path("ran"),)
+
+    torch.save({"model": Bomb()}, "bomb.pt")
+    for trust in ("no", "off", 0, None):
+        with pytest.raises(ConfigError, match="yes or no"):
+            yolo_mha.insert("bomb.pt", "P5", trust=trust)
+        with pytest.raises(ConfigError, match="yes or no"):
+            yolo_mha.remove("bomb.pt", trust=trust)
+    with pytest.raises(CheckpointError, match="may run code"):
+        yolo_mha.insert("bomb.pt", "P5")
+    assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -143,6 +229,15 @@ def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):
         ({"model": "BASE", "at": "P5", "out": "yolo11x-mine.pt"}, ConfigError, "another scale"),
         ({"model": "BASE", "at": "P5", "out": "BASE", "exist_ok": True}, ConfigError, "exists already"),
         ({"model": "BASE", "at": "P5", "out": "taken.pt"}, ConfigError, "taken.yaml exists already"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml", "exist_ok": "no"}, ConfigError, "yes or no"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "dir.yaml", "exist_ok": True}, ConfigError, "is a folder"),
+        ({"model": "BASE", "at": "P5", "out": "dir.pt"}, ConfigError, "dir.yaml is a folder"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml/x.yaml"}, ConfigError, "cannot be written"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": 300 * "x" + ".yaml"}, ConfigError, "cannot be written"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "/proc/x.yaml"}, ConfigError, "cannot be written"),
+        ({"model": "taken8n.yaml", "at": "P5", "out": "taken8.yaml", "exist_ok": True}, ConfigError, "exists already"),
+        ({"model": "yolov8n.yaml", "at": "P5", "block": [1]}, ModelError, "No such block"),
+        ({"model": "list.pt", "at": "P5", "trust": True}, CheckpointError, "no YOLO checkpoint"),
         ({"model": "yolo11-cls-resnet18.yaml", "at": "P5"}, DownloadError, "Nothing is downloaded"),
     ],
     ids=lambda v: str(v)[:60],
@@ -150,10 +245,14 @@ def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):
 def test_insert__refuses_and_writes_nothing(base, tmp_path, words, error, problem):
     Path("taken.yaml").write_text("mine")
     Path("broken.pt").write_text("no zip")
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    Path("dir.yaml").mkdir()
+    torch.save([1], "list.pt")
+    Path("taken8.yaml").write_text("nc: 1\nbackbone:\n- [-1, 1, Conv, [32, 3, 32]]\nhead:\n- [[0], 1, Detect, [nc]]\n")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     with pytest.raises(error, match=problem):
         yolo_mha.insert(**{k: str(base) if v == "BASE" else v for k, v in words.items()})
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    assert not any(Path("dir.yaml").iterdir())
 
 
 def test_insert__replaces_a_file_only_when_asked(tmp_path):

@@ -292,6 +292,7 @@ yolo_mha.train(sys.argv[1], sys.argv[2], at="neck", freeze_base=2, epochs=2, img
         ({"model": "demo-mha.yaml", "freeze_base": True}, "counts epochs"),
         ({"model": "demo-mha.yaml", "num_haeds": 4}, "Unknown setting"),
         ({"resume": "last.pt", "at": "P3"}, "goes on as it began"),
+        ({"model": "demo-baseline.yaml", "at": "neck", "freeze_base": 1, "freeze": 3}, "different things"),
     ],
 )
 def test_train_at__refuses(beacons, tiny, settings, problem):

@@ -45,7 +45,11 @@ def test_find_hosts(described, model, at, hosts):
     [
         ("P6", "no such level", "one of P2, P3, P4, P5"),
         ("P1", "no such level", "P2"),
-        ("P99999999999", "no such level", "P2"),
+        ("P999", "no such level", "P2"),
+        ("P99999999999", "Unknown place", "P2"),
+        ("layer:" + 5000 * "9", "Unknown place", "layer:9"),
+        ("P\uff15", "Unknown place", "P2"),
+        ({"P4": 1}, "names no place", "P2"),
         ("neck:P2", "no such level", "neck:P3, neck:P4, neck:P5"),
         ("Q5", "Unknown place", "P2 to P6"),
         ("after:", "Unknown place", "after:SPPF"),
@@ -80,4 +84,5 @@ def test_layers__describe_each_row(described):
 
 
 def test_slug():
+    assert slug([f"layer:{i}" for i in range(38)]) == "38-places"
     assert [slug(p) for p in (["P5"], ["P3", "p4"], ["neck:P3", "after:SPPF"])] == ["p5", "p3p4", "neck-p3-after-sppf"]

@@ -96,6 +96,16 @@ def test_dump__says_the_same(path):
     assert written == {k: v for k, v in content.items() if k not in ("yaml_file", "scale")}
 
 
+def test_dump__keeps_the_image_channels():
+    text = "nc: 1\nchannels: 4\nbackbone: [[-1, 1, Conv, [8]]]\nhead: [[[0], 1, Detect, [nc]]]\n"
+    assert yaml.safe_load(edit_text(text, plan_insertion(2, [0]), ROW))["channels"] == 4
+
+
+def test_edit_text__reads_numbers_as_yaml_does():
+    text = SMALL.replace("[2, 1, Conv", "[0x2, 1, Conv")
+    assert yaml.safe_load(edit_text(text, plan_insertion(5, [0]), ROW))["head"][1][0] == 3
+
+
 def test_keep_one_scale():
     text = next(p for p in SHIPPED if p.name == "yolo11.yaml").read_text(encoding="utf-8")
     kept = yaml.safe_load(keep_one_scale(text, "s", 7))

@@ -138,12 +138,12 @@ def test_load__of_models_without_blocks_is_ultralytics_own():
     assert reports == []
 
 
-def test_align__pairs_repeated_blocks_in_order():
-    old, new = content("yolov8.yaml", 6), content("yolov8.yaml", 6)
-    new["backbone"].insert(8, block_row("SpatialMHABlock", {"num_heads": 4}))
-    new = edit(new, plan_insertion(len(rows(new)), []))
-    old_again = align(old, old)
-    assert old_again == {i: i for i in range(len(rows(old)))}
+def test_align__pairs_blocks_behind_the_same_layer_by_what_they_say():
+    old = content("yolov8.yaml", 6)  # its block is row 7
+    new = edit(old, plan_insertion(len(rows(old)), [6]), block_row("SpatialMHABlock", {"num_heads": 4}))
+    assert [row[3] for row in rows(new)[7:9]] == [[{"num_heads": 4}], []]
+    assert align(old, new) == {i: i + (i > 6) for i in range(len(rows(old)))}
+    assert align(new, old) == {7: None} | {i: i - (i > 7) for i in range(len(rows(new))) if i != 7}
 
 
 @pytest.mark.parametrize("front", [yolo_mha.YOLO, ultralytics.YOLO])

@@ -7,11 +7,40 @@ from typing import Any
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ..errors import ConfigError
+
+
+def check_freeze_base(epochs: object, rows: list[int], freeze: object = None) -> None:
+    """Check that the base can be frozen, before anything is started.
+
+    Args:
+        epochs: For how many epochs.
+        rows: Indices of the blocks that would train.
+        freeze: Ultralytics' setting of that name.
+
+    Raises:
+        ConfigError: It is no number of epochs, there is no block, or Ultralytics is told to freeze layers too.
+    """
+    if type(epochs) is not int or epochs < 0:
+        raise ConfigError("freeze_base counts epochs.", given=f"freeze_base={epochs!r}", expected="0, 1, ...")
+    if epochs and not rows:
+        raise ConfigError(
+            "freeze_base trains the attention blocks alone, and this model has none.",
+            given=f"freeze_base={epochs}",
+            expected="a model with blocks, or at=P5 to put one in",
+        )
+    if epochs and freeze:
+        raise ConfigError(
+            "freeze and freeze_base say different things of the same layers.",
+            given=f"freeze={freeze} freeze_base={epochs}",
+            expected="one of them",
+        )
+
 
 class FreezeBase:
     """Training callbacks that keep all layers but the given ones as they are for the first epochs.
 
-    Neither their parameters nor the running statistics of their norms change. What ``freeze=`` froze stays frozen.
+    Neither their parameters nor the running statistics of their norms change.
 
     Args:
         epochs: For how many epochs.

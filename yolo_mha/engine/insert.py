@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,15 +14,17 @@ import torch
 import yaml
 
 from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, ModelError
+from ..errors import CheckpointError, ConfigError, YoloMHAError
 from ..paths import given_path, without_scale
-from ..registry import Network, build, find_model_yaml, guarded, read_checkpoint, scale_letter
+from ..registry import Network, build, find_model_yaml, guarded, scale_letter
 from ..surgery.insert import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
 from ..surgery.rows import Plan, Row
 from ..surgery.text import dump, edit_text, keep_one_scale
-from .model import check_checkpoint, read_model_yaml
+from .model import check_checkpoint, check_trust, existing, read_model_yaml
 from .progress import bar
+
+CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultralytics looks for the scale letter
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,24 @@ class Surgery:
         base: The model that was read.
         yaml: The YAML that was written.
         checkpoint: The checkpoint that was written, where the base was one.
+        open_as: The name under which Ultralytics opens the YAML at the base's scale.
         layers: The new model, row by row.
         new: Indices of the new rows.
         removed: Indices, in the base, of the rows that are gone.
-        tensors: Number of the base's tensors; all of them are in the new checkpoint.
+        tensors: Number of the base's tensors, without those of removed rows.
+        kept: How many of them are in the new model as they were.
         identical: Whether both models gave equal outputs for one random image; None where no checkpoint was read.
     """
 
     base: str
     yaml: str
     checkpoint: str | None
+    open_as: str
     layers: list[Layer]
     new: list[int]
     removed: list[int]
     tensors: int
+    kept: int
     identical: bool | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,12 +65,14 @@ class _Base:
 
     Attributes:
         name: As the user gave it.
+        source: The file.
         model: The built model.
         text: Its YAML.
         checkpoint: What the ``.pt`` file holds; None for a YAML.
     """
 
     name: str
+    source: Path
     model: Network
     text: str
     checkpoint: dict[str, Any] | None
@@ -128,7 +137,7 @@ def remove(
     Args:
         model: A model YAML or a checkpoint.
         at: Where the blocks are that go, named as for `insert`, or ``layer:10`` with a block's own index; all if None.
-        out: As for `insert`.
+        out: As for `insert`; needed where some blocks stay.
         exist_ok: Replace files that exist.
         trust: Read the checkpoint with full pickle, if you made it yourself.
 
@@ -143,7 +152,11 @@ def remove(
     with bar() as progress:
         progress.add_task("removing blocks", total=None)
         base = _read(model, trust)
-        target = _output(base, out, None, exist_ok)
+        if out is None and at is not None:
+            raise ConfigError(
+                "A model that keeps some of its blocks needs a name.", given=f"at={at}", expected="out=new.yaml or .pt"
+            )
+        target = _output(base, out, "-plain", exist_ok)
         made, plan = remove_blocks(base.model, at)
         return _finish(base, made, plan, None, target)
 
@@ -166,15 +179,16 @@ def model_text(name: str, content: dict[str, Any]) -> str:
 
 
 def _read(model: str | Path, trust: bool) -> _Base:
+    check_trust(trust)
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
-        content = read_model_yaml(name)
+        content = read_model_yaml(existing(name))
         content["scale"] = scale_letter(name)
-        return _Base(name, build(content), model_text(name, content), None)
+        return _Base(name, Path(str(find_model_yaml(name))), build(content), model_text(name, content), None)
     if not name.endswith(".pt"):
         raise ConfigError("This is no model to work on.", given=f"model={name}", expected="a .yaml or a .pt file")
-    check_checkpoint(name, trust)
-    checkpoint = read_checkpoint(name, trust)
+    source = Path(existing(name))
+    checkpoint = check_checkpoint(source, trust)
     module = checkpoint.get("ema") or checkpoint["model"]
     rows = getattr(module, "yaml", None)
     if not isinstance(rows, dict) or not rows.get("backbone") or not rows.get("head"):
@@ -183,39 +197,45 @@ def _read(model: str | Path, trust: bool) -> _Base:
             given=f"a {type(module).__name__}",
             expected="a checkpoint of an Ultralytics model with its YAML",
         )
-    return _Base(name, module, model_text(name, rows), checkpoint)
+    return _Base(name, source, module, model_text(name, rows), checkpoint)
 
 
 def _text_of(content: dict[str, Any]) -> str:
     """Find the YAML that a checkpoint was built from, with its comments; write one where there is none."""
-    scale, scales = content.get("scale"), content.get("scales") or {}
-    kept = {scale: scales[scale]} if scale in scales else scales
-    ignored = ("nc", "scale", "channels", "yaml_file")
-    if path := find_model_yaml(Path(str(content.get("yaml_file", ""))).name):
-        text = path.read_bytes().decode("utf-8-sig")
-        found = yaml.safe_load(text)
-        if all(found.get(k) == content.get(k) for k in {*found, *content} - {*ignored}):
-            text = keep_one_scale(text, str(scale), content["nc"])
-            if yaml.safe_load(text).get("scales") in (kept, None):
-                return text
-    return dump({**content, "scales": kept})
+    scales = content.get("scales") or {}
+    letter = content.get("scale") or next(iter(scales), "")  # without a letter Ultralytics takes the first
+    content = {**content, "scales": {k: v for k, v in scales.items() if k == letter}}
+    path = find_model_yaml(Path(str(content.get("yaml_file", ""))).name)
+    with contextlib.suppress(Exception):  # whatever lies there under that name, it is not this model's
+        text = keep_one_scale(Path(str(path)).read_bytes().decode("utf-8-sig"), letter, content["nc"])
+        if _built_from(yaml.safe_load(text)) == _built_from(content):
+            return text
+    return dump(content)
 
 
-def _output(base: _Base, out: str | Path | None, suffix: str | None, exist_ok: bool) -> Path:
+def _built_from(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a model YAML decides on the model."""
+    kept = {k: v for k, v in content.items() if k not in ("scale", "yaml_file")}
+    return {**kept, "channels": kept.get("channels", 3), "scales": kept.get("scales") or {}}
+
+
+def _output(base: _Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
     """Decide on the file to write, and make sure that nothing is lost."""
-    name = Path(base.name)
-    stem = name.stem if base.checkpoint else without_scale(name.stem)
+    if not isinstance(exist_ok, bool):
+        raise ConfigError("exist_ok is a yes or no.", given=f"exist_ok={exist_ok!r}", expected="True or False")
+    kind = ".pt" if base.checkpoint else ".yaml"
     if out is not None:
         path = given_path(out, "out")
-        if path.suffix != (".pt" if base.checkpoint else ".yaml"):
+        if path.suffix != kind:
             raise ConfigError(
                 "The output is a file of another kind than the model.",
                 given=f"model={base.name} out={out}",
-                expected=f"out=....{'pt' if base.checkpoint else 'yaml'}",
+                expected=f"out=...{kind}",
             )
     else:
-        stem = f"{stem}{suffix}" if suffix else re.sub(r"-mha.*", "", stem)
-        path = Path.cwd() / f"{stem}{'.pt' if base.checkpoint else '.yaml'}"
+        stem = Path(base.name).stem
+        lettered = base.checkpoint is None and scale_letter(base.name)
+        path = Path.cwd() / f"{without_scale(stem) if lettered else stem}{suffix}{kind}"
     letter = scale_letter(path.name)
     scales = (yaml.safe_load(base.text).get("scales") or {}) if base.checkpoint else {}
     if letter and scales and letter not in scales:
@@ -224,52 +244,86 @@ def _output(base: _Base, out: str | Path | None, suffix: str | None, exist_ok: b
             given=f"out={path.name}, scale {letter}",
             expected=f"scale {', '.join(scales)}, or a name without a letter",
         )
-    for written in {path, path.with_suffix(".yaml")}:
-        if written.exists() and (not exist_ok or (name.exists() and written.samefile(name))):
-            raise ConfigError(
-                f"{written.name} exists already.",
-                given=str(written),
-                expected="a new file",
-                fix="name another with out=, or pass exist_ok=True; a model is never replaced by its own copy",
-            )
+    with _writable(path):
+        for written in {path, path.with_suffix(".yaml")}:
+            if written.is_dir():
+                raise ConfigError(f"{written} is a folder.", given=f"out={written}", expected="a file")
+            if written.exists() and (not exist_ok or written.samefile(base.source)):
+                raise ConfigError(
+                    f"{written.name} exists already.",
+                    given=str(written),
+                    expected="a new file",
+                    fix="name another with out=, or pass exist_ok=True; a model is never replaced by its own copy",
+                )
     return path
 
 
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a path or a disk into an error of ours."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as e:
+        if isinstance(e, YoloMHAError):
+            raise
+        given = " ".join(str(e).split())[:200]
+        raise ConfigError("The output cannot be written.", given=f"{str(path)[:200]}: {given}", fix="out=...") from e
+
+
 def _finish(base: _Base, made: Network, plan: Plan, row: Row | None, path: Path) -> Surgery:
-    """Check the new model, and write its files."""
+    """Describe the new model, and write its files."""
+    file = path.with_suffix(".yaml")
     text = edit_text(base.text, plan, row)
-    content, file = made.yaml, path.with_suffix(".yaml")
-    written = yaml.safe_load(text)
-    if any(written[k] != content[k] for k in ("backbone", "head")):
-        raise ModelError(f"The text of {base.name} does not say the same as its rows; this is a fault of yolo-mha.")
-    content["yaml_file"] = file.name
-    identical = None
-    if base.checkpoint is not None:
-        identical = _same_outputs(base.model, made)
-        fresh = {"ema": None, "optimizer": None, "scaler": None, "updates": None, "epoch": -1, "best_fitness": None}
-        with whole_file(path) as weights, whole_file(file) as beside:
-            torch.save({**base.checkpoint, **fresh, "model": made}, weights)
-            beside.write_text(text, encoding="utf-8", newline="")
-    else:
-        with whole_file(file) as beside:
-            beside.write_text(text, encoding="utf-8", newline="")
-    return Surgery(
+    letter = made.yaml.get("scale") or ""
+    if base.checkpoint is None and letter and not re.search(CARRIES_LETTER, path.stem):
+        text = keep_one_scale(text, letter, made.yaml["nc"])  # nobody could ask for the scale by name
+    made.yaml["yaml_file"] = file.name
+    old, new = base.model.state_dict(), made.state_dict()
+    kept = {name: _moved(name, plan) for name in old}
+    result = Surgery(
         base=base.name,
         yaml=str(file),
         checkpoint=str(path) if base.checkpoint is not None else None,
+        open_as=file.name if base.checkpoint or not letter else _lettered(file.name, letter),
         layers=layers(made),
         new=[plan.output[host] for host in plan.hosts],
         removed=[i for i, place in enumerate(plan.place) if place is None],
-        tensors=len(base.model.state_dict()),
-        identical=identical,
+        tensors=sum(place is not None for place in kept.values()),
+        kept=sum(place is not None and _same(old[name], new[place]) for name, place in kept.items()),
+        identical=_same_outputs(base.model, made) if base.checkpoint is not None else None,
     )
+    with _writable(path), contextlib.ExitStack() as files:
+        if base.checkpoint is not None:
+            fresh = {"ema": None, "optimizer": None, "scaler": None, "updates": None, "epoch": -1, "best_fitness": None}
+            torch.save({**base.checkpoint, **fresh, "model": made}, files.enter_context(whole_file(path)))
+        files.enter_context(whole_file(file)).write_text(text, encoding="utf-8", newline="")
+    return result
+
+
+def _moved(name: str, plan: Plan) -> str | None:
+    """Return a tensor's name in the new model, or None where its row is gone."""
+    if not name.startswith("model."):
+        return name
+    _, index, rest = name.split(".", 2)
+    place = plan.place[int(index)]
+    return None if place is None else f"model.{place}.{rest}"
+
+
+def _lettered(name: str, letter: str) -> str:
+    return name if scale_letter(name) else re.sub(CARRIES_LETTER, rf"\g<0>{letter}", name, count=1)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Say whether two tensors are equal, NaN to NaN."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 @torch.no_grad()
 def _same_outputs(base: Network, made: Network) -> bool:
-    image = torch.rand(1, made.yaml.get("channels", 3), PROBE, PROBE)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, made.yaml.get("channels", 3), PROBE, PROBE, generator=generator)
     outputs = [_flat(deepcopy(model).float().cpu().eval()(image)) for model in (base, made)]
-    return len(outputs[0]) == len(outputs[1]) and all(map(torch.equal, *outputs))
+    return len(outputs[0]) == len(outputs[1]) and all(map(_same, *outputs))
 
 
 def _flat(output: Any) -> list[torch.Tensor]:

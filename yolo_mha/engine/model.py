@@ -48,10 +48,9 @@ class YOLO(ultralytics.YOLO):
         *,
         trust: bool = False,
     ) -> None:
-        if not isinstance(trust, bool):
-            raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
+        check_trust(trust)
         self.trust, own_class = trust, type(self)
-        file = _existing(model)
+        file = existing(model)
         if file.endswith((".yaml", ".yml")):
             read_model_yaml(file)
         with guarded(trust):
@@ -86,7 +85,7 @@ class YOLO(ultralytics.YOLO):
     def load(self, weights: Any = "yolo11n.pt") -> YOLO:
         """Load weights from a checkpoint by name and shape, see `ultralytics.YOLO.load`."""
         if not isinstance(weights, (dict, torch.nn.Module)):
-            weights = _existing(weights)
+            weights = existing(weights)
             check_checkpoint(weights, self.trust)
         with guarded(self.trust):
             super().load(weights)
@@ -128,8 +127,8 @@ def _exported_imgsz(model: Any) -> int | list[int] | None:
     return height if height == width else [height, width]
 
 
-def _existing(model: str | Path) -> str:
-    """Return the model's path or name, after making sure that it can be found on this machine."""
+def existing(model: str | Path) -> str:
+    """Return a model's path or name, after making sure that it can be found on this machine."""
     name = str(given_path(model, "model")).strip()
     if name.startswith(REMOTE):
         raise ModelError("Models are not downloaded.", given=name, expected="a local file", fix="download it yourself")
@@ -187,27 +186,41 @@ def read_model_yaml(name: str) -> dict[str, Any]:
     return content
 
 
-def check_checkpoint(path: str | Path, trust: bool = False) -> None:
+def check_trust(trust: object) -> None:
+    """Make sure that only ``True`` lifts the restriction, and no other word does.
+
+    Raises:
+        ConfigError: It is neither True nor False.
+    """
+    if not isinstance(trust, bool):
+        raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
+
+
+def check_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """Make sure that a checkpoint can be read, and that reading it runs no code.
 
     Args:
         path: The ``.pt`` file.
-        trust: Skip the check of what it holds.
+        trust: Read it with full pickle.
+
+    Returns:
+        What it holds.
 
     Raises:
         CheckpointError: It is missing, no checkpoint, damaged, or names classes that are not on the list.
+        ConfigError: ``trust`` is neither True nor False.
     """
+    check_trust(trust)
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("Checkpoint not found.", given=path, expected="an existing .pt file")
-    if trust:
-        return
     try:
-        content = read_checkpoint(path)
+        content: dict[str, Any] = read_checkpoint(path, trust)
         if not isinstance(content.get("ema") or content.get("model"), torch.nn.Module):
             raise TypeError(f"a dictionary of {', '.join(map(str, list(content)[:5]))}, without a model")
     except Exception as e:
         raise _checkpoint_error(path, e, trust) from e
+    return content
 
 
 def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointError:

@@ -123,8 +123,16 @@ def take_block_options(settings: dict[str, Any], at: object, block: str) -> dict
         ConfigError: There are options and no place.
         ModelError: No block has this name.
     """
-    keys = [k for k in settings if k in block_options(block) and k not in DEFAULT_CFG_DICT]
-    options = {k: settings.pop(k) for k in keys}
+    keys = [k for k in settings if k in block_options(block)]
+    for key in keys:
+        if at is not None and key in DEFAULT_CFG_DICT:
+            raise ConfigError(
+                f"'{key}' is an option of {block} and a setting of Ultralytics.",
+                given=f"{key}={settings[key]}",
+                expected="a name that says which",
+                fix="put the block in first with yolo-mha insert, and use what that writes",
+            )
+    options = {k: settings.pop(k) for k in keys if k not in DEFAULT_CFG_DICT}
     if at is None and options:
         given = " ".join(f"{k}={v}" for k, v in options.items())
         raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")

@@ -19,7 +19,7 @@ from ..surgery.rows import blocks
 from ..surgery.text import edit_text
 from ..surgery.transfer import reported
 from . import settings as config
-from .freeze_base import FreezeBase
+from .freeze_base import FreezeBase, check_freeze_base
 from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
 from .progress import track
@@ -87,8 +87,6 @@ def train(
     options = config.take_block_options(settings, at, block)
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
-    if type(freeze_base) is not int or freeze_base < 0:
-        raise ConfigError("freeze_base counts epochs.", given=f"freeze_base={freeze_base!r}", expected="0, 1, ...")
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
@@ -122,12 +120,7 @@ def train(
     record = Record(str(model), freeze_base, rows=blocks(network.model.yaml))  # type: ignore[arg-type]
     if at is not None:
         _insert(network, split_places(at), block_row(block, options), passed, record)
-    if freeze_base and not record.rows:
-        raise ConfigError(
-            "freeze_base trains the attention blocks alone, and this model has none.",
-            given=f"model={model} freeze_base={freeze_base}",
-            expected="a model with blocks, or at=P5 to put one in",
-        )
+    check_freeze_base(freeze_base, record.rows, passed.get("freeze"))
     return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)}, record)
 
 
@@ -141,7 +134,7 @@ def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, 
     record.rows = [plan.output[host] for host in plan.hosts]
     # with `ckpt` set Ultralytics takes the architecture from this object, and the weights from `pretrained`
     if passed.get("pretrained", True) is True:
-        passed["pretrained"] = record.base if network.ckpt else False
+        passed["pretrained"] = str(network.ckpt_path) if network.ckpt else False
     network.ckpt = network.ckpt or {"model": network.model}
 
 

@@ -12,11 +12,12 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.files import read_yaml
 from ..engine import settings as config
+from ..engine.freeze_base import check_freeze_base
 from ..engine.model import YOLO, check_checkpoint, require_detection
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
-from ..registry import read_checkpoint
 from ..surgery.insert import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.rows import blocks
 from ..surgery.transfer import align
 from .val import refuse_class_filters
 
@@ -139,7 +140,7 @@ def check_recipe(recipe: Recipe) -> None:
     if len(recipe.arms) < 2:
         raise ConfigError("There is nothing to compare.", given=f"arms {list(recipe.arms)}", expected="two or more")
     for arm in recipe.arms.values():
-        _check_arm(arm, recipe.train.get("pretrained"))
+        _check_arm(arm, recipe.train.get("pretrained"), recipe.train.get("freeze"))
 
 
 def describe(arm: Mapping[str, Any]) -> str:
@@ -151,7 +152,7 @@ def _insertion_keys(block: str) -> list[str]:
     return ["at", "block", "freeze_base", *block_options(block)]
 
 
-def _check_arm(arm: dict[str, Any], pretrained: object) -> None:
+def _check_arm(arm: dict[str, Any], pretrained: object, freeze: object) -> None:
     """Build an arm once, and make sure that it would get all of the pretrained weights."""
     valid = ["model", *_insertion_keys(arm.get("block", BLOCK))]
     for key in arm:
@@ -162,10 +163,11 @@ def _check_arm(arm: dict[str, Any], pretrained: object) -> None:
     network = YOLO(arm["model"])
     require_detection(network.task, "compare")
     content: dict[str, Any] = network.model.yaml
+    block = arm.get("block", BLOCK)
+    options = config.take_block_options(dict(arm), arm.get("at"), block)
     if "at" in arm:
-        options = {k: v for k, v in arm.items() if k in block_options(arm.get("block", BLOCK))}
-        content = insert_blocks(network.model, arm["at"], block_row(arm.get("block", BLOCK), options))[0].yaml
+        content = insert_blocks(network.model, arm["at"], block_row(block, options))[0].yaml
+    check_freeze_base(arm.get("freeze_base", 0), blocks(content), freeze)
     if isinstance(pretrained, (str, Path)):
-        check_checkpoint(pretrained)
-        base = read_checkpoint(pretrained)
+        base = check_checkpoint(pretrained)
         align((base.get("ema") or base["model"]).yaml, content)

@@ -78,7 +78,7 @@ class SpatialMHABlock(nn.Module):
         super().__init__()
         for name, value in (("mlp_ratio", mlp_ratio), ("gate_init", gate_init)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ConfigError(f"{name} must be a number.", given=f"{name}={value!r}", expected="0 or more")
+                raise ConfigError(f"{name} is no number of 0 or more.", given=f"{name}={value!r}", expected="0 or more")
         self.norm = nn.BatchNorm2d(dim)
         self.attn = SpatialMHA(
             dim,

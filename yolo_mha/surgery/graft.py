@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from copy import copy, deepcopy
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..registry import Network, build
@@ -23,7 +24,9 @@ def graft(model: Network, edited: dict[str, Any], plan: Plan) -> Network:
         plan: The plan.
     """
     model = deepcopy(model)
-    built = build(edited)
+    with torch.random.fork_rng(devices=[]):  # the same block every time, and the caller's random numbers as they were
+        torch.manual_seed(0)
+        built = build(edited)
     sample = next(model.parameters())
     layers = list(built.model.to(sample.device, sample.dtype).train(model.training))
     for i, place in enumerate(plan.place):

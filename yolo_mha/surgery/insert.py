@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, ModelError, nearest
 from ..registry import Network, block_class
 from .graft import graft
 from .places import find_hosts, layers
@@ -59,12 +59,22 @@ def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Ne
 
     Raises:
         ConfigError: A place is not in this model.
-        ModelError: The block does not fit the layer.
+        ModelError: The block does not fit the layer, or changes the shape of the map.
     """
     content: dict[str, Any] = model.yaml
-    hosts = find_hosts(at, layers(model))
-    plan = plan_insertion(len(content["backbone"]) + len(content["head"]), hosts)
-    return graft(model, edit(content, plan, row), plan), plan
+    before = layers(model)
+    plan = plan_insertion(len(before), find_hosts(at, before))
+    made = graft(model, edit(content, plan, row), plan)
+    after = layers(made)
+    for host in plan.hosts:
+        old, new = ((at_row.channels, at_row.stride) for at_row in (before[host], after[plan.output[host]]))
+        if old != new:
+            raise ModelError(
+                f"{row[2]} changes the shape of what it reads, so it cannot stand here.",
+                given=f"channels and stride {new} behind row {host}, which gives {old}",
+                expected="a block that keeps channels, height and width",
+            )
+    return made, plan
 
 
 def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tuple[Network, Plan]:
@@ -98,6 +108,8 @@ def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tupl
                     given=f"row {host}, {described[host].module}",
                     expected=f"one of {', '.join(f'layer:{i}' for i in present)}",
                 )
+            if found in removed:
+                raise ConfigError("Two places are the same block.", given=f"row {found}", expected="each block once")
             removed.append(found)
     plan = plan_removal(content["backbone"] + content["head"], removed)
     return graft(model, edit(content, plan), plan), plan

@@ -15,6 +15,7 @@ from ..registry import Network
 
 PROBE = 128  # pixels; a multiple of the largest stride, 64, and enough positions for RT-DETR's 300 best
 LEVELS = range(2, 7)
+LONGEST_SLUG = 60
 FORMS = "P2 to P6, neck, neck:P3, after:SPPF or layer:9, separated by commas"
 
 
@@ -85,7 +86,7 @@ def split(at: str | Iterable[str]) -> list[str]:
     Raises:
         ConfigError: It is empty, or no text.
     """
-    given = at.split(",") if isinstance(at, str) else list(at) if isinstance(at, Iterable) else [at]
+    given = at.split(",") if isinstance(at, str) else list(at) if isinstance(at, (list, tuple)) else [at]
     places = [place.strip() if isinstance(place, str) else "" for place in given]
     if not all(places) or not places:
         raise ConfigError("at names no place.", given=f"at={at!r}", expected=FORMS)
@@ -94,8 +95,9 @@ def split(at: str | Iterable[str]) -> list[str]:
 
 def slug(places: Iterable[str]) -> str:
     """Turn places into a part of a file name: p4p5, neck, after-sppf."""
-    words = [re.sub(r"\W+", "-", place).lower() for place in places]
-    return ("" if all(re.fullmatch(r"p\d", word) for word in words) else "-").join(words)
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", place).lower() for place in places]
+    name = ("" if all(re.fullmatch(r"p[0-9]", word) for word in words) else "-").join(words)
+    return name if len(name) <= LONGEST_SLUG else f"{len(words)}-places"
 
 
 def find_hosts(at: str | Iterable[str], model: Sequence[Layer]) -> list[int]:
@@ -133,14 +135,14 @@ def find_hosts(at: str | Iterable[str], model: Sequence[Layer]) -> list[int]:
 
 def _hosts(place: str, model: Sequence[Layer]) -> list[int]:
     kind, _, rest = place.partition(":")
-    if match := re.fullmatch(r"p(\d+)", place.lower()):
+    if match := re.fullmatch(r"p([0-9]{1,4})", place.lower()):
         return [_last_at(int(match[1]), place, [layer for layer in model if layer.section == "backbone"])]
     if kind.lower() == "neck":
         source = model[-1].source
         feeds = [f if f >= 0 else model[-1].index + f for f in (source if isinstance(source, list) else [source])]
         if not rest:
             return feeds
-        if match := re.fullmatch(r"p(\d+)", rest.lower()):
+        if match := re.fullmatch(r"p([0-9]{1,4})", rest.lower()):
             return [_last_at(int(match[1]), place, [model[i] for i in feeds])]
     if kind.lower() == "after" and rest:
         found = [layer.index for layer in model if layer.module == rest]
@@ -154,7 +156,7 @@ def _hosts(place: str, model: Sequence[Layer]) -> list[int]:
             )
         names = {layer.module for layer in model}
         raise ConfigError("The model has no such layer.", given=f"at={place}", expected=nearest(rest, names))
-    if kind.lower() == "layer" and rest.isdecimal():
+    if kind.lower() == "layer" and re.fullmatch(r"[0-9]{1,4}", rest):
         if int(rest) < len(model) - 1:
             return [int(rest)]
         raise ConfigError(

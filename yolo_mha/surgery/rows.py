@@ -71,6 +71,7 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
     """
     place: list[int | None] = []
     output: list[int] = []
+    removed = set(removed)
     for i, row in enumerate(rows):
         if i not in removed:
             place.append(i - sum(r < i for r in removed))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..registry import is_block
@@ -28,10 +29,18 @@ def edit_text(text: str, plan: Plan, block: Row | None = None) -> str:
         plan: From `plan_insertion` or `plan_removal` for its rows.
         block: The row that goes behind every host.
     """
+    expected = edit(yaml.safe_load(text), plan, block)
     root = _compose(text)
     nodes = _row_nodes(root)
-    if not _one_row_a_line(text, nodes):
-        return dump(edit(yaml.safe_load(text), plan, block))
+    if _one_row_a_line(text, nodes):
+        done = _edit_lines(text, plan, block, root, nodes)
+        if yaml.safe_load(done) == expected:
+            return done
+    LOGGER.warning("The rows of this model YAML are not one a line, so it is written anew, without its comments")
+    return dump(expected)
+
+
+def _edit_lines(text: str, plan: Plan, block: Row | None, root: yaml.MappingNode, nodes: list[yaml.Node]) -> str:
     edits: list[Edit] = []
     for i, node in enumerate(nodes):
         start, end = _line(text, node.start_mark.index)
@@ -75,8 +84,8 @@ def dump(model: dict[str, Any]) -> str:
     """Write a model YAML's content as Ultralytics writes its own: one row a line, numbered."""
     lines = []
     for key, value in model.items():
-        if key in ("backbone", "head", "scales", "scale", "yaml_file", "channels"):
-            continue
+        if key in ("backbone", "head", "scales", "scale", "yaml_file") or (key, value) == ("channels", 3):
+            continue  # what Ultralytics adds when it builds a model, or is written below
         lines.append(f"{key}: {flow(value)}")
     if scales := model.get("scales"):
         lines.append("scales: # [depth, width, max_channels]")
@@ -132,7 +141,7 @@ def _line(text: str, index: int) -> tuple[int, int]:
 
 def _source_edits(plan: Plan, index: int, node: yaml.Node) -> Iterator[Edit]:
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-        old = int(item.value)
+        old = yaml.safe_load(item.value)  # YAML knows 0x2 and +2 as well
         if (new := plan.source(index, old)) != old:
             yield item.start_mark.index, item.end_mark.index, str(new)
 
