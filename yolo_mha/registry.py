@@ -31,7 +31,7 @@ from .errors import DependencyError, DownloadError, ModelError, RegistrationErro
 from .nn import PositionwiseMLP, SpatialMHA, SpatialMHABlock
 from .paths import find_cfg, without_scale
 
-ULTRALYTICS_MIN = "8.4.100"
+ULTRALYTICS_MIN = "8.4.140"
 ULTRALYTICS_TESTED = "8.4.190"
 
 

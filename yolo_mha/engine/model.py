@@ -115,11 +115,10 @@ class YOLO(ultralytics.YOLO):
 
 
 def _exported_imgsz(model: Any) -> int | list[int] | None:
-    """Return the image size that an exported model was made for, where it and this Ultralytics say so."""
-    read_metadata = getattr(BaseBackend, "read_metadata", None)
-    if isinstance(model, torch.nn.Module) or read_metadata is None:
+    """Return the image size that an exported model was made for, where it says so."""
+    if isinstance(model, torch.nn.Module):
         return None
-    size = read_metadata(model).get("imgsz")
+    size = BaseBackend.read_metadata(model).get("imgsz")
     size = ast.literal_eval(size) if isinstance(size, str) else size
     if not size:
         return None
