@@ -106,6 +106,20 @@ def test_load__with_another_class_count_does_what_ultralytics_does(classes):
     assert f"80 classes became {classes}, of which {shared} are known by name" in next(iter(report.left.values()))
 
 
+def test_load__says_so_where_classes_stand_in_another_order():
+    base = built(next(p for p in SHIPPED if p.name == "yolov8.yaml"))
+    target = build(content("yolov8.yaml", 9))
+    base.names = {i: f"thing {i}" for i in range(80)}
+    target.names = {i: f"thing {79 - i}" for i in range(80)}
+    for branch in base.model[-1].cv3:
+        branch[-1].bias.data.normal_()
+    report = load(target, base)
+    assert len(report.left) == 6
+    assert set(report.left.values()) == {"its rows follow the new order of the classes"}
+    bias = "cv3.0.2.bias"
+    assert torch.equal(target.model[-1].state_dict()[bias], base.model[-1].state_dict()[bias].flip(0))
+
+
 def test_load__another_task_of_the_family_takes_all_but_its_own_head():
     base = built(next(p for p in SHIPPED if p.name == "yolov8.yaml"))
     target = build(content("yolov8-seg.yaml", 9))

@@ -17,6 +17,7 @@ from ..data.files import whole_file
 from ..errors import CheckpointError, ConfigError, YoloMHAError
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, guarded, scale_letter
+from ..surgery.graft import renamed, same_values
 from ..surgery.insert import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
 from ..surgery.rows import Plan, Row
@@ -279,7 +280,7 @@ def _finish(base: _Base, made: Network, plan: Plan, row: Row | None, path: Path)
         text = keep_one_scale(text, letter, made.yaml["nc"])  # nobody could ask for the scale by name
     made.yaml["yaml_file"] = file.name
     old, new = base.model.state_dict(), made.state_dict()
-    kept = {name: _moved(name, plan) for name in old}
+    names = {name: renamed(name, plan.place) for name in old}
     result = Surgery(
         base=base.name,
         yaml=str(file),
@@ -288,8 +289,8 @@ def _finish(base: _Base, made: Network, plan: Plan, row: Row | None, path: Path)
         layers=layers(made),
         new=[plan.output[host] for host in plan.hosts],
         removed=[i for i, place in enumerate(plan.place) if place is None],
-        tensors=sum(place is not None for place in kept.values()),
-        kept=sum(place is not None and _same(old[name], new[place]) for name, place in kept.items()),
+        tensors=sum(name is not None for name in names.values()),
+        kept=sum(b is not None and same_values(old[a], new[b]) for a, b in names.items()),
         identical=_same_outputs(base.model, made) if base.checkpoint is not None else None,
     )
     with _writable(path), contextlib.ExitStack() as files:
@@ -300,22 +301,8 @@ def _finish(base: _Base, made: Network, plan: Plan, row: Row | None, path: Path)
     return result
 
 
-def _moved(name: str, plan: Plan) -> str | None:
-    """Return a tensor's name in the new model, or None where its row is gone."""
-    if not name.startswith("model."):
-        return name
-    _, index, rest = name.split(".", 2)
-    place = plan.place[int(index)]
-    return None if place is None else f"model.{place}.{rest}"
-
-
 def _lettered(name: str, letter: str) -> str:
     return name if scale_letter(name) else re.sub(CARRIES_LETTER, rf"\g<0>{letter}", name, count=1)
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Say whether two tensors are equal, NaN to NaN."""
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 @torch.no_grad()
@@ -323,7 +310,7 @@ def _same_outputs(base: Network, made: Network) -> bool:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, made.yaml.get("channels", 3), PROBE, PROBE, generator=generator)
     outputs = [_flat(deepcopy(model).float().cpu().eval()(image)) for model in (base, made)]
-    return len(outputs[0]) == len(outputs[1]) and all(map(_same, *outputs))
+    return len(outputs[0]) == len(outputs[1]) and all(map(same_values, *outputs))
 
 
 def _flat(output: Any) -> list[torch.Tensor]:

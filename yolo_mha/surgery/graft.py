@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from typing import Any
 
@@ -64,3 +64,22 @@ def lay_out(model: Network, places: Mapping[int, int | None], count: int) -> Net
     view = copy(model)
     view._modules = {**model._modules, "model": nn.Sequential(*layers)}
     return view
+
+
+def renamed(name: str, places: Sequence[int | None] | Mapping[int, int | None]) -> str | None:
+    """Return a tensor's name after its layer has moved, or None where the layer is gone.
+
+    Args:
+        name: Name in the state dictionary of a model of Ultralytics.
+        places: New index of each layer by old index.
+    """
+    if not name.startswith("model."):
+        return name
+    _, index, rest = name.split(".", 2)
+    place = places[int(index)]
+    return None if place is None else f"model.{place}.{rest}"
+
+
+def same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Say whether two tensors are equal, a NaN to a NaN, whatever their precision."""
+    return torch.equal(one, other) or torch.equal(one.float().nan_to_num(), other.float().nan_to_num())

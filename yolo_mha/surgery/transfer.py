@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER
 from ..errors import ModelError
 from ..paths import without_scale
 from ..registry import Load, Network, on_load
-from .graft import lay_out
+from .graft import lay_out, renamed, same_values
 from .rows import Plan, Row, blocks, without_block_rows
 
 MOST_SHOWN = 20
@@ -190,27 +190,23 @@ def _refuse_other_widths(target: Network, source: Network, laid: Network) -> Non
 
 
 def _report(target: Network, source: Network, places: dict[int, int | None]) -> Transfer:
-    state, left = target.state_dict(), {}
-    base = source.state_dict()
-    reached = set()
-    for name, tensor in base.items():
-        _, index, rest = name.split(".", 2) if name.startswith("model.") else ("", "", name)
-        place = places.get(int(index)) if index else None
-        new = name if not index else f"model.{place}.{rest}"
-        if index and place is None:
-            left[name] = f"the new model has no such block at row {index}"
+    state, base, left = target.state_dict(), source.state_dict(), {}
+    names = {name: renamed(name, places) for name in base}
+    for name, new in names.items():
+        if new is None:
+            left[name] = "the new model has no such block"
         elif new not in state:
             left[name] = f"{type(target.model[-1]).__name__} has no such tensor"
-        elif state[new].shape != tensor.shape:
-            left[name] = f"shape {tuple(tensor.shape)} became {tuple(state[new].shape)}{_classes(source, target)}"
-        else:
-            reached.add(new)
-    reached |= {f"model.{places[int(n.split('.')[1])]}.{n.split('.', 2)[2]}" for n in left if n.startswith("model.")}
+        elif state[new].shape != base[name].shape:
+            shapes = f"shape {tuple(base[name].shape)} became {tuple(state[new].shape)}"
+            left[name] = f"{shapes}{_classes(source, target)}"
+        elif not same_values(state[new], base[name]):
+            left[name] = "its rows follow the new order of the classes"
     return Transfer(
         source=_name(source),
         total=len(base),
         moved=len(base) - len(left),
-        new=len(state.keys() - reached),
+        new=len(state.keys() - set(names.values())),
         left=left,
     )
 
