@@ -17,6 +17,7 @@ from yolo_mha.surgery.transfer import align, reported
 from .conftest import SHIPPED, built, read, rows
 
 ROW = block_row("SpatialMHABlock", {})
+DEEPER = {"scale": "d", "scales": {"d": [1.0, 0.25, 1024]}}  # as wide as n, so most tensors have the same shape
 
 
 def content(name: str, *hosts: int, **changes) -> dict:
@@ -134,6 +135,7 @@ def test_load__another_task_of_the_family_takes_all_but_its_own_head():
     ("base", "model", "words"),
     [
         (("yolov8.yaml", {"scale": "s"}), ("yolov8.yaml", {}), ["another scale", "scale s", "yolov8.yaml, scale n"]),
+        (("yolov8.yaml", DEEPER), ("yolov8.yaml", {}), ["another scale", "scale d", "yolov8.yaml, scale n"]),
         (("yolo11.yaml", {}), ("yolov8.yaml", {}), ["another family", "yolo11.yaml", "yolov8.yaml"]),
         (("yolov8-p2.yaml", {}), ("yolov8.yaml", {}), ["another variant", "yolov8-p2.yaml"]),
         (("yolov9t.yaml", {}), ("yolov9s.yaml", {}), ["another scale", "yolov9t.yaml", "yolov9s.yaml"]),
