@@ -212,6 +212,26 @@ def test_insert__trust_is_a_yes_or_no(tmp_path):
     assert not Path("ran").exists()
 
 
+def test_insert__refuses_a_block_that_changes_the_shape(tmp_path, monkeypatch):
+    (tmp_path / "shrinking.py").write_text(
+        "import torch, yolo_mha\n"
+        "@yolo_mha.register\n"
+        "class Shrink(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x):\n"
+        "        return x[..., ::2, ::2]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))  # gone again after this test
+    import shrinking  # noqa: F401
+
+    with pytest.raises(ModelError, match="Shrink changes the shape") as caught:
+        yolo_mha.insert("yolov8n.yaml", "layer:0", block="Shrink")
+    assert "row 0" in caught.value.given
+    assert not list(tmp_path.glob("*.yaml"))
+
+
 @pytest.mark.parametrize(
     ("words", "error", "problem"),
     [
