@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all benchmark lint format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: $(STAMP) ## Run the tests
 test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest and newest Ultralytics too
 	$(BIN)/python -m pytest -m ''
 	$(BIN)/python tools/compatibility.py
+
+benchmark: $(STAMP) ## Measure time and memory beside other attention modules (about an hour on two idle cores)
+	$(BIN)/python tools/benchmark.py
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -20,6 +20,9 @@ def test_public_names__are_all_there():
     assert sorted(yolo_mha.__all__) == sorted(
         [
             "YOLO",
+            "CrossScaleMHA",
+            "MultiHeadAttention",
+            "S2Attention",
             "SpatialMHA",
             "SpatialMHABlock",
             "Transfer",

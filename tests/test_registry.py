@@ -11,6 +11,7 @@ from ultralytics.nn import tasks
 
 import yolo_mha
 from yolo_mha.errors import ModelError, RegistrationError, YoloMHAError
+from yolo_mha.paths import shipped
 from yolo_mha.registry import read_activation
 
 
@@ -142,6 +143,51 @@ def test_register__a_user_block_with_two_inputs_and_its_own_fuse():
     assert block.folded
 
 
+def test_cross_scale_row__takes_the_widths_of_both_layers():
+    model = build([[-1, 0], 1, "CrossScaleMHA", [2, {"position": "rope", "gate_init": 0.5}]]).eval()
+    block = model.model[2]
+    assert (block.q.in_channels, block.kv.in_channels, block.num_heads, block.f) == (32, 16, 2, [-1, 0])
+    assert 0 in model.save
+    x = torch.rand(1, 3, 64, 96)
+    expected = model(x)[0]
+    model.fuse(verbose=False)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
+    assert torch.allclose(model(x)[0], expected, atol=1e-3)
+
+
+def test_s2_row__builds_and_folds():
+    model = build([-1, 1, "S2Attention", [{"gate_init": 0.5}]]).eval()
+    x = torch.rand(1, 3, 64, 96)
+    expected = model(x)[0]
+    model.fuse(verbose=False)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.model[2].modules())
+    assert torch.allclose(model(x)[0], expected, atol=1e-3)
+
+
+def test_restricted_loading__knows_every_part(tmp_path):
+    """Each part of each block, through Ultralytics' own restricted loader in a fresh process."""
+    cfg = detector([-1, 1, "SpatialMHABlock", [2, {"scope": "window", "position": "relative", "qk_norm": True}]])
+    cfg["backbone"] += [[-1, 1, "SpatialMHABlock", [{"position": "dwconv", "kv_stride": 2, "mlp_ratio": 1.0}]]]
+    cfg["backbone"] += [[[-1, 0], 1, "CrossScaleMHA", [{"qk_norm": True}]], [-1, 1, "S2Attention", []]]
+    cfg["head"] = [[-1, 1, "Conv", [32, 3, 2]], [[6], 1, "Detect", ["nc"]]]
+    model = tasks.DetectionModel(cfg, verbose=False)
+    torch.save({"model": model, "train_args": {}}, tmp_path / "every.pt")
+    script = "import yolo_mha, sys; print(yolo_mha.YOLO(sys.argv[1]).model.model[4].q_norm)"
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "every.pt")], capture_output=True, text=True)
+    assert run.stdout.strip() == "HeadNorm()", run.stderr
+
+
+@pytest.mark.parametrize("file", sorted(shipped("cfg").glob("models/yolo*-mha-*.yaml")), ids=lambda p: p.stem)
+def test_shipped_models__run_fused_at_an_odd_size(file):
+    letter = re.sub(r"^(yolov?\d+)", r"\g<1>n", file.name)
+    model = yolo_mha.YOLO(letter).model.eval()
+    x = torch.rand(1, 3, 96, 160)
+    with torch.no_grad():
+        expected = model(x)[0]
+        model.fuse(verbose=False)
+        torch.testing.assert_close(model(x)[0], expected, atol=1e-2, rtol=1e-3)
+
+
 def test_register__the_readme_example_works():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "@yolo_mha.register" in c)
@@ -183,6 +229,10 @@ def test_register__refuses_a_foreign_class_of_the_same_name():
         ([-1.5, 1, "SpatialMHABlock", []], ["unusable 'from'"]),
         ([-1, -3, "SpatialMHABlock", []], ["positive number of repeats"]),
         ([-1, 1, "SpatialMHABlock", [{"qkv_bias": "no"}]], ["yes or no"]),
+        ([-1, 1, "SpatialMHABlock", [{"position": "relative"}]], ["Row 2", "rope"]),
+        ([-1, 1, "CrossScaleMHA", []], ["reads 2 layers", "[[-1, 4], 1, CrossScaleMHA, []]"]),
+        ([[-1, 0, 1], 1, "CrossScaleMHA", []], ["reads 2 layers"]),
+        ([[-1, 0], 2, "CrossScaleMHA", []], ["reads 2 layers, once"]),
     ],
 )
 def test_wrong_row__says_which_and_what(row, words):

@@ -28,7 +28,17 @@ from packaging.version import Version
 from torch import nn
 
 from .errors import DependencyError, DownloadError, ModelError, RegistrationError, YoloMHAError, nearest
-from .nn import PositionwiseMLP, SpatialMHA, SpatialMHABlock
+from .nn import (
+    CrossScaleMHA,
+    HeadNorm,
+    PositionwiseMLP,
+    RelativeBias,
+    S2Attention,
+    ShiftAttention,
+    SpatialMHA,
+    SpatialMHABlock,
+    SplitAttention,
+)
 from .paths import find_cfg, without_scale
 
 ULTRALYTICS_MIN = "8.4.140"
@@ -104,14 +114,24 @@ class _Row:
             channels: Output channels of the layers so far.
             depth: The scale's depth multiple.
         """
-        dim = channels[self.first_source]
-        repeats = max(round(self.repeats * depth), 1) if self.repeats > 1 else 1
-        self.shown_args = ", ".join([str(dim), *map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())])
         block = _blocks[self.name]
+        sources = self.sources if isinstance(self.sources, list) else [self.sources]
+        inputs = count_inputs(block)
+        if inputs > 1 and (len(sources) != inputs or self.repeats > 1):
+            raise ModelError(
+                f"Row {self.index} of the model YAML: {self.name} reads {inputs} layers, once.",
+                given=self.row,
+                expected=f"'from' with {inputs} layers and 1 repeat, for example [[-1, 4], 1, {self.name}, []]",
+            )
+        dims = [channels[source] for source in sources[:inputs]]
+        repeats = max(round(self.repeats * depth), 1) if self.repeats > 1 else 1
+        self.shown_args = ", ".join(
+            [*map(str, dims), *map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
+        )
         try:
-            built = [block(dim, *self.args, **self.kwargs) for _ in range(repeats)]
+            built = [block(*dims, *self.args, **self.kwargs) for _ in range(repeats)]
         except (YoloMHAError, TypeError, ValueError) as e:
-            given = f"{self.row} on a layer of {dim} channels"
+            given = f"{self.row} on a layer of {' and '.join(map(str, dims))} channels"
             if isinstance(e, YoloMHAError):
                 raise ModelError(
                     f"Row {self.index} of the model YAML: {e.problem}",
@@ -275,6 +295,11 @@ def does_not_build(name: str, error: Exception) -> ModelError:
 def is_block(module: object) -> bool:
     """Say whether a row's module name is that of a registered block."""
     return module in _blocks
+
+
+def count_inputs(block: type[nn.Module]) -> int:
+    """Return how many layers' widths a block takes first: its attribute ``inputs``, or one."""
+    return int(getattr(block, "inputs", 1))
 
 
 def block_class(name: str) -> type[nn.Module]:
@@ -533,7 +558,8 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
 
     The contract: the first argument of the block is ``dim``, the channels of the layer it reads, followed by the
     arguments of the YAML row; the output has as many channels as the input. A block with a method ``fuse()`` is folded
-    by ``model.fuse()``. The class must be importable by its module path, because checkpoints store that path.
+    by ``model.fuse()``. One that sets ``inputs = 2`` reads two layers as a list, and its first two arguments are their
+    widths. The class must be importable by its module path, because checkpoints store that path.
 
     Args:
         block: A subclass of ``torch.nn.Module``.
@@ -606,7 +632,9 @@ def _install() -> None:
     tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
     tasks.BaseModel.load = _wrap_load(tasks.BaseModel.load)
     callbacks.default_callbacks["on_pretrain_routine_start"].append(_importer)
-    register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP])
+    register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP, HeadNorm, RelativeBias])
+    register(CrossScaleMHA, parts=[HeadNorm])
+    register(S2Attention, parts=[ShiftAttention, SplitAttention])
 
 
 _install()

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,13 +7,16 @@ import torch
 import ultralytics
 import yaml
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import ROOT
+from ultralytics.utils import LOGGER, ROOT
 
 import yolo_mha
 from yolo_mha import registry
 from yolo_mha.errors import CheckpointError, ConfigError, DownloadError, ModelError
 from yolo_mha.paths import shipped
 from yolo_mha.registry import ULTRALYTICS_TESTED
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import make_models
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +39,26 @@ def rows(path: str | Path) -> list:
 
 
 @pytest.mark.parametrize("at", ["P5", "P4,P5"])
-@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo12", "yolo26"])
-def test_insert__makes_the_models_that_ship(family, at, tmp_path):
+@pytest.mark.parametrize("family", make_models.FAMILIES)
+def test_insert__makes_models_that_ship(family, at, tmp_path):
     name = f"{family}-mha-{at.replace(',', '').lower()}.yaml"
     made = yolo_mha.insert(f"{family}n.yaml", at)
-    ships = shipped("cfg") / "models" / name
     assert Path(made.yaml) == tmp_path / name
-    assert rows(made.yaml) == rows(ships)
-    if ultralytics.__version__ == ULTRALYTICS_TESTED:  # comments differ from version to version
-        assert Path(made.yaml).read_bytes() == ships.read_bytes()
+    assert rows(made.yaml) == rows(shipped("cfg") / "models" / name)
     assert [made.layers[i].module for i in made.new] == ["SpatialMHABlock"] * len(at.split(","))
     assert made.checkpoint is None
     assert made.identical is None
+
+
+@pytest.mark.parametrize("placement", make_models.PLACEMENTS)
+@pytest.mark.parametrize("family", make_models.FAMILIES)
+def test_shipped_models__are_what_the_tool_makes(family, placement, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_models, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(make_models, "FOLDER", tmp_path)
+    made, ships = make_models.make(family, placement), shipped("cfg") / "models" / f"{family}-mha-{placement}.yaml"
+    assert rows(made) == rows(ships)
+    if ultralytics.__version__ == ULTRALYTICS_TESTED:  # comments differ from version to version
+        assert made.read_bytes() == ships.read_bytes()
 
 
 def test_insert__into_a_yaml_that_has_blocks_and_back(tmp_path):
@@ -104,6 +116,85 @@ def test_insert__into_a_checkpoint_with_its_own_class_count(trained, tmp_path):
         *yolo_mha.YOLO("more.pt").model.yaml["head"],
     ]
     assert made.identical is True
+
+
+@pytest.mark.parametrize(
+    ("at", "options", "row"),
+    [
+        ("neck:P3", {"block": "CrossScaleMHA", "context": "P5"}, [[-1, 10], 1, "CrossScaleMHA", []]),
+        (
+            "neck",
+            {"block": "CrossScaleMHA", "context": "layer:4", "num_heads": 4, "position": "rope"},
+            [[-1, 4], 1, "CrossScaleMHA", [{"num_heads": 4, "position": "rope"}]],
+        ),
+        ("P3,P5", {"block": "S2Attention"}, [-1, 1, "S2Attention", []]),
+        (
+            "P3",
+            {"scope": "axial", "position": "sincos", "qk_norm": True},
+            [-1, 1, "SpatialMHABlock", [{"scope": "axial", "position": "sincos", "qk_norm": True}]],
+        ),
+    ],
+)
+def test_insert__every_kind_of_block_keeps_outputs_and_comes_out_again(base, at, options, row, tmp_path):
+    made = yolo_mha.insert(base, at, out="new.pt", **options)
+    assert made.identical is True
+    assert [rows(made.yaml)[i] for i in made.new] == [row] * len(made.new)
+    assert made.kept == made.tensors
+    rebuilt = yolo_mha.YOLO("new.yaml").load(base)  # the transfer finds its way past the blocks too
+    image = torch.rand(1, 3, 96, 64)
+    assert torch.equal(rebuilt.model.eval()(image)[0], ultralytics.YOLO(base).model.eval()(image)[0])
+    back = yolo_mha.remove("new.pt", out="back.pt")
+    assert back.identical is True
+    assert rows(back.yaml) == rows(ROOT / "cfg" / "models" / "11" / "yolo11.yaml")
+
+
+def test_insert__context_shifts_with_a_block_in_front_of_it(tmp_path):
+    yolo_mha.insert("yolov8n.yaml", "P4,P5", out="yolov8-one.yaml")
+    made = yolo_mha.insert("yolov8n-one.yaml", "neck:P3", block="CrossScaleMHA", context="P5", out="yolov8-two.yaml")
+    new = rows(made.yaml)
+    assert new[made.new[0]][0] == [-1, 11]
+    assert new[11][2] == "SpatialMHABlock"
+    both = yolo_mha.insert("yolov8n.yaml", "P3,P4", block="CrossScaleMHA", context="P2", out="yolov8-both.yaml")
+    assert [rows(both.yaml)[i][0] for i in both.new] == [[-1, 2], [-1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"block": "CrossScaleMHA"}, ["reads two layers", "context=P5"]),
+        ({"block": "CrossScaleMHA", "context": "neck"}, ["one layer", "context=neck"]),
+        ({"block": "CrossScaleMHA", "context": "P9"}, ["context=P9"]),
+        ({"block": "CrossScaleMHA", "context": "layer:15"}, ["not before it", "row 15"]),
+        ({"block": "CrossScaleMHA", "context": "P5", "scope": "window"}, ["no such option", "scope"]),
+        ({"context": "P5"}, ["no such option", "context"]),
+        ({"scope": "axial", "kv_stride": 2}, ["global scope"]),
+    ],
+)
+def test_insert__refuses_what_does_not_go_together(options, words, tmp_path):
+    with pytest.raises((ConfigError, ModelError)) as caught:
+        yolo_mha.insert("yolov8n.yaml", "neck:P3", out="x.yaml", **options)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert not Path("x.yaml").exists()
+
+
+def test_global_attention_at_p3__warns_with_the_numbers(caplog, tmp_path):
+    LOGGER.addHandler(caplog.handler)
+    try:
+        yolo_mha.insert("yolov8n.yaml", "P3", out="wide.yaml")
+        yolo_mha.YOLO("wide.yaml")
+        warned = [m for m in caplog.messages if "attention among" in m]
+        caplog.clear()
+        yolo_mha.insert("yolov8n.yaml", "P4", out="p4.yaml")
+        yolo_mha.insert("yolov8n.yaml", "P3", out="narrow.yaml", scope="window")
+        yolo_mha.insert("yolov8n.yaml", "P3", out="pooled.yaml", kv_stride=4)
+        yolo_mha.YOLO("narrow.yaml")
+        quiet = [m for m in caplog.messages if "attention among" in m]
+    finally:
+        LOGGER.removeHandler(caplog.handler)
+    assert len(warned) == 2
+    # 4 x 6400^2 x 64 channels for the whole map, 4 x 6400 x 100 x 64 in windows of 10 x 10
+    assert all("6,400 positions" in w and "10.5 GFLOPs" in w and "scope=window 0.2" in w for w in warned)
+    assert quiet == []
 
 
 def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):

@@ -32,8 +32,8 @@ def image(path) -> torch.Tensor:
 def test_insertion__keeps_every_output(path):
     base = built(path)
     hosts = find_hosts(places(path), layers(base))
-    plan = plan_insertion(len(base.model), hosts)
-    model = build(edit(read(path), plan, ROW))
+    plan = plan_insertion(len(base.model), hosts, ROW)
+    model = build(edit(read(path), plan))
     for block in (m for m in model.modules() if isinstance(m, SpatialMHABlock)):
         gates = block.gate.weight.clone()
         lively(block)  # all but the gate may be anything

@@ -16,7 +16,7 @@ def sources(table) -> list:
 def test_insertion__redirects_references_to_the_host_and_shifts_the_others():
     table = [[f, 1, "Conv", [8]] for f in (-1, -1, -1, -2, 1, [-1, 1, 0], -4, [6, 2])]
     table[5][2] = "Concat"
-    done = apply(plan_insertion(len(table), [1]), table, BLOCK)
+    done = apply(plan_insertion(len(table), [1], BLOCK), table)
     #                        0   1   block  2   3   4  5           6   7
     assert sources(done) == [-1, -1, -1, -1, -2, 2, [-1, 2, 0], -4, [7, 3]]
     assert done[2] == BLOCK
@@ -24,13 +24,13 @@ def test_insertion__redirects_references_to_the_host_and_shifts_the_others():
 
 def test_insertion__negative_reference_across_the_block():
     table = [[f, 1, "Conv", [8]] for f in (-1, -1, -1, -3, -1)]
-    assert sources(apply(plan_insertion(5, [2]), table, BLOCK)) == [-1, -1, -1, -1, -4, -1]
-    assert sources(apply(plan_insertion(5, [0]), table, BLOCK)) == [-1, -1, -1, -1, -3, -1]
+    assert sources(apply(plan_insertion(5, [2], BLOCK), table)) == [-1, -1, -1, -1, -4, -1]
+    assert sources(apply(plan_insertion(5, [0], BLOCK), table)) == [-1, -1, -1, -1, -3, -1]
 
 
 def test_insertion__leaves_arguments_alone():
     content = read(next(p for p in SHIPPED if p.name == "yolov9e.yaml"))
-    done = edit(content, plan_insertion(len(rows(content)), [9, 25]), BLOCK)
+    done = edit(content, plan_insertion(len(rows(content)), [9, 25], BLOCK))
     fused = [row for row in rows(done) if row[2] == "CBFuse"]
     assert [row[3] for row in fused] == [row[3] for row in rows(content) if row[2] == "CBFuse"]
     assert fused[0][0] == [11, 12, 13, 14, 15, -1]  # rows 10 to 14 stood behind one host
@@ -38,7 +38,7 @@ def test_insertion__leaves_arguments_alone():
 
 
 def test_insertion__the_image_stays_the_input_of_the_first_row():
-    assert sources(apply(plan_insertion(2, [0]), [[-1, 1, "Conv", [8]], [0, 1, "Conv", [8]]], BLOCK)) == [-1, -1, 1]
+    assert sources(apply(plan_insertion(2, [0], BLOCK), [[-1, 1, "Conv", [8]], [0, 1, "Conv", [8]]])) == [-1, -1, 1]
 
 
 def test_removal__goes_through_blocks_that_read_blocks():
@@ -51,12 +51,25 @@ def test_removal__of_a_block_that_reads_an_earlier_layer():
     assert sources(apply(plan_removal(table, [2]), table)) == [-1, -1, -2]
 
 
+def test_insertion__of_a_block_that_reads_another_layer_too():
+    table = [[-1, 1, "Conv", [8]] for _ in range(4)]
+    cross = [[-1, 1], 1, "CrossScaleMHA", []]
+    assert sources(apply(plan_insertion(4, [2], cross), table)) == [-1, -1, -1, [-1, 1], -1]
+    assert sources(apply(plan_insertion(4, [2, 3], cross), table)) == [-1, -1, -1, [-1, 1], -1, [-1, 1]]
+    done = apply(plan_insertion(4, [0], BLOCK), table)
+    again = apply(plan_insertion(5, [3], cross), done)
+    assert sources(again) == [-1, -1, -1, -1, [-1, 1], -1]
+    for late in (2, 3):
+        with pytest.raises(ModelError, match="not before it"):
+            plan_insertion(4, [2], [[-1, late], 1, "CrossScaleMHA", []])
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_removal__is_the_inverse_of_insertion(path):
     content = read(path)
     count = len(rows(content))
     for hosts in ([0], [count - 2], [1, 4, 8], list(range(count - 1))):
-        done = edit(content, plan_insertion(count, [h for h in hosts if h < count - 1]), BLOCK)
+        done = edit(content, plan_insertion(count, [h for h in hosts if h < count - 1], BLOCK))
         assert len(done["backbone"]) == len(content["backbone"]) + sum(h < len(content["backbone"]) for h in hosts)
         back, _ = without_block_rows(done)
         normal = [
@@ -75,4 +88,4 @@ def test_removal__is_the_inverse_of_insertion(path):
 def test_plan__refuses_a_reference_that_is_not_before_the_row(source):
     table = [[-1, 1, "Conv", [8]]] * 3 + [[source, 1, "Conv", [8]]]
     with pytest.raises(ModelError, match="Row 3"):
-        apply(plan_insertion(4, [0]), table, BLOCK)
+        apply(plan_insertion(4, [0], BLOCK), table)

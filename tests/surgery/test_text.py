@@ -24,7 +24,7 @@ head:
 
 
 def test_edit_text__changes_from_columns_and_own_numbers_only():
-    assert edit_text(SMALL, plan_insertion(5, [0, 1]), block_row("SpatialMHABlock", {})).splitlines() == [
+    assert edit_text(SMALL, plan_insertion(5, [0, 1], block_row("SpatialMHABlock", {}))).splitlines() == [
         "# a model of mine",
         "nc: 3  # three things",
         "backbone:",
@@ -46,11 +46,11 @@ def test_edit_text__says_what_the_rows_say_and_comes_back_to_the_letter(path):
     text, content = path.read_text(encoding="utf-8"), read(path)
     count = len(rows(content))
     for hosts in ([0], [count // 2, count - 2], list(range(0, count - 1, 2))):
-        plan = plan_insertion(count, hosts)
-        done = edit_text(text, plan, ROW)
+        plan = plan_insertion(count, hosts, ROW)
+        done = edit_text(text, plan)
         written = yaml.safe_load(done)
         assert {k: written[k] for k in ("backbone", "head")} == {
-            k: edit(content, plan, ROW)[k] for k in ("backbone", "head")
+            k: edit(content, plan)[k] for k in ("backbone", "head")
         }
         assert {k: v for k, v in written.items() if k not in ("backbone", "head")} == {
             k: v for k, v in yaml.safe_load(text).items() if k not in ("backbone", "head")
@@ -62,12 +62,12 @@ def test_edit_text__says_what_the_rows_say_and_comes_back_to_the_letter(path):
 
 def test_edit_text__keeps_line_ends_and_a_missing_last_one():
     text = SMALL.replace("\n", "\r\n").rstrip()
-    done = edit_text(text, plan_insertion(5, [3]), ROW)
+    done = edit_text(text, plan_insertion(5, [3], ROW))
     assert "\n" not in done.replace("\r\n", "")
     assert "  - [-1, 1, SpatialMHABlock, [{num_heads: 8, mlp_ratio: 2.0}]] # 4\r\n" in done
     assert yaml.safe_load(done)["head"][-1][0] == [4]
     rows_at_the_end = "backbone:\n- [-1, 1, Conv, [8]]\nnc: 1\nhead:\n- [-1, 1, Conv, [8]]\n- [-1, 1, Conv, [8]]"
-    assert edit_text(rows_at_the_end, plan_insertion(3, [2]), ROW).splitlines()[-1].startswith("- [-1, 1, SpatialMHA")
+    assert edit_text(rows_at_the_end, plan_insertion(3, [2], ROW)).splitlines()[-1].startswith("- [-1, 1, SpatialMHA")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_edit_text__keeps_line_ends_and_a_missing_last_one():
     ids=["one line", "block style", "anchor", "folded"],
 )
 def test_edit_text__other_layouts_are_written_anew(text):
-    done = yaml.safe_load(edit_text(text, plan_insertion(3, [0]), ROW))
+    done = yaml.safe_load(edit_text(text, plan_insertion(3, [0], ROW)))
     assert done == {
         "nc": 1,
         "backbone": [[-1, 1, "Conv", [8]], ROW, [1, 1, "Conv", [8]]],
@@ -98,12 +98,12 @@ def test_dump__says_the_same(path):
 
 def test_dump__keeps_the_image_channels():
     text = "nc: 1\nchannels: 4\nbackbone: [[-1, 1, Conv, [8]]]\nhead: [[[0], 1, Detect, [nc]]]\n"
-    assert yaml.safe_load(edit_text(text, plan_insertion(2, [0]), ROW))["channels"] == 4
+    assert yaml.safe_load(edit_text(text, plan_insertion(2, [0], ROW)))["channels"] == 4
 
 
 def test_edit_text__reads_numbers_as_yaml_does():
     text = SMALL.replace("[2, 1, Conv", "[0x2, 1, Conv")
-    assert yaml.safe_load(edit_text(text, plan_insertion(5, [0]), ROW))["head"][1][0] == 3
+    assert yaml.safe_load(edit_text(text, plan_insertion(5, [0], ROW)))["head"][1][0] == 3
 
 
 def test_keep_one_scale():

@@ -23,7 +23,7 @@ DEEPER = {"scale": "d", "scales": {"d": [1.0, 0.25, 1024]}}  # as wide as n, so 
 def content(name: str, *hosts: int, **changes) -> dict:
     """The content of a shipped YAML with a block behind each host."""
     base = {**read(next(p for p in SHIPPED if p.name == name)), **changes}
-    return edit(base, plan_insertion(len(rows(base)), hosts), ROW)
+    return edit(base, plan_insertion(len(rows(base)), hosts, ROW))
 
 
 def load(target, source):
@@ -161,7 +161,7 @@ def test_load__of_models_without_blocks_is_ultralytics_own():
 
 def test_align__pairs_blocks_behind_the_same_layer_by_what_they_say():
     old = content("yolov8.yaml", 6)  # its block is row 7
-    new = edit(old, plan_insertion(len(rows(old)), [6]), block_row("SpatialMHABlock", {"num_heads": 4}))
+    new = edit(old, plan_insertion(len(rows(old)), [6], block_row("SpatialMHABlock", {"num_heads": 4})))
     assert [row[3] for row in rows(new)[7:9]] == [[{"num_heads": 4}], []]
     assert align(old, new) == {i: i + (i > 6) for i in range(len(rows(old)))}
     assert align(new, old) == {7: None} | {i: i - (i > 7) for i in range(len(rows(new))) if i != 7}

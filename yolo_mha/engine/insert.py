@@ -20,7 +20,7 @@ from ..registry import Network, build, find_model_yaml, guarded, scale_letter
 from ..surgery.graft import renamed, same_values
 from ..surgery.insert import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
-from ..surgery.rows import Plan, Row
+from ..surgery.rows import Plan
 from ..surgery.text import dump, edit_text, keep_one_scale
 from .model import check_checkpoint, check_trust, existing, read_model_yaml
 from .progress import bar
@@ -121,7 +121,7 @@ def insert(
         base = _read(model, trust)
         target = _output(base, out, name_suffix(block, places), exist_ok)
         made, plan = insert_blocks(base.model, places, row)
-        return _finish(base, made, plan, row, target)
+        return _finish(base, made, plan, target)
 
 
 @guarded()
@@ -159,7 +159,7 @@ def remove(
             )
         target = _output(base, out, "-plain", exist_ok)
         made, plan = remove_blocks(base.model, at)
-        return _finish(base, made, plan, None, target)
+        return _finish(base, made, plan, target)
 
 
 def name_suffix(block: str, places: list[str]) -> str:
@@ -271,10 +271,10 @@ def _writable(path: Path) -> Iterator[None]:
         raise ConfigError("The output cannot be written.", given=f"{str(path)[:200]}: {given}", fix="out=...") from e
 
 
-def _finish(base: _Base, made: Network, plan: Plan, row: Row | None, path: Path) -> Surgery:
+def _finish(base: _Base, made: Network, plan: Plan, path: Path) -> Surgery:
     """Describe the new model, and write its files."""
     file = path.with_suffix(".yaml")
-    text = edit_text(base.text, plan, row)
+    text = edit_text(base.text, plan)
     letter = made.yaml.get("scale") or ""
     if base.checkpoint is None and letter and not re.search(CARRIES_LETTER, path.stem):
         text = keep_one_scale(text, letter, made.yaml["nc"])  # nobody could ask for the scale by name

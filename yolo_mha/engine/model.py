@@ -16,6 +16,7 @@ from ..data.files import read_yaml
 from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
 from ..paths import given_path, shipped, without_scale
 from ..registry import check_rows, does_not_build, find_model_yaml, guarded, read_activation, read_checkpoint
+from ..surgery.advice import warn_of_wide_attention
 from .trainer import Trainer
 
 REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
@@ -71,6 +72,7 @@ class YOLO(ultralytics.YOLO):
             raise
         except Exception as e:  # parse_model meets a wrong YAML with any kind of error
             raise does_not_build(cfg, e) from e
+        warn_of_wide_attention(self.model)
 
     def _load(self, weights: str, task: str | None = None) -> None:
         try:

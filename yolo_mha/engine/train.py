@@ -130,7 +130,7 @@ def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, 
     network.model, plan = insert_blocks(network.model, places, row)
     name = f"{Path(record.base).stem}{name_suffix(row[2], places)}.yaml"
     network.model.yaml["yaml_file"] = name
-    record.at, record.yaml = places, (name, edit_text(text, plan, row))
+    record.at, record.yaml = places, (name, edit_text(text, plan))
     record.rows = [plan.output[host] for host in plan.hosts]
     # with `ckpt` set Ultralytics takes the architecture from this object, and the weights from `pretrained`
     if passed.get("pretrained", True) is True:

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from .fold import fold_norm_into_next, fold_norm_into_previous
+from .checks import check_not_negative
+from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .spatial import SpatialMHA
-
-
-def _gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
-    """Return the gate: a BatchNorm whose weight starts at ``gate_init``.
-
-    A zero-initialised last norm makes a residual branch start as nothing (Goyal et al. 2017, section 5.1). Being a
-    norm it gets no weight decay, and it can be folded into the convolution before it.
-    """
-    gate = nn.BatchNorm2d(dim)
-    nn.init.constant_(gate.weight, gate_init)
-    return gate
 
 
 class PositionwiseMLP(nn.Module):
@@ -54,12 +41,16 @@ class SpatialMHABlock(nn.Module):
         gate_init: Start value of the gates.
         head_dim: Channels of one head; with ``num_heads`` it sets the inner width freely.
         qkv_bias: Whether the query, key and value projection has a bias.
+        qk_norm: Whether queries and keys are normed, see `HeadNorm`.
         attn_drop: Dropout probability on the attention weights.
         proj_drop: Dropout probability on the output of the attention.
-        position: "none" or "dwconv", see `SpatialMHA`.
+        position: "none", "dwconv", "sincos", "rope" or "relative", see `SpatialMHA`.
+        scope: "global", "window" or "axial", see `SpatialMHA`.
+        window: Height and width of a window in positions, 10 if None.
+        kv_stride: Height and width of the cells that keys and values are pooled to.
 
     Raises:
-        ConfigError: An argument is out of range, or the heads do not divide ``dim``.
+        ConfigError: An argument is out of range, two do not go together, or the heads do not divide ``dim``.
     """
 
     def __init__(
@@ -71,30 +62,36 @@ class SpatialMHABlock(nn.Module):
         gate_init: float = 0.0,
         head_dim: int | None = None,
         qkv_bias: bool = True,
+        qk_norm: bool = False,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         position: str = "none",
+        scope: str = "global",
+        window: int | None = None,
+        kv_stride: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("mlp_ratio", mlp_ratio), ("gate_init", gate_init)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ConfigError(f"{name} is no number of 0 or more.", given=f"{name}={value!r}", expected="0 or more")
+        check_not_negative(mlp_ratio=mlp_ratio)
         self.norm = nn.BatchNorm2d(dim)
         self.attn = SpatialMHA(
             dim,
             num_heads,
             head_dim=head_dim,
             qkv_bias=qkv_bias,
+            qk_norm=qk_norm,
             attn_drop=attn_drop,
             proj_drop=proj_drop,
             position=position,
+            scope=scope,
+            window=window,
+            kv_stride=kv_stride,
         )
-        self.gate = _gate(dim, gate_init)
+        self.gate = gate(dim, gate_init)
         self.mlp: PositionwiseMLP | None = None
         if mlp_ratio:
             self.mlp_norm = nn.BatchNorm2d(dim)
             self.mlp = PositionwiseMLP(dim, max(round(dim * mlp_ratio), 1))
-            self.mlp_gate = _gate(dim, gate_init)
+            self.mlp_gate = gate(dim, gate_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the gated attention, and the gated MLP, to the input.
@@ -111,12 +108,17 @@ class SpatialMHABlock(nn.Module):
         return x
 
     def fuse(self) -> None:
-        """Fold norms and gates into the convolutions next to them, for inference; a second call does nothing."""
-        if isinstance(self.norm, nn.Identity):
+        """Fold norms and gates into the convolutions next to them, for inference; a second call does nothing.
+
+        With ``position="sincos"`` the codes stand between the first norm and its convolution, so it stays.
+        """
+        if isinstance(self.gate, nn.Identity):
             return
-        self.attn.qkv = fold_norm_into_next(self.norm, self.attn.qkv)
+        if self.attn.position != "sincos":
+            self.attn.qkv = fold_norm_into_next(self.norm, self.attn.qkv)
+            self.norm = nn.Identity()  # type: ignore[assignment]
         self.attn.proj = fold_norm_into_previous(self.attn.proj, self.gate)
-        self.norm = self.gate = nn.Identity()  # type: ignore[assignment]
+        self.gate = nn.Identity()  # type: ignore[assignment]
         if self.mlp is not None:
             self.mlp.widen = fold_norm_into_next(self.mlp_norm, self.mlp.widen)
             self.mlp.narrow = fold_norm_into_previous(self.mlp.narrow, self.mlp_gate)

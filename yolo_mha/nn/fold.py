@@ -1,10 +1,31 @@
-"""Folding BatchNorm into the 1x1 convolution before or behind it, exact in evaluation mode."""
+"""The gate of a residual branch, and folding BatchNorm into the 1x1 convolution before or behind it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .checks import check_not_negative
+
+
+def gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
+    """Return the gate of a residual branch: a BatchNorm whose weight starts at ``gate_init``.
+
+    A zero-initialised last norm makes the branch start as nothing (Goyal et al. 2017, section 5.1). Being a norm it
+    gets no weight decay, and it can be folded into the convolution before it.
+
+    Args:
+        dim: Channels of the branch.
+        gate_init: Start value, 0 or more.
+
+    Raises:
+        ConfigError: ``gate_init`` is something else.
+    """
+    check_not_negative(gate_init=gate_init)
+    norm = nn.BatchNorm2d(dim)
+    nn.init.constant_(norm.weight, gate_init)
+    return norm
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -17,7 +38,7 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def fold_norm_into_next(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
-    """Return a 1x1 convolution equal to ``conv(norm(x))``.
+    """Return a 1x1 convolution equal to ``conv(norm(x))`` in evaluation mode.
 
     Args:
         norm: Norm of C channels with running statistics.
@@ -33,7 +54,7 @@ def fold_norm_into_next(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 
 @torch.no_grad()
 def fold_norm_into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Return a convolution equal to ``norm(conv(x))``.
+    """Return a convolution equal to ``norm(conv(x))`` in evaluation mode.
 
     Args:
         conv: Convolution in front of the norm.

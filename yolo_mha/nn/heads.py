@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
+from .checks import check_positive
 
 DEFAULT_HEAD_DIM = 32
 
@@ -22,9 +23,7 @@ def resolve_heads(dim: int, num_heads: int | None, head_dim: int | None = None) 
     Raises:
         ConfigError: A value is not a positive integer, or the heads do not divide ``dim``.
     """
-    for name, value in (("dim", dim), ("num_heads", num_heads), ("head_dim", head_dim)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{name} must be a positive integer.", given=f"{name}={value!r}", expected="1, 2, 3, ...")
+    check_positive(dim=dim, num_heads=num_heads, head_dim=head_dim)
     if num_heads is not None and head_dim is not None:
         return num_heads, head_dim
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]

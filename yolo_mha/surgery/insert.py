@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ConfigError, ModelError, nearest
-from ..registry import Network, block_class
+from ..registry import Network, block_class, count_inputs
+from .advice import warn_of_wide_attention
 from .graft import graft
-from .places import find_hosts, layers
+from .places import Layer, find_hosts, layers
 from .rows import Plan, Row, blocks, edit, plan_insertion, plan_removal
 
 BLOCK = "SpatialMHABlock"
+CONTEXT = "context"
 
 
 def block_options(block: str = BLOCK) -> list[str]:
-    """Name the arguments that a registered block takes after its channels.
+    """Name the arguments that a registered block takes after its channels, and where its second input comes from.
 
     Args:
         block: Its class name.
@@ -24,8 +26,10 @@ def block_options(block: str = BLOCK) -> list[str]:
     Raises:
         ModelError: No block has this name.
     """
-    parameters = list(inspect.signature(block_class(block).__init__).parameters.values())[2:]
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = block_class(block)
+    parameters = list(inspect.signature(known.__init__).parameters.values())[1 + count_inputs(known) :]
+    options = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [*options, *([CONTEXT] if count_inputs(known) == 2 else [])]
 
 
 def block_row(block: str, options: Mapping[str, Any]) -> Row:
@@ -33,17 +37,28 @@ def block_row(block: str, options: Mapping[str, Any]) -> Row:
 
     Args:
         block: Class name of a registered block.
-        options: Its arguments by name.
+        options: Its arguments by name; for a block with two inputs also ``context``, the place of the second, whose
+            name stands in the row until `insert_blocks` knows the layer.
 
     Raises:
-        ConfigError: The block has no such argument.
+        ConfigError: The block has no such argument, or a second input is missing.
         ModelError: No block has this name.
     """
     valid = block_options(block)
     for name, value in options.items():
         if name not in valid:
             raise ConfigError(f"{block} has no such option.", given=f"{name}={value}", expected=nearest(name, valid))
-    return [-1, 1, block, [dict(options)] if options else []]
+    arguments = {name: value for name, value in options.items() if name != CONTEXT or CONTEXT not in valid}
+    source: Any = -1
+    if CONTEXT in valid:
+        if not options.get(CONTEXT):
+            raise ConfigError(
+                f"{block} reads two layers, and only one is named.",
+                given=f"block={block}",
+                expected="context=P5 beside it: where keys and values come from, a place as in at=",
+            )
+        source = [-1, options[CONTEXT]]
+    return [source, 1, block, [arguments] if arguments else []]
 
 
 def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Network, Plan]:
@@ -63,8 +78,11 @@ def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Ne
     """
     content: dict[str, Any] = model.yaml
     before = layers(model)
-    plan = plan_insertion(len(before), find_hosts(at, before))
-    made = graft(model, edit(content, plan, row), plan)
+    source, *rest = row
+    if isinstance(source, list):
+        source = [source[0], _context(source[1], before)]
+    plan = plan_insertion(len(before), find_hosts(at, before), [source, *rest])
+    made = graft(model, edit(content, plan), plan)
     after = layers(made)
     for host in plan.hosts:
         old, new = ((at_row.channels, at_row.stride) for at_row in (before[host], after[plan.output[host]]))
@@ -74,7 +92,20 @@ def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Ne
                 given=f"channels and stride {new} behind row {host}, which gives {old}",
                 expected="a block that keeps channels, height and width",
             )
+    warn_of_wide_attention(made, after)
     return made, plan
+
+
+def _context(place: str, model: list[Layer]) -> int:
+    """Find the one layer that a place stands for."""
+    found = find_hosts(place, model, setting=CONTEXT)
+    if len(found) > 1:
+        raise ConfigError(
+            "Keys and values come from one layer.",
+            given=f"{CONTEXT}={place}: rows {', '.join(map(str, found))}",
+            expected="one place, for example P5",
+        )
+    return found[0]
 
 
 def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tuple[Network, Plan]:

@@ -77,11 +77,12 @@ def layers(model: Network) -> list[Layer]:
     return described
 
 
-def split(at: str | Iterable[str]) -> list[str]:
+def split(at: str | Iterable[str], setting: str = "at") -> list[str]:
     """Split a user's list of places.
 
     Args:
         at: "P4,P5", or the places one by one.
+        setting: The user's name for it.
 
     Raises:
         ConfigError: It is empty, or no text.
@@ -89,7 +90,7 @@ def split(at: str | Iterable[str]) -> list[str]:
     given = at.split(",") if isinstance(at, str) else list(at) if isinstance(at, (list, tuple)) else [at]
     places = [place.strip() if isinstance(place, str) else "" for place in given]
     if not all(places) or not places:
-        raise ConfigError("at names no place.", given=f"at={at!r}", expected=FORMS)
+        raise ConfigError(f"{setting} names no place.", given=f"{setting}={at!r}", expected=FORMS)
     return places
 
 
@@ -100,13 +101,14 @@ def slug(places: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_SLUG else f"{len(words)}-places"
 
 
-def find_hosts(at: str | Iterable[str], model: Sequence[Layer]) -> list[int]:
+def find_hosts(at: str | Iterable[str], model: Sequence[Layer], setting: str = "at") -> list[int]:
     """Find the layers directly behind which blocks go.
 
     Args:
         at: One or several of ``P2`` to ``P6`` (the last backbone layer at that stride), ``neck`` (every layer that
             feeds the head), ``neck:P3`` (the one of them at that stride), ``after:SPPF``, ``layer:9``.
         model: From `layers`.
+        setting: The user's name for ``at``.
 
     Returns:
         Their indices, ascending.
@@ -115,35 +117,35 @@ def find_hosts(at: str | Iterable[str], model: Sequence[Layer]) -> list[int]:
         ConfigError: A place is unknown, not in this model, ambiguous, named twice, or gives no feature map.
     """
     hosts: dict[int, str] = {}
-    for place in split(at):
-        for host in _hosts(place, model):
+    for place in split(at, setting):
+        for host in _hosts(place, model, setting):
             if host in hosts:
                 raise ConfigError(
                     "Two places are the same layer.",
-                    given=f"at={hosts[host]} and {place}: both are behind row {host}, {model[host].module}",
+                    given=f"{setting}={hosts[host]} and {place}: both are behind row {host}, {model[host].module}",
                     expected="each place once",
                 )
             if model[host].stride is None:
                 raise ConfigError(
                     "Attention needs one feature map, and this layer gives none.",
-                    given=f"at={place}: row {host}, {model[host].module}",
+                    given=f"{setting}={place}: row {host}, {model[host].module}",
                     expected=f"one of rows {_listed(layer.index for layer in model if layer.stride)}",
                 )
             hosts[host] = place
     return sorted(hosts)
 
 
-def _hosts(place: str, model: Sequence[Layer]) -> list[int]:
+def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
     kind, _, rest = place.partition(":")
     if match := re.fullmatch(r"p([0-9]{1,4})", place.lower()):
-        return [_last_at(int(match[1]), place, [layer for layer in model if layer.section == "backbone"])]
+        return [_last_at(int(match[1]), place, [layer for layer in model if layer.section == "backbone"], setting)]
     if kind.lower() == "neck":
         source = model[-1].source
         feeds = [f if f >= 0 else model[-1].index + f for f in (source if isinstance(source, list) else [source])]
         if not rest:
             return feeds
         if match := re.fullmatch(r"p([0-9]{1,4})", rest.lower()):
-            return [_last_at(int(match[1]), place, [model[i] for i in feeds])]
+            return [_last_at(int(match[1]), place, [model[i] for i in feeds], setting)]
     if kind.lower() == "after" and rest:
         found = [layer.index for layer in model if layer.module == rest]
         if len(found) == 1:
@@ -151,23 +153,23 @@ def _hosts(place: str, model: Sequence[Layer]) -> list[int]:
         if found:
             raise ConfigError(
                 f"Several layers are {rest}.",
-                given=f"at={place}",
+                given=f"{setting}={place}",
                 expected=f"one of {_listed(f'layer:{i}' for i in found)}",
             )
         names = {layer.module for layer in model}
-        raise ConfigError("The model has no such layer.", given=f"at={place}", expected=nearest(rest, names))
+        raise ConfigError("The model has no such layer.", given=f"{setting}={place}", expected=nearest(rest, names))
     if kind.lower() == "layer" and re.fullmatch(r"[0-9]{1,4}", rest):
         if int(rest) < len(model) - 1:
             return [int(rest)]
         raise ConfigError(
             "No block can stand there.",
-            given=f"at={place}",
+            given=f"{setting}={place}",
             expected=f"layer:0 to layer:{len(model) - 2}, before the head",
         )
-    raise ConfigError("Unknown place.", given=f"at={place}", expected=FORMS)
+    raise ConfigError("Unknown place.", given=f"{setting}={place}", expected=FORMS)
 
 
-def _last_at(level: int, place: str, among: Sequence[Layer]) -> int:
+def _last_at(level: int, place: str, among: Sequence[Layer], setting: str) -> int:
     """Return the last layer of stride ``2 ** level``."""
     at_level = [layer.index for layer in among if level in LEVELS and layer.stride == 2**level]
     if at_level:
@@ -176,7 +178,7 @@ def _last_at(level: int, place: str, among: Sequence[Layer]) -> int:
     prefix = place.rstrip("0123456789")
     raise ConfigError(
         "The model has no such level.",
-        given=f"at={place}" + (f" (stride {2**level})" if level in LEVELS else ""),
+        given=f"{setting}={place}" + (f" (stride {2**level})" if level in LEVELS else ""),
         expected=f"one of {_listed(f'{prefix}{n}' for n in LEVELS if 2**n in strides)}",
     )
 

@@ -25,11 +25,13 @@ class Plan:
         place: New index of each row, None for a row that is taken out.
         output: New index that a reference to each row is to have.
         hosts: Rows behind which a block is put, ascending.
+        block: The row that goes behind each of them.
     """
 
     place: tuple[int | None, ...]
     output: tuple[int, ...]
     hosts: tuple[int, ...] = ()
+    block: tuple[Any, ...] = ()
 
     def source(self, index: int, source: int) -> int:
         """Return the new ``from`` of row ``index`` for one old ``from``; relative ones stay relative.
@@ -50,16 +52,30 @@ class Plan:
         return self.output[target] - place if source < 0 else self.output[target]
 
 
-def plan_insertion(count: int, hosts: Collection[int]) -> Plan:
+def plan_insertion(count: int, hosts: Collection[int], block: Row) -> Plan:
     """Plan one new row behind each host; every reference to a host then goes to its new row.
 
     Args:
         count: Number of rows.
         hosts: Indices of the rows behind which a row is put.
+        block: The new row. Its ``from`` is -1, or -1 and the old index of another layer that it reads.
+
+    Raises:
+        ModelError: That layer is not before all hosts.
     """
     ordered = sorted(hosts)
     place = [i + bisect_left(ordered, i) for i in range(count)]
-    return Plan(tuple(place), tuple(p + (i in hosts) for i, p in enumerate(place)), tuple(ordered))
+    output = tuple(p + (i in hosts) for i, p in enumerate(place))
+    source, *rest = block
+    if isinstance(source, list):
+        if source[1] >= ordered[0]:
+            raise ModelError(
+                f"{rest[1]} cannot read a layer that is not before it.",
+                given=f"a block behind row {ordered[0]} that reads row {source[1]}",
+                expected=f"a row before row {ordered[0]}, or a place further behind for the block",
+            )
+        source = [source[0], output[source[1]]]
+    return Plan(tuple(place), output, tuple(ordered), (source, *rest))
 
 
 def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
@@ -88,13 +104,12 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
     return Plan(tuple(place), tuple(output))
 
 
-def apply(plan: Plan, rows: Sequence[Row], block: Row | None = None) -> list[Row]:
+def apply(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """Return the rows after a plan.
 
     Args:
         plan: From `plan_insertion` or `plan_removal` for these rows.
         rows: The rows before; they stay as they are.
-        block: The new row that goes behind every host.
     """
     result: list[Row] = []
     for i, (source, *rest) in enumerate(rows):
@@ -103,23 +118,22 @@ def apply(plan: Plan, rows: Sequence[Row], block: Row | None = None) -> list[Row
         many = isinstance(source, list)
         moved = [plan.source(i, s) for s in source] if many else plan.source(i, source)
         result.append([moved, *rest])
-        if i in plan.hosts and block is not None:
-            result.append(list(block))
+        if i in plan.hosts:
+            result.append(list(plan.block))
     return result
 
 
-def edit(model: dict[str, Any], plan: Plan, block: Row | None = None) -> dict[str, Any]:
+def edit(model: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """Return a model YAML's content after a plan; backbone and head keep their rows.
 
     Args:
         model: The content before.
         plan: See `apply`.
-        block: See `apply`.
     """
     rows = model["backbone"] + model["head"]
     boundary = len(model["backbone"])
     start = sum(p is not None for p in plan.place[:boundary]) + sum(h < boundary for h in plan.hosts)
-    edited = apply(plan, rows, block)
+    edited = apply(plan, rows)
     return {**model, "backbone": edited[:start], "head": edited[start:]}
 
 

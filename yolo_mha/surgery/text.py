@@ -11,14 +11,14 @@ from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..registry import is_block
-from .rows import Plan, Row, edit
+from .rows import Plan, edit
 
 Edit = tuple[int, int, str]  # replace text[start:end]
 OWN_INDEX = re.compile(r"^\s*#\s*(\d+)\b|\((\d+)\)")
 SUMMARY, BASE_SUMMARY = "summary: ", "summary without attention: "
 
 
-def edit_text(text: str, plan: Plan, block: Row | None = None) -> str:
+def edit_text(text: str, plan: Plan) -> str:
     """Return the text of a model YAML after a plan.
 
     Where every row stands on a line of its own, only indices in ``from`` columns and in the comments behind rows
@@ -27,20 +27,19 @@ def edit_text(text: str, plan: Plan, block: Row | None = None) -> str:
     Args:
         text: The YAML before.
         plan: From `plan_insertion` or `plan_removal` for its rows.
-        block: The row that goes behind every host.
     """
-    expected = edit(yaml.safe_load(text), plan, block)
+    expected = edit(yaml.safe_load(text), plan)
     root = _compose(text)
     nodes = _row_nodes(root)
     if _one_row_a_line(text, nodes):
-        done = _edit_lines(text, plan, block, root, nodes)
+        done = _edit_lines(text, plan, root, nodes)
         if yaml.safe_load(done) == expected:
             return done
     LOGGER.warning("The rows of this model YAML are not one a line, so it is written anew, without its comments")
     return dump(expected)
 
 
-def _edit_lines(text: str, plan: Plan, block: Row | None, root: yaml.MappingNode, nodes: list[yaml.Node]) -> str:
+def _edit_lines(text: str, plan: Plan, root: yaml.MappingNode, nodes: list[yaml.Node]) -> str:
     edits: list[Edit] = []
     for i, node in enumerate(nodes):
         start, end = _line(text, node.start_mark.index)
@@ -49,12 +48,12 @@ def _edit_lines(text: str, plan: Plan, block: Row | None, root: yaml.MappingNode
             continue
         edits += _source_edits(plan, i, node.value[0])
         edits += _comment_edits(text, i, plan.place[i], node.end_mark.index, end)
-        if i in plan.hosts and block is not None:
+        if i in plan.hosts:
             newline = "\r\n" if text[start:end].endswith("\r\n") else "\n"
             first = "" if text[start:end].endswith("\n") else newline
             indent = text[start : node.start_mark.index]
-            edits.append((end, end, f"{first}{indent}{flow(block)} # {plan.output[i]}{newline}"))
-    edits += _summary_edits(text, root, blocks_left=block is not None or _blocks_left(plan, nodes))
+            edits.append((end, end, f"{first}{indent}{flow(list(plan.block))} # {plan.output[i]}{newline}"))
+    edits += _summary_edits(text, root, blocks_left=bool(plan.hosts) or _blocks_left(plan, nodes))
     return _applied(text, edits)
 
 

@@ -1,0 +1,51 @@
+"""What a module's arguments must be."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import ConfigError
+
+
+def check_positive(**values: int | None) -> None:
+    """Refuse a size that is no positive integer; None passes.
+
+    Raises:
+        ConfigError: One of the values is something else.
+    """
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{name} must be a positive integer.", given=f"{name}={value!r}", expected="1, 2, 3, ...")
+
+
+def check_not_negative(**values: float) -> None:
+    """Refuse numbers below 0, infinite ones, and what is no number.
+
+    Raises:
+        ConfigError: One of the values is such.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ConfigError(f"{name} is no number of 0 or more.", given=f"{name}={value!r}", expected="0 or more")
+
+
+def check_probability(**values: float) -> None:
+    """Refuse dropouts that are no probabilities.
+
+    Raises:
+        ConfigError: A value is no number from 0 to below 1.
+    """
+    for name, p in values.items():
+        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
+            raise ConfigError(f"{name} must be a probability.", given=f"{name}={p!r}", expected="0 <= p < 1")
+
+
+def check_flag(**values: bool) -> None:
+    """Refuse switches that are neither on nor off.
+
+    Raises:
+        ConfigError: A value is no bool.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} is a yes or no.", given=f"{name}={value!r}", expected="True or False")
