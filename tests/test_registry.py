@@ -178,9 +178,12 @@ def test_restricted_loading__knows_every_part(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(shipped("cfg").glob("models/yolo*-mha-*.yaml")), ids=lambda p: p.stem)
-def test_shipped_models__run_fused_at_an_odd_size(file):
+def test_shipped_models__give_the_same_fused(file):
     letter = re.sub(r"^(yolov?\d+)", r"\g<1>n", file.name)
     model = yolo_mha.YOLO(letter).model.eval()
+    for module in model.modules():
+        if hasattr(module, "gate"):
+            nn.init.constant_(module.gate.weight, 0.5)
     x = torch.rand(1, 3, 96, 160)
     with torch.no_grad():
         expected = model(x)[0]
@@ -214,6 +217,8 @@ def test_register__refuses_a_foreign_class_of_the_same_name():
         yolo_mha.register(type("Conv", (nn.Module,), {}))
     with pytest.raises(RegistrationError, match="SpatialMHABlock is taken"):
         yolo_mha.register(type("SpatialMHABlock", (nn.Module,), {}))
+    with pytest.raises(RegistrationError, match="number of layers"):
+        yolo_mha.register(type("Many", (nn.Module,), {"inputs": "two", "__module__": "somewhere"}))
     for block, parts in ((nn.ReLU(), ()), (_Sum, [print]), (_local_class(), ())):
         with pytest.raises(RegistrationError, match="Only a block class"):
             yolo_mha.register(block, parts=parts)
@@ -232,7 +237,10 @@ def test_register__refuses_a_foreign_class_of_the_same_name():
         ([-1, 1, "SpatialMHABlock", [{"position": "relative"}]], ["Row 2", "rope"]),
         ([-1, 1, "CrossScaleMHA", []], ["reads 2 layers", "[[-1, 4], 1, CrossScaleMHA, []]"]),
         ([[-1, 0, 1], 1, "CrossScaleMHA", []], ["reads 2 layers"]),
-        ([[-1, 0], 2, "CrossScaleMHA", []], ["reads 2 layers, once"]),
+        ([[-1, 0], 2, "CrossScaleMHA", []], ["reads 2 layers, and does not repeat"]),
+        ([[-1, 7], 1, "CrossScaleMHA", []], ["Row 2", "not before it"]),
+        ([[-1, 0], 1, "SpatialMHABlock", []], ["reads one layer", "[-1, 1, SpatialMHABlock, []]"]),
+        ([5, 1, "S2Attention", []], ["Row 2", "not before it"]),
     ],
 )
 def test_wrong_row__says_which_and_what(row, words):

@@ -65,7 +65,6 @@ from torch.profiler import ProfilerActivity, profile
 
 import yolo_mha
 from yolo_mha.data.files import whole_file
-from yolo_mha.errors import YoloMHAError
 
 EXAMPLES = """examples:
   python tools/benchmark.py                              everything; half an hour to an hour on two idle cores
@@ -79,7 +78,7 @@ or no case matches"""
 
 LEVELS = ("block", "scopes", "model", "memory")
 FAMILIES = ("yolov8n", "yolo11n", "yolo12n", "yolo26n")
-VARIANTS = ("mha-p5", "mha-p4p5", "mha-p4kv-p5", "mha-p3")
+VARIANTS = ("mha-p5", "mha-p4p5", "mha-p4kv-p5", "mha-p3", "mha-cross")
 IMGSZ = 640
 
 VOID_ABOVE, RETRIES, MORE_ROUNDS = 0.03, 2, 1.5
@@ -219,15 +218,12 @@ def scope_jobs(settings: argparse.Namespace) -> Iterable[Job]:
     for mode in MODES:
 
         def build(mode: str = mode) -> dict[str, Run | str]:
-            x, passes = P3.tensor(1, settings.device), {}
-            for name, arguments in [(GLOBAL, {}), (again(GLOBAL), {}), *SCOPES.items()]:
-                if name not in passes:
-                    try:
-                        module = yolo_mha.SpatialMHA(P3.channels, P3.heads, **arguments)
-                        passes[name] = runner(module, x, mode)
-                    except (TypeError, YoloMHAError) as e:
-                        passes[name] = f"not there: {e}"
-            return passes
+            x = P3.tensor(1, settings.device)
+            modules = {GLOBAL: {}, again(GLOBAL): {}, **SCOPES}
+            return {
+                name: runner(yolo_mha.SpatialMHA(P3.channels, P3.heads, **arguments), x, mode)
+                for name, arguments in modules.items()
+            }
 
         yield Job("scopes", f"{P3} batch 1", mode, build, inverse=True)
 
@@ -237,15 +233,10 @@ def model_jobs(settings: argparse.Namespace) -> Iterable[Job]:
     for family in FAMILIES:
 
         def build(family: str = family) -> dict[str, Run | str]:
-            x, passes = torch.rand(1, 3, IMGSZ, IMGSZ, device=settings.device), {}
+            x = torch.rand(1, 3, IMGSZ, IMGSZ, device=settings.device)
             yamls = {BASELINE: family, again(BASELINE): family, **{v: f"{family}-{v}" for v in VARIANTS}}
-            for name, yaml in yamls.items():
-                try:
-                    network = yolo_mha.YOLO(f"{yaml}.yaml").model.fuse(verbose=False).eval()
-                    passes[name] = runner(network, x, FORWARD)
-                except YoloMHAError as e:
-                    passes[name] = f"not there: {e.problem}"
-            return passes
+            networks = {name: yolo_mha.YOLO(f"{yaml}.yaml").model for name, yaml in yamls.items()}
+            return {name: runner(n.fuse(verbose=False).eval(), x, FORWARD) for name, n in networks.items()}
 
         yield Job("model", f"{IMGSZ} px, batch 1, fused", family, build, inverse=True)
 

@@ -147,7 +147,8 @@ def insert(settings: Words = None, json: AsJson = False, debug: Debug = False) -
     at= names places, separated by commas: P2 to P6 (behind the last backbone layer of stride 4 to 64), neck (behind
     every layer that feeds the head), neck:P3 (one of them), after:SPPF, layer:9. Own settings: model, at, out,
     exist_ok, trust, block (the class name of a registered block), and the block's options: num_heads, mlp_ratio,
-    gate_init, head_dim, qkv_bias, attn_drop, proj_drop, position.
+    gate_init, head_dim, qkv_bias, qk_norm, attn_drop, proj_drop, position, scope, window, kv_stride. At P3 take
+    scope=window, scope=axial or kv_stride=4. block=CrossScaleMHA also reads a second layer: context=P5.
 
     [bold]Examples[/bold]
 
@@ -156,6 +157,10 @@ def insert(settings: Words = None, json: AsJson = False, debug: Debug = False) -
       yolo-mha insert model=yolov8s.pt at=P4,P5 out=yolov8s-attention.pt
 
       yolo-mha insert model=my.yaml at=neck:P3,after:SPPF num_heads=8 mlp_ratio=2
+
+      yolo-mha insert model=yolo11n.pt at=P3 scope=window window=10
+
+      yolo-mha insert model=yolo11n.pt at=neck:P3 block=CrossScaleMHA context=P5
     """
     from .engine.insert import insert as function
 

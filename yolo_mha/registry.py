@@ -117,11 +117,20 @@ class _Row:
         block = _blocks[self.name]
         sources = self.sources if isinstance(self.sources, list) else [self.sources]
         inputs = count_inputs(block)
-        if inputs > 1 and (len(sources) != inputs or self.repeats > 1):
+        declared = hasattr(block, "inputs")  # without it a block takes any number, and the width of the first
+        many = isinstance(self.sources, list)
+        if declared and (len(sources) != inputs or many != (inputs > 1) or (inputs > 1 and self.repeats > 1)):
+            example = "-1" if inputs == 1 else str([-1, *range(4, 3 + inputs)])
             raise ModelError(
-                f"Row {self.index} of the model YAML: {self.name} reads {inputs} layers, once.",
+                f"Row {self.index} of the model YAML: {self.name} reads {_layers(inputs)}.",
                 given=self.row,
-                expected=f"'from' with {inputs} layers and 1 repeat, for example [[-1, 4], 1, {self.name}, []]",
+                expected=f"for example [{example}, 1, {self.name}, []]",
+            )
+        if any(not -len(channels) <= source < len(channels) for source in sources):
+            raise ModelError(
+                f"Row {self.index} of the model YAML reads a layer that is not before it.",
+                given=self.row,
+                expected=f"'from' -1, or from 0 to {self.index - 1}",
             )
         dims = [channels[source] for source in sources[:inputs]]
         repeats = max(round(self.repeats * depth), 1) if self.repeats > 1 else 1
@@ -145,6 +154,10 @@ class _Row:
                 expected=f"arguments of {self.name} after its channels, positional or as {{name: value}} ({e})",
             ) from e
         return built[0] if repeats == 1 else nn.Sequential(*built)
+
+
+def _layers(count: int) -> str:
+    return "one layer" if count == 1 else f"{count} layers, and does not repeat"
 
 
 def _literal(value: Any) -> Any:
@@ -591,6 +604,12 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
                 given=repr(given),
                 expected="a subclass of torch.nn.Module at the top of a module, where checkpoints can find it",
             )
+    if type(inputs := getattr(block, "inputs", 1)) is not int or inputs < 1:
+        raise RegistrationError(
+            "inputs is the number of layers that a block reads.",
+            given=f"{block.__name__}.inputs = {inputs!r}",
+            expected="1, 2, ..., or no such attribute",
+        )
     if block.__module__ == "__main__":
         warnings.warn(
             f"{block.__name__} is defined in the script that runs, so its checkpoints open in that script only; "

@@ -39,10 +39,9 @@ def rows(path: str | Path) -> list:
 
 
 @pytest.mark.parametrize("at", ["P5", "P4,P5"])
-@pytest.mark.parametrize("family", make_models.FAMILIES)
-def test_insert__makes_models_that_ship(family, at, tmp_path):
-    name = f"{family}-mha-{at.replace(',', '').lower()}.yaml"
-    made = yolo_mha.insert(f"{family}n.yaml", at)
+def test_insert__names_its_output_after_the_places(at, tmp_path):
+    name = f"yolov8-mha-{at.replace(',', '').lower()}.yaml"
+    made = yolo_mha.insert("yolov8n.yaml", at)
     assert Path(made.yaml) == tmp_path / name
     assert rows(made.yaml) == rows(shipped("cfg") / "models" / name)
     assert [made.layers[i].module for i in made.new] == ["SpatialMHABlock"] * len(at.split(","))
@@ -164,7 +163,7 @@ def test_insert__context_shifts_with_a_block_in_front_of_it(tmp_path):
         ({"block": "CrossScaleMHA"}, ["reads two layers", "context=P5"]),
         ({"block": "CrossScaleMHA", "context": "neck"}, ["one layer", "context=neck"]),
         ({"block": "CrossScaleMHA", "context": "P9"}, ["context=P9"]),
-        ({"block": "CrossScaleMHA", "context": "layer:15"}, ["not before it", "row 15"]),
+        ({"block": "CrossScaleMHA", "context": "layer:15"}, ["must stand before", "row 15"]),
         ({"block": "CrossScaleMHA", "context": "P5", "scope": "window"}, ["no such option", "scope"]),
         ({"context": "P5"}, ["no such option", "context"]),
         ({"scope": "axial", "kv_stride": 2}, ["global scope"]),
@@ -189,12 +188,18 @@ def test_global_attention_at_p3__warns_with_the_numbers(caplog, tmp_path):
         yolo_mha.insert("yolov8n.yaml", "P3", out="pooled.yaml", kv_stride=4)
         yolo_mha.YOLO("narrow.yaml")
         quiet = [m for m in caplog.messages if "attention among" in m]
+        caplog.clear()
+        yolo_mha.insert("yolov8n.yaml", "neck:P3", out="cross.yaml", block="CrossScaleMHA", context="P2")
+        wider = [m for m in caplog.messages if "attention among" in m]
     finally:
         LOGGER.removeHandler(caplog.handler)
     assert len(warned) == 2
     # 4 x 6400^2 x 64 channels for the whole map, 4 x 6400 x 100 x 64 in windows of 10 x 10
     assert all("6,400 positions" in w and "10.5 GFLOPs" in w and "scope=window 0.2" in w for w in warned)
     assert quiet == []
+    assert len(wider) == 1
+    assert "6,400 positions and 25,600 others" in wider[0]
+    assert "41.9 GFLOPs" in wider[0]
 
 
 def test_insert__a_block_of_ones_own(tmp_path, monkeypatch):

@@ -171,3 +171,8 @@ def test_model__bare_names_work_in_the_stock_class_too():
 def test_require_detection__refuses_other_tasks(task):
     with pytest.raises(UnsupportedTaskError, match="box detection only"):
         require_detection(task, "val")
+
+
+def test_shipped_weights__are_of_before_the_scopes_and_open_all_the_same():
+    blocks = [m for m in yolo_mha.YOLO("demo-mha.pt").model.modules() if isinstance(m, yolo_mha.SpatialMHA)]
+    assert [(m.scope, m.kv_stride, m.position) for m in blocks] == [("global", 1, "none")]

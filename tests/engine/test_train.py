@@ -157,6 +157,18 @@ def test_gate__has_no_weight_decay(beacons, tmp_path):
             assert group["weight_decay"] == 0, name
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "MuSGD"])
+def test_weight_decay__is_for_projections_alone(optimizer):
+    """Tables and norms of heads are no matrices of a layer, for Ultralytics' choice of groups too."""
+    block = yolo_mha.SpatialMHABlock(64, 2, scope="window", position="relative", qk_norm=True)
+    network = torch.nn.Module()
+    network.model = torch.nn.Sequential(torch.nn.Identity(), block, torch.nn.Identity())
+    groups = object.__new__(Trainer).build_optimizer(network, name=optimizer, lr=0.01, decay=0.1).param_groups
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    decayed = {names[p].removeprefix("model.1.") for g in groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {"attn.qkv.weight", "attn.proj.weight"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

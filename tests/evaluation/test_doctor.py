@@ -195,11 +195,21 @@ def test_check_heads__says_tokens_and_warns_of_many():
     check = check_heads(model, 192)
     assert check.status == "ok"
     expected = {"row": 5, "stride": 8, "tokens": 576, "channels": 64, "heads": 2, "head_dim": 32}
-    assert check.details["blocks"] == [expected]
-    assert check_heads(model, 640).status == "ok"
-    check = check_heads(model, 648)
+    assert check.details["blocks"] == [{**expected, "pairs": 576**2}]
+    assert check_heads(model, 632).status == "ok"
+    check = check_heads(model, 640)
     assert check.status == "warning"
-    assert "43 million pairs" in check.message
+    assert "41 million pairs" in check.message
+    assert "scope=window" in check.fix
+
+
+@pytest.mark.parametrize("placement", ["p3", "cross", "p4kv-p5"])
+def test_check_heads__counts_the_pairs_of_the_scope(placement):
+    check = check_heads(yolo_mha.YOLO(f"yolov8n-mha-{placement}.yaml").model, 640)
+    assert check.status == "ok"
+    pairs = {"p3": [6400 * 100], "cross": [6400 * 400], "p4kv-p5": [1600 * 400, 400**2]}[placement]
+    assert [block["pairs"] for block in check.details["blocks"]] == pairs
+    assert all(block["head_dim"] == 32 for block in check.details["blocks"])
 
 
 class SquareOnly(torch.nn.Module):

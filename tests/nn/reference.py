@@ -102,7 +102,7 @@ def distance_bias(attention, head: int, at: list[tuple[int, int]]) -> Tensor | f
     if attention.bias is None:
         return 0.0
     w = attention.window
-    table = attention.bias.table.double()[:, head].view(2 * w - 1, 2 * w - 1)
+    table = attention.bias.table.double()[:, :, head]
     out = torch.zeros(len(at), len(at), dtype=torch.float64)
     for i, a in enumerate(at):
         for j, b in enumerate(at):

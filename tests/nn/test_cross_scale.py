@@ -94,9 +94,24 @@ def test_gradients__are_those_of_finite_differences():
 
 
 @pytest.mark.parametrize(
+    ("maps", "words"),
+    [
+        (torch.zeros(2, 16, 4, 4), "reads two maps"),
+        ([torch.zeros(2, 16, 4, 4)], "reads two maps"),
+        ([torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)], "context is no feature map"),
+        ([torch.zeros(2, 16, 4, 4), torch.zeros(1, 8, 4, 4)], "differ in batch"),
+    ],
+)
+def test_forward__names_what_it_was_given(maps, words):
+    with pytest.raises(ConfigError, match=words):
+        CrossScaleMHA(16, 8)(maps)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         {"context_dim": 0},
+        {"context_dim": None},
         {"num_heads": 3},
         {"position": "dwconv"},
         {"position": "sincos", "context_dim": 6},

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from yolo_mha.errors import ConfigError
-from yolo_mha.nn.sequence import MultiHeadAttention, from_torch_state, to_torch_state
+from yolo_mha.nn.sequence import MultiHeadAttention
+from yolo_mha.nn.torch_state import from_torch_state, to_torch_state
+
+from .operators import Operators
 
 INF = math.inf
 SEEDS = st.integers(0, 2**32 - 1)
@@ -379,22 +381,6 @@ def test_gradients(need_weights, qk_norm):
     assert torch.autograd.gradcheck(run, (query, key, value, mask), atol=1e-4 if qk_norm else 1e-6)
 
 
-class _Operators(TorchDispatchMode):
-    """Record the names of the operators that run, and the largest tensor that they return."""
-
-    def __init__(self):
-        super().__init__()
-        self.names, self.largest = set(), 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.names.add(func.__name__)
-        for t in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(t, torch.Tensor):
-                self.largest = max(self.largest, t.numel())
-        return out
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"bias": False}])
 @pytest.mark.parametrize("masked", [False, True])
@@ -405,7 +391,7 @@ def test_forward__takes_the_fused_kernel_and_never_builds_the_square_matrix(trai
     if transposed:
         query, key = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (query, key))
     query.requires_grad_(training)
-    with _Operators() as ran:
+    with Operators() as ran:
         out = m(query, key, valid_lens=torch.tensor([150, 200]) if masked else None)
         forward = set(ran.names)
         if training:
@@ -418,7 +404,7 @@ def test_forward__takes_the_fused_kernel_and_never_builds_the_square_matrix(trai
 
 
 def test_need_weights__builds_the_square_matrix():
-    with _Operators() as ran:
+    with Operators() as ran:
         MultiHeadAttention(32, 2)(torch.randn(1, 50, 32), need_weights=True)
     assert any("softmax" in name for name in ran.names)
     assert ran.largest == 2 * 50 * 50

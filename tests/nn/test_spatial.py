@@ -5,10 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timm.layers import Attention2d
-from timm.models.swin_transformer import WindowAttention, window_partition, window_reverse
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_mha import SpatialMHA
 from yolo_mha.errors import ConfigError
@@ -17,6 +15,7 @@ from yolo_mha.nn.positions import rotate
 from yolo_mha.nn.spatial import POSITIONS
 
 from . import reference
+from .operators import Operators
 
 SCOPES = [
     {"scope": "global"},
@@ -105,7 +104,7 @@ def test_global__is_torch_multihead_attention():
 
 def test_global__is_timm_attention2d():
     attention, x = SpatialMHA(24, 3).eval(), torch.randn(2, 24, 5, 7)
-    theirs = Attention2d(24, num_heads=3).eval()
+    theirs = pytest.importorskip("timm.layers").Attention2d(24, num_heads=3).eval()
     theirs.load_state_dict(attention.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(attention(x), theirs(x), atol=1e-5, rtol=1e-4)
@@ -113,15 +112,16 @@ def test_global__is_timm_attention2d():
 
 def test_window_with_relative_bias__is_timm_swin_attention():
     attention = lively(SpatialMHA(24, 3, scope="window", window=4, position="relative"))
-    theirs = WindowAttention(24, 3, window_size=4).eval()
+    swin = pytest.importorskip("timm.models.swin_transformer")
+    theirs = swin.WindowAttention(24, 3, window_size=4).eval()
     x = torch.randn(2, 24, 8, 12)
     with torch.no_grad():
         for ours, linear in ((attention.qkv, theirs.qkv), (attention.proj, theirs.proj)):
             linear.weight.copy_(ours.weight.flatten(1))
             linear.bias.copy_(ours.bias)
-        theirs.relative_position_bias_table.copy_(attention.bias.table)
-        windows = window_partition(x.permute(0, 2, 3, 1), (4, 4)).view(-1, 16, 24)
-        expected = window_reverse(theirs(windows).view(-1, 4, 4, 24), (4, 4), 8, 12).permute(0, 3, 1, 2)
+        theirs.relative_position_bias_table.copy_(attention.bias.table.flatten(0, 1))
+        windows = swin.window_partition(x.permute(0, 2, 3, 1), (4, 4)).view(-1, 16, 24)
+        expected = swin.window_reverse(theirs(windows).view(-1, 4, 4, 24), (4, 4), 8, 12).permute(0, 3, 1, 2)
         torch.testing.assert_close(attention(x), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -186,22 +186,6 @@ def test_forward__keeps_the_memory_format(size, memory_format):
     assert out.is_contiguous(memory_format=memory_format)
 
 
-class _Operators(TorchDispatchMode):
-    """Record the names of the operators that run, and the largest tensor that they return."""
-
-    def __init__(self):
-        super().__init__()
-        self.names, self.largest = set(), 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.names.add(func.__name__)
-        for t in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(t, torch.Tensor):
-                self.largest = max(self.largest, t.numel())
-        return out
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("scope", "position"), PAIRS)
@@ -211,7 +195,7 @@ def test_forward__takes_the_fused_kernel_and_never_builds_the_square_matrix(
 ):
     attention = SpatialMHA(32, 2, position=position, **scope).train(training)
     x = torch.randn(1, 32, *size).contiguous(memory_format=memory_format).requires_grad_(training)
-    with torch.set_grad_enabled(training), _Operators() as ran:
+    with torch.set_grad_enabled(training), Operators() as ran:
         out = attention(x)
         if training:
             out.sum().backward()
@@ -240,6 +224,40 @@ def test_copies__give_the_same():
     attention, x = SpatialMHA(48, 3, position="dwconv").eval(), torch.randn(1, 48, 6, 5)
     for copied in (copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
         assert torch.equal(copied(x), attention(x))
+
+
+@pytest.mark.parametrize("position", ["none", "dwconv"])
+def test_old_pickle__opens_without_the_attributes_of_today(position):
+    attention, x = SpatialMHA(16, 2, position=position), torch.randn(1, 16, 6, 5)
+    new = {"scope", "window", "kv_stride", "position", "bias", "q_norm", "k_norm"}
+    state = {k: v for k, v in attention.__dict__.items() if k not in new}
+    state["_modules"] = {k: v for k, v in attention._modules.items() if k not in new}
+    old = SpatialMHA.__new__(SpatialMHA)
+    old.__setstate__(state)
+    assert torch.equal(old(x), attention(x))
+    assert (old.position, old.scope, old.pairs(4, 5)) == (position, "global", 400)
+
+
+@pytest.mark.parametrize(
+    ("scope", "size", "pairs"),
+    [
+        ({}, (6, 7), 42 * 42),
+        ({"kv_stride": 4}, (6, 7), 42 * 4),
+        ({"scope": "window", "window": 4}, (6, 7), 4 * 16 * 16),
+        ({"scope": "axial"}, (6, 7), 42 * 13),
+    ],
+)
+def test_pairs__counts_what_the_kernel_is_given(scope, size, pairs):
+    attention = SpatialMHA(8, 1, **scope)
+    assert attention.pairs(*size) == pairs
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counted = []
+    with FlopCounterMode(display=False, custom_mapping={kernel: lambda q, k, *_, **__: counted.append((q, k)) or 0}):
+        attention.eval()(torch.randn(1, 8, *size))
+    if scope.get("scope") == "axial":  # counted are H x H for every column and W x W for every row
+        assert sum(q[0] * q[2] * k[2] for q, k in counted) == pairs
+    else:
+        assert [q[0] * q[2] * k[2] for q, k in counted] == [pairs]
 
 
 @pytest.mark.parametrize(
@@ -279,6 +297,7 @@ def test_resolve_heads__names_the_heads_that_divide():
         {"scope": "axial", "kv_stride": 2},
         {"scope": "window", "kv_stride": 2},
         {"kv_stride": 1.5},
+        {"kv_stride": None},
         {"position": "rope", "head_dim": 2},
         {"scope": "axial", "position": "relative"},
     ],

@@ -167,6 +167,20 @@ def test_align__pairs_blocks_behind_the_same_layer_by_what_they_say():
     assert align(new, old) == {7: None} | {i: i - (i > 7) for i in range(len(rows(new))) if i != 7}
 
 
+def test_align__of_blocks_with_two_inputs_asks_what_the_second_is():
+    base = content("yolo11.yaml")
+
+    def reading(other: int) -> dict:
+        return edit(base, plan_insertion(len(rows(base)), [16], [[-1, other], 1, "CrossScaleMHA", []]))
+
+    assert align(reading(10), reading(10))[17] == 17
+    assert align(reading(10), reading(9))[17] is None  # as wide, and yet another layer
+    with_block = edit(reading(10), plan_insertion(len(rows(base)) + 1, [4], ROW))
+    assert rows(with_block)[18][0] == [-1, 11]
+    assert align(reading(10), with_block)[17] == 18  # the same layer, at another index
+    assert align(with_block, reading(10))[18] == 17
+
+
 @pytest.mark.parametrize("front", [yolo_mha.YOLO, ultralytics.YOLO])
 def test_load__from_a_file_through_both_fronts(front, tmp_path):
     base = ultralytics.YOLO("yolov8n.yaml")

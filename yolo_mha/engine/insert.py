@@ -104,7 +104,8 @@ def insert(
             named after the model and the places, in the working directory.
         exist_ok: Replace files that exist.
         trust: Read the checkpoint with full pickle, if you made it yourself.
-        **options: Arguments of the block, see `SpatialMHABlock`.
+        **options: Arguments of the block, see `SpatialMHABlock`; for `CrossScaleMHA` also ``context``, the place of
+            the layer that keys and values come from.
 
     Returns:
         What was written, and the new model row by row.

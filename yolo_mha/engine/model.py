@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class YOLO(ultralytics.YOLO):
             raise
         except Exception as e:  # parse_model meets a wrong YAML with any kind of error
             raise does_not_build(cfg, e) from e
-        warn_of_wide_attention(self.model)
+        with contextlib.suppress(Exception):  # a network that does not run at the size of the probe is no fault here
+            warn_of_wide_attention(self.model)
 
     def _load(self, weights: str, task: str | None = None) -> None:
         try:

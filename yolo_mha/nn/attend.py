@@ -47,7 +47,7 @@ def heads_of(maps: Tensor, count: int, num_heads: int) -> tuple[Tensor, ...]:
     return tokens.view(B, H, W, count, num_heads, -1).unbind(3)
 
 
-class HeadNorm(nn.Module):
+class HeadNorm(nn.RMSNorm):
     """Root-mean-square norm of each head (Zhang and Sennrich 2019, eq. 4), for queries and keys.
 
     With it scores stay within ``d * max(weight)^2 * scale``, whatever the size of the input (query-key norm: Henry et
@@ -59,10 +59,11 @@ class HeadNorm(nn.Module):
         eps: Added to the mean square of the scaled head.
     """
 
+    eps: float
+    weight: nn.Parameter
+
     def __init__(self, head_dim: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(head_dim))
+        super().__init__(head_dim, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm the last axis of (..., d)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import check_not_negative
+from .checks import check_map, check_not_negative, check_positive
 from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .spatial import SpatialMHA
 
@@ -53,6 +53,8 @@ class SpatialMHABlock(nn.Module):
         ConfigError: An argument is out of range, two do not go together, or the heads do not divide ``dim``.
     """
 
+    inputs = 1
+
     def __init__(
         self,
         dim: int,
@@ -71,6 +73,7 @@ class SpatialMHABlock(nn.Module):
         kv_stride: int = 1,
     ) -> None:
         super().__init__()
+        check_positive(dim=dim)
         check_not_negative(mlp_ratio=mlp_ratio)
         self.norm = nn.BatchNorm2d(dim)
         self.attn = SpatialMHA(
@@ -101,7 +104,11 @@ class SpatialMHABlock(nn.Module):
 
         Returns:
             Feature map of shape (B, C, H, W) in the memory format of ``x``.
+
+        Raises:
+            ConfigError: ``x`` is something else.
         """
+        check_map(x, self.attn.qkv.in_channels)
         x = x + self.gate(self.attn(self.norm(x)))
         if self.mlp is not None:
             x = x + self.mlp_gate(self.mlp(self.mlp_norm(x)))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from ..errors import ConfigError
 
 
-def check_positive(**values: int | None) -> None:
-    """Refuse a size that is no positive integer; None passes.
+def check_positive(**values: int) -> None:
+    """Refuse a size that is no positive integer.
 
     Raises:
         ConfigError: One of the values is something else.
     """
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a positive integer.", given=f"{name}={value!r}", expected="1, 2, 3, ...")
 
 
@@ -49,3 +51,20 @@ def check_flag(**values: bool) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ConfigError(f"{name} is a yes or no.", given=f"{name}={value!r}", expected="True or False")
+
+
+def check_map(x: object, channels: int, name: str = "input") -> None:
+    """Refuse what is no feature map of a module's width.
+
+    Raises:
+        ConfigError: It is no tensor of shape (B, channels, H, W).
+    """
+    # in a trace for ONNX sizes are tensors, which a branch would freeze
+    fits = isinstance(x, Tensor) and x.dim() == 4 and (type(x.shape[1]) is not int or x.shape[1] == channels)
+    if not fits:
+        given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ConfigError(
+            f"The {name} is no feature map of this module's width.",
+            given=f"{name}: {given}",
+            expected=f"a tensor of shape (batch, {channels}, height, width)",
+        )

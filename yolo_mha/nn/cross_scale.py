@@ -8,12 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .attend import HeadNorm, attend, heads_of
-from .checks import check_flag, check_positive, check_probability
+from .checks import check_flag, check_map, check_positive, check_probability
 from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .heads import resolve_heads
 from .positions import add_sincos, check_position, grid, grid_within, rotate
-from .scopes import attend_globally
+from .scopes import attend_globally, is_fixed
 from .spatial import match_memory_format
 
 POSITIONS = ("none", "sincos", "rope")
@@ -84,8 +85,19 @@ class CrossScaleMHA(nn.Module):
 
         Returns:
             Feature map of shape (B, C, H, W) in the memory format of ``x``.
+
+        Raises:
+            ConfigError: They are something else.
         """
+        if not isinstance(maps, (list, tuple)) or len(maps) != 2:
+            given = type(maps).__name__ if isinstance(maps, Tensor) else f"{len(maps)} maps"
+            raise ConfigError("Cross-scale attention reads two maps.", given=given, expected="[x, context]")
         x, context = maps
+        check_map(x, self.q.in_channels)
+        check_map(context, self.kv.in_channels, "context")
+        counts = (x.shape[0], context.shape[0])
+        if is_fixed(*counts) and counts[0] != counts[1]:
+            raise ConfigError("The two maps differ in batch.", given=f"batches {counts}", expected="the same images")
         y, z = self.norm(x), self.context_norm(context)
         if self.position == "sincos":
             y, z = add_sincos(y, *grid(x.shape[2:], x)), add_sincos(z, *grid_within(x, context))
@@ -97,6 +109,10 @@ class CrossScaleMHA(nn.Module):
         core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
         out = attend_globally(q, k, v, core).permute(0, 3, 1, 2)  # (B, hd, H, W), NHWC in memory
         return x + self.gate(match_memory_format(self.proj_drop(self.proj(out)), x))  # type: ignore[no-any-return]
+
+    def pairs(self, height: int, width: int, context_height: int, context_width: int) -> int:
+        """Return how many pairs of a query and a key each head scores on maps of these sizes."""
+        return height * width * context_height * context_width
 
     def fuse(self) -> None:
         """Fold norms and gate into the convolutions next to them, for inference; a second call does nothing.

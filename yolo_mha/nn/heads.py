@@ -23,7 +23,8 @@ def resolve_heads(dim: int, num_heads: int | None, head_dim: int | None = None) 
     Raises:
         ConfigError: A value is not a positive integer, or the heads do not divide ``dim``.
     """
-    check_positive(dim=dim, num_heads=num_heads, head_dim=head_dim)
+    optional = {"num_heads": num_heads, "head_dim": head_dim}
+    check_positive(dim=dim, **{name: value for name, value in optional.items() if value is not None})
     if num_heads is not None and head_dim is not None:
         return num_heads, head_dim
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]

@@ -37,7 +37,8 @@ def check_sequences(
                 given=f"{name}: {_describe(x)}",
                 expected=f"a tensor of shape (batch, length, {width})",
             )
-        if not x.is_floating_point() or (x.dtype != dtype and not torch.is_autocast_enabled(x.device.type)):
+        cast = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and x.dtype != torch.float64
+        if x.dtype != dtype and not cast:  # autocast leaves double precision alone
             raise ConfigError(
                 f"The {name} has another dtype than the weights.",
                 given=f"{name}: {_describe(x)}",

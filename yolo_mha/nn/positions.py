@@ -90,7 +90,7 @@ def _angles(at: Tensor, count: int, base: float) -> Tensor:
 
 
 def sincos(dim: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return fixed sine and cosine codes of a grid (Vaswani et al. 2017, section 3.5; in 2-D: Beyer et al. 2022).
+    """Return fixed sine and cosine codes of a grid (Vaswani et al. 2017, section 3.5; in 2-D: Chen et al. 2021, MoCo v3).
 
     Args:
         dim: Channels, a multiple of 4: sine and cosine of the row, then of the column.
@@ -150,7 +150,8 @@ class RelativeBias(nn.Module):
 
     def __init__(self, window: int, num_heads: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
+        # three axes, so that no optimizer takes the table for the matrix of a layer
+        self.table = nn.Parameter(torch.empty(2 * window - 1, 2 * window - 1, num_heads))
         nn.init.trunc_normal_(self.table, std=0.02)
         at = torch.arange(window * window)
         row, column = at // window, at % window
@@ -160,4 +161,4 @@ class RelativeBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the bias of shape (h, window^2, window^2)."""
-        return F.embedding(self.index, self.table).permute(2, 0, 1)
+        return F.embedding(self.index, self.table.flatten(0, 1)).permute(2, 0, 1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .checks import check_map
 from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .spatial import match_memory_format
 
@@ -143,6 +144,8 @@ class S2Attention(nn.Module):
         ConfigError: An argument is out of range.
     """
 
+    inputs = 1
+
     def __init__(self, dim: int, *, gate_init: float = 0.0) -> None:
         super().__init__()
         self.attn = ShiftAttention(dim)
@@ -157,7 +160,11 @@ class S2Attention(nn.Module):
 
         Returns:
             Feature map of shape (B, C, H, W) in the memory format of ``x``.
+
+        Raises:
+            ConfigError: ``x`` is something else.
         """
+        check_map(x, self.attn.mlp1.in_channels)
         return x + self.gate(self.attn(self.norm(x)))  # type: ignore[no-any-return]
 
     def fuse(self) -> None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+DEFAULT_WINDOW = 10  # divides the maps of 640 px at strides 8, 16 and 32
+
 
 class Attend(Protocol):
     """Attention on heads of shape (B, h, N, d), see `attend`."""
@@ -28,6 +30,25 @@ def is_fixed(*sizes: int) -> bool:
 def cells(size: int, stride: int) -> int:
     """Return how many cells of ``stride`` positions cover ``size`` of them."""
     return (size + stride - 1) // stride
+
+
+def count_pairs(
+    height: int, width: int, scope: str = "global", window: int = DEFAULT_WINDOW, kv_stride: int = 1
+) -> int:
+    """Return how many pairs of a query and a key each head scores; twice the head's channels are multiplied for each.
+
+    Args:
+        height: Height of the map in positions.
+        width: Width of the map.
+        scope: "global", "window" or "axial".
+        window: Height and width of a window.
+        kv_stride: Height and width of the cells that keys are pooled to.
+    """
+    if scope == "window":
+        return cells(height, window) * cells(width, window) * window**4
+    if scope == "axial":
+        return height * width * (height + width)
+    return height * width * cells(height, kv_stride) * cells(width, kv_stride)
 
 
 def attend_globally(q: Tensor, k: Tensor, v: Tensor, attend: Attend, mask: Tensor | None = None) -> Tensor:
@@ -50,9 +71,10 @@ def attend_globally(q: Tensor, k: Tensor, v: Tensor, attend: Attend, mask: Tenso
 
 
 def attend_along_axes(q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
-    """Attend along the columns, then along the rows (Ho et al. 2019, axial attention), with the same queries and keys.
+    """Attend along the columns, then along the rows: axial attention (Ho et al. 2019), in one layer.
 
-    Every query so reaches every position by way of the one in its own row and that position's column.
+    There each axis has its own projections; here queries and keys are the same for both, and the second attends to what
+    the first found. Every query so reaches every position by way of the one in its own row and that position's column.
 
     Args:
         q: Queries of shape (B, H, W, h, d).
@@ -74,6 +96,8 @@ def attend_along_axes(q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor
 
 def to_windows(x: Tensor, window: int) -> Tensor:
     """Cut a map into windows (Liu et al. 2021, Swin, section 3.2), filled up with zeros at the right and the bottom.
+
+    The windows are not shifted from layer to layer, so positions of different windows do not meet in attention.
 
     Args:
         x: Feature map of shape (B, C, H, W).

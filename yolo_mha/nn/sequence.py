@@ -47,14 +47,15 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads, head_dim)
+        key_dim, value_dim = dim if key_dim is None else key_dim, dim if value_dim is None else value_dim
         check_positive(key_dim=key_dim, value_dim=value_dim)
         check_flag(bias=bias, qk_norm=qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
         inner = self.num_heads * self.head_dim
         self.scale = self.head_dim**-0.5
         self.q = nn.Linear(dim, inner, bias=bias)
-        self.k = nn.Linear(dim if key_dim is None else key_dim, inner, bias=bias)
-        self.v = nn.Linear(dim if value_dim is None else value_dim, inner, bias=bias)
+        self.k = nn.Linear(key_dim, inner, bias=bias)
+        self.v = nn.Linear(value_dim, inner, bias=bias)
         self.q_norm: nn.Module = HeadNorm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm: nn.Module = HeadNorm(self.head_dim) if qk_norm else nn.Identity()
         self.proj = nn.Linear(inner, dim, bias=bias)
@@ -80,10 +81,12 @@ class MultiHeadAttention(nn.Module):
             key: Sequence of shape (B, Nk, key_dim); None takes the query: self-attention.
             value: Sequence of shape (B, Nk, value_dim); None takes the key.
             mask: Booleans, True where a query may attend a key, as in ``F.scaled_dot_product_attention`` (the boolean
-                masks of ``nn.MultiheadAttention`` mean the opposite: give it ``~mask``); or floats to add to the
-                scores, where -inf forbids. Of shape (Nq, Nk), (B, Nq, Nk) or (B or 1, h or 1, Nq or 1, Nk).
+                masks of ``nn.MultiheadAttention`` mean the opposite: give ``~attn_mask``, and for a key_padding_mask
+                ``~key_padding_mask[:, None, None]``); or floats to add to the scores, where -inf forbids. Causal
+                attention is ``torch.ones(Nq, Nk, dtype=torch.bool).tril()``. Of shape (Nq, Nk), (B, Nq, Nk) or (B or 1, h or 1, Nq or 1, Nk).
             valid_lens: Integers of shape (B,) or (B, Nq): only so many keys, from the first on, may be attended (Zhang
                 et al., Dive into Deep Learning, section 11.5; 10.5 in older editions). Holds in addition to ``mask``.
+                Their range is checked, for which a GPU is waited for; not in a compiled or exported graph.
             need_weights: Whether to return the attention weights too, which builds the Nq x Nk matrix of each head.
 
         Returns:

@@ -11,14 +11,23 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, nearest
 from .attend import HeadNorm, attend, heads_of
-from .checks import check_flag, check_positive, check_probability
+from .checks import check_flag, check_map, check_positive, check_probability
 from .heads import resolve_heads
 from .positions import RelativeBias, add_sincos, check_position, coordinates, grid, rotate
-from .scopes import attend_along_axes, attend_globally, cells, from_windows, inside_map, is_fixed, to_windows
+from .scopes import (
+    DEFAULT_WINDOW,
+    attend_along_axes,
+    attend_globally,
+    cells,
+    count_pairs,
+    from_windows,
+    inside_map,
+    is_fixed,
+    to_windows,
+)
 
 SCOPES = ("global", "window", "axial")
 POSITIONS = ("none", "dwconv", "sincos", "rope", "relative")
-DEFAULT_WINDOW = 10  # divides the maps of 640 px at strides 8, 16 and 32
 
 
 def match_memory_format(out: Tensor, like: Tensor) -> Tensor:
@@ -70,10 +79,10 @@ class SpatialMHA(nn.Module):
             values (locally enhanced positional encoding, Dong et al. 2022, CSWin, eq. 7); "sincos": fixed codes added
             to the input (see `sincos`); "rope": queries and keys turned by row and column (see `rotate`); "relative": a
             learned bias per distance, inside windows only (see `RelativeBias`).
-        scope: "global": all positions; "window": those of the same window; "axial": along the columns, then along the
+        scope: "global": all positions; "window": those of the same window, which never shifts; "axial": along the columns, then along the
             rows.
         window: Height and width of a window in positions, 10 if None; for ``scope="window"`` only.
-        kv_stride: Keys and values are means of cells of this height and width (Wang et al. 2022, PVT v2, section 3.1);
+        kv_stride: Keys and values are means of cells of this height and width (the spatial reduction of PVT, Wang et al. 2021, with a mean as in PVT v2);
             for ``scope="global"`` only.
 
     Raises:
@@ -134,11 +143,19 @@ class SpatialMHA(nn.Module):
 
         Returns:
             Feature map of shape (B, C, H, W) in the memory format of ``x``.
+
+        Raises:
+            ConfigError: ``x`` is something else.
         """
+        check_map(x, self.qkv.in_channels)
         out = self.proj_drop(self.proj(self._attend(x)))
         if self.scope == "window":
             out = from_windows(out, x.shape[2:], self.window)
         return match_memory_format(out, x)
+
+    def pairs(self, height: int, width: int) -> int:
+        """Return how many pairs of a query and a key each head scores on a map of this size."""
+        return count_pairs(height, width, self.scope, self.window, self.kv_stride)
 
     def _attend(self, x: Tensor) -> Tensor:
         """Return the attended values (B, hd, H, W) in channels_last, or those of each window along the batch."""
@@ -194,7 +211,7 @@ def _check_scope(scope: str, window: int | None, kv_stride: int) -> tuple[str, i
     """Return scope, window and kv_stride where they go together."""
     if scope not in SCOPES:
         raise ConfigError("Unknown scope.", given=f"scope={scope!r}", expected=nearest(scope, SCOPES))
-    check_positive(window=window, kv_stride=kv_stride)
+    check_positive(kv_stride=kv_stride, window=DEFAULT_WINDOW if window is None else window)
     if window is not None and scope != "window":
         raise ConfigError(
             "A window needs the scope window.", given=f"scope={scope}, window={window}", expected="scope=window"

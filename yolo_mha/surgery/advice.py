@@ -7,44 +7,63 @@ from collections.abc import Sequence
 from torch import nn
 from ultralytics.utils import LOGGER
 
-from ..nn import SpatialMHA
+from ..nn import CrossScaleMHA, SpatialMHA
+from ..nn.scopes import count_pairs
 from ..registry import Network
 from .places import Layer, layers
 
 IMGSZ = 640  # pixels, the size that the numbers are given for
-STRIDE = 8  # from P3 down a global scope costs more than most models
-WINDOW = 10
+MANY = count_pairs(IMGSZ // 8, IMGSZ // 8)  # among all positions of P3: more operations than a whole YOLO n
 
 
 def warn_of_wide_attention(model: Network, described: Sequence[Layer] | None = None) -> None:
-    """Warn, with the numbers, of every attention among all positions of a map as large as P3.
+    """Warn, with the numbers, of every attention that scores as many pairs as there are at P3.
 
     Args:
         model: A model of Ultralytics.
         described: From `layers` for this model, where the caller has it.
     """
-    wide = {i: parts for i, layer in enumerate(model.model) if (parts := _global_attention(layer))}
-    if not wide:
+    parts = {i: _attentions(layer) for i, layer in enumerate(model.model)}
+    if not any(parts.values()):
         return
-    for i, parts in wide.items():
-        stride = (described or layers(model))[i].stride
-        if stride is None or stride > STRIDE:
-            continue
-        side = IMGSZ // stride
-        width = sum(part.num_heads * part.head_dim for part in parts)
-        costs = {
-            "it needs": side**4,
-            "scope=window": side**2 * WINDOW**2,
-            "scope=axial": side**2 * 2 * side,
-            "kv_stride=4": side**4 // 16,
+    described = described or layers(model)
+    for i, attentions in parts.items():
+        strides = [described[f if f >= 0 else i + f].stride for f in _sources(model.model[i])]
+        if all(strides):
+            sides = [IMGSZ // stride for stride in strides if stride]
+            for part in attentions:
+                if part.pairs(*(side for side in sides for _ in ("height", "width"))) >= MANY:
+                    LOGGER.warning(f"Row {i}: {_costs(part, sides)}")
+
+
+def _costs(part: SpatialMHA | CrossScaleMHA, sides: list[int]) -> str:
+    """Say what attention needs on square maps, and what would need less."""
+
+    def gflops(pairs: int) -> str:
+        return f"{4 * pairs * part.num_heads * part.head_dim / 1e9:.1f}"
+
+    side = sides[0]
+    if isinstance(part, SpatialMHA):
+        positions, pairs = f"all {side**2:,} positions", part.pairs(side, side)
+        cheaper = {
+            "scope=window": count_pairs(side, side, "window"),
+            "scope=axial": count_pairs(side, side, "axial"),
+            "kv_stride=4": count_pairs(side, side, kv_stride=4),
         }
-        own, *others = (f"{name} {4 * pairs * width / 1e9:.1f}" for name, pairs in costs.items())
-        LOGGER.warning(
-            f"Row {i}: attention among all {side**2:,} positions of a map of stride {stride} at {IMGSZ} px; for the "
-            f"scores alone {own} GFLOPs an image, {', '.join(others)}"
-        )
+        advice = ", ".join(f"{name} {gflops(count)}" for name, count in cheaper.items())
+    else:
+        positions, pairs = f"{side**2:,} positions and {sides[1] ** 2:,} others", (side * sides[1]) ** 2
+        advice = "a context of larger stride less"
+    return (
+        f"attention among {positions} at {IMGSZ} px; for the scores alone it needs {gflops(pairs)} GFLOPs an image, "
+        f"{advice}"
+    )
 
 
-def _global_attention(layer: nn.Module) -> list[SpatialMHA]:
-    parts = [m for m in layer.modules() if isinstance(m, SpatialMHA)]
-    return [m for m in parts if m.scope == "global" and m.kv_stride == 1]
+def _sources(layer: nn.Module) -> list[int]:
+    source = layer.f
+    return list(source) if isinstance(source, list) else [source]
+
+
+def _attentions(layer: nn.Module) -> list[SpatialMHA | CrossScaleMHA]:
+    return [m for m in layer.modules() if isinstance(m, (SpatialMHA, CrossScaleMHA))]

@@ -58,24 +58,21 @@ def plan_insertion(count: int, hosts: Collection[int], block: Row) -> Plan:
     Args:
         count: Number of rows.
         hosts: Indices of the rows behind which a row is put.
-        block: The new row. Its ``from`` is -1, or -1 and the old index of another layer that it reads.
+        block: The new row. Its ``from`` is -1, or -1 and the index of another layer that it reads.
 
     Raises:
-        ModelError: That layer is not before all hosts.
+        ModelError: That layer does not stand before all hosts.
     """
     ordered = sorted(hosts)
     place = [i + bisect_left(ordered, i) for i in range(count)]
     output = tuple(p + (i in hosts) for i, p in enumerate(place))
-    source, *rest = block
-    if isinstance(source, list):
-        if source[1] >= ordered[0]:
-            raise ModelError(
-                f"{rest[1]} cannot read a layer that is not before it.",
-                given=f"a block behind row {ordered[0]} that reads row {source[1]}",
-                expected=f"a row before row {ordered[0]}, or a place further behind for the block",
-            )
-        source = [source[0], output[source[1]]]
-    return Plan(tuple(place), output, tuple(ordered), (source, *rest))
+    if isinstance(block[0], list) and block[0][1] >= ordered[0]:  # an index before all hosts stays what it is
+        raise ModelError(
+            f"{block[2]} reads two layers, and the second must stand before the one that it follows.",
+            given=f"a block behind row {ordered[0]} that reads row {block[0][1]} too",
+            expected=f"a row before row {ordered[0]}, or a place further behind for the block",
+        )
+    return Plan(tuple(place), output, tuple(ordered), tuple(block))
 
 
 def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:

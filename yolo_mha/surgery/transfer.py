@@ -126,7 +126,7 @@ def align(source: dict[str, Any], target: dict[str, Any]) -> dict[int, int | Non
         raise _other_model(source, target, same_rows)
     kept = zip(_kept(old_plan), _kept(new_plan), strict=True)
     places: dict[int, int | None] = dict(kept)
-    return places | _align_blocks(source, target, places)
+    return places | _align_blocks(source, places, _said(source, old_plan), _said(target, new_plan))
 
 
 def _structure(index: int, row: Row) -> tuple[Any, ...]:
@@ -146,15 +146,22 @@ def _kept(plan: Plan) -> list[int]:
     return [i for i, place in enumerate(plan.place) if place is not None]
 
 
+def _said(model: dict[str, Any], plan: Plan) -> list[str]:
+    """Return what each row says of itself, and what else it reads than the layer before, counted without blocks."""
+    rows = model["backbone"] + model["head"]
+    sources = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
+    others = [[plan.output[s if s >= 0 else i + s] for s in read[1:]] for i, read in enumerate(sources)]
+    return [f"{row[2:]} {other}" for row, other in zip(rows, others, strict=True)]
+
+
 def _align_blocks(
-    source: dict[str, Any], target: dict[str, Any], places: dict[int, int | None]
+    source: dict[str, Any], places: dict[int, int | None], old: list[str], new: list[str]
 ) -> dict[int, int | None]:
     """Pair the blocks that stand between the same two layers and say the same."""
-    old, new = ([m["backbone"] + m["head"], blocks(m)] for m in (source, target))
-    pairs: dict[int, int | None] = dict.fromkeys(old[1])
-    ends = [(-1, -1), *((i, p) for i, p in places.items() if p is not None), (len(old[0]), len(new[0]))]
+    pairs: dict[int, int | None] = dict.fromkeys(blocks(source))
+    ends = [(-1, -1), *((i, p) for i, p in places.items() if p is not None), (len(old), len(new))]
     for (i, p), (j, q) in pairwise(ends):
-        a, b = ([str(row[2:]) for row in rows] for rows in (old[0][i + 1 : j], new[0][p + 1 : q]))
+        a, b = old[i + 1 : j], new[p + 1 : q]
         for match in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
             pairs |= {i + 1 + match.a + k: p + 1 + match.b + k for k in range(match.size)}
     return pairs

@@ -15,13 +15,13 @@ from ultralytics.data.augment import LetterBox
 from ...deploy.export import export
 from ...engine.model import YOLO, check_checkpoint
 from ...errors import DependencyError, YoloMHAError
-from ...nn import SpatialMHA
+from ...nn import CrossScaleMHA, SpatialMHA
 from ...registry import ULTRALYTICS_TESTED, Network, block_class
 from ...surgery.rows import blocks
 from .check import Check, failed
 from .step import Watch, located
 
-MANY_TOKENS = 6400  # 80 x 80: P3 of a 640-pixel image
+MANY_PAIRS = 6400**2  # among all 80 x 80 positions: P3 of a 640-pixel image
 ODD = (355, 641)  # height and width of an image that nothing divides
 EXPORT_SIZE = 320
 
@@ -69,11 +69,14 @@ def check_heads(model: Network, imgsz: int) -> Check:
         imgsz: Height and width in pixels.
     """
     found = []
-    for row, shape in block_shapes(model, imgsz).items():
-        _, channels, height, width = shape
-        attentions = [m for m in model.model[row].modules() if isinstance(m, SpatialMHA)]
-        heads = {"heads": attentions[0].num_heads, "head_dim": attentions[0].head_dim} if attentions else {}
-        found.append({"row": row, "stride": imgsz // height, "tokens": height * width, "channels": channels, **heads})
+    for row, shapes in block_shapes(model, imgsz).items():
+        _, channels, height, width = shapes[0]
+        described = {"row": row, "stride": imgsz // height, "tokens": height * width, "channels": channels}
+        for part in model.model[row].modules():
+            if isinstance(part, (SpatialMHA, CrossScaleMHA)):
+                pairs = part.pairs(*(size for shape in shapes for size in shape[2:]))
+                described |= {"heads": part.num_heads, "head_dim": part.head_dim, "pairs": pairs}
+        found.append(described)
     if not found:
         return Check("channels and heads", "skipped", "No attention block is in this model.")
     said = "; ".join(
@@ -82,27 +85,26 @@ def check_heads(model: Network, imgsz: int) -> Check:
         + f", {f['tokens']} tokens at stride {f['stride']}"
         for f in found
     )
-    many = [f for f in found if f["tokens"] > MANY_TOKENS and "heads" in f]
-    if many:
-        worst = max(many, key=lambda f: f["tokens"])
-        pairs = worst["tokens"] ** 2
+    worst = max(found, key=lambda f: f.get("pairs", 0))
+    if worst.get("pairs", 0) >= MANY_PAIRS:
         message = (
-            f"{said}; {worst['tokens']} tokens are {pairs / 1e6:.0f} million pairs in every head of row {worst['row']}."
+            f"{said}; the {worst['tokens']} tokens of row {worst['row']} are in {worst['pairs'] / 1e6:.0f} million pairs "
+            "in every head."
         )
-        fix = "move the block to a larger stride, or lower imgsz: twice the pixels a side is 16 times the pairs"
+        fix = "give the block scope=window or kv_stride=4, put it at a larger stride, or lower imgsz"
         return Check("channels and heads", "warning", message, fix, {"blocks": found})
     return Check("channels and heads", "ok", f"{said}.", None, {"blocks": found})
 
 
-def block_shapes(model: Network, imgsz: int) -> dict[int, torch.Size]:
-    """Return the shape (1, C, H, W) of what each block row reads, by row."""
-    shapes: dict[int, torch.Size] = {}
+def block_shapes(model: Network, imgsz: int) -> dict[int, list[torch.Size]]:
+    """Return the shapes (1, C, H, W) of the maps that each block row reads, by row."""
+    shapes: dict[int, list[torch.Size]] = {}
     model = _evaluated(deepcopy(model))
     for row in blocks(model.yaml):
 
         def keep(module: Network, inputs: Any, row: int = row) -> None:
             first = inputs[0]
-            shapes[row] = (first[0] if isinstance(first, (list, tuple)) else first).shape
+            shapes[row] = [t.shape for t in (first if isinstance(first, (list, tuple)) else [first])]
 
         model.model[row].register_forward_pre_hook(keep)
     with torch.no_grad():
