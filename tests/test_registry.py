@@ -174,7 +174,7 @@ def test_restricted_loading__knows_every_part(tmp_path):
     torch.save({"model": model, "train_args": {}}, tmp_path / "every.pt")
     script = "import yolo_mha, sys; print(yolo_mha.YOLO(sys.argv[1]).model.model[4].q_norm)"
     run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "every.pt")], capture_output=True, text=True)
-    assert run.stdout.strip() == "HeadNorm()", run.stderr
+    assert run.stdout.startswith("HeadNorm"), run.stderr
 
 
 @pytest.mark.parametrize("file", sorted(shipped("cfg").glob("models/yolo*-mha-*.yaml")), ids=lambda p: p.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from ultralytics.utils import LOGGER
@@ -61,7 +62,7 @@ def _costs(part: SpatialMHA | CrossScaleMHA, sides: list[int]) -> str:
 
 
 def _sources(layer: nn.Module) -> list[int]:
-    source = layer.f
+    source: Any = layer.f
     return list(source) if isinstance(source, list) else [source]
 
 

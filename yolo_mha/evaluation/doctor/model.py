@@ -88,8 +88,8 @@ def check_heads(model: Network, imgsz: int) -> Check:
     worst = max(found, key=lambda f: f.get("pairs", 0))
     if worst.get("pairs", 0) >= MANY_PAIRS:
         message = (
-            f"{said}; the {worst['tokens']} tokens of row {worst['row']} are in {worst['pairs'] / 1e6:.0f} million pairs "
-            "in every head."
+            f"{said}; the {worst['tokens']} tokens of row {worst['row']} are in "
+            f"{worst['pairs'] / 1e6:.0f} million pairs in every head."
         )
         fix = "give the block scope=window or kv_stride=4, put it at a larger stride, or lower imgsz"
         return Check("channels and heads", "warning", message, fix, {"blocks": found})
