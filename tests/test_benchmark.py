@@ -127,6 +127,7 @@ def test_bounds__name_cases_and_contenders_that_exist(tool, settings):
 
     jobs = [*tool.block_jobs(settings), *tool.scope_jobs(settings), *tool.model_jobs(settings)]
     cases = [tool.Case(j.level, j.table, j.column, {}) for j in jobs]
+    cases += [tool.Case("pairs", p.table, p.column, {p.peer: tool.Cell()}) for p in tool.pairs(settings)]
     counts = {b: len(tool.verdicts(cases, "cpu", [b])) for b in BOUNDS if b.device == "cpu"}
     assert 0 not in counts.values(), counts
     assert {b.contender for b in BOUNDS} <= {*tool.PEERS, *tool.SCOPES, *tool.VARIANTS}
@@ -164,13 +165,15 @@ def test_peak_bytes__of_a_known_allocation(tool):
 
 
 def test_memory_of__in_a_process_of_its_own(tool, settings):
-    found = tool.in_a_process(tool.P5, tool.OURS, settings)
+    found = tool.in_a_process(["--memory-of", str(tool.P5), tool.OURS], settings)
     assert 4 < found["forward"] / tool.P5.tensor(1, "cpu").nbytes < 12
     assert found["forward+backward"] > found["forward"]
 
 
 def test_memory_cases__growth_and_bounds(tool, settings, monkeypatch):
-    def made_up(m, name, settings):
+    def made_up(words, settings):
+        _, where, name = words
+        m = next(m for m in tool.MAPS if str(m) == where)
         passes = 5 * m.tensor(1, "cpu").nbytes
         return {"forward": passes, "forward+backward": "skipped: needs N^2 memory" if "AIFI" in name else 5 * passes}
 

@@ -1,7 +1,12 @@
 """Measure time and peak memory of the attention against what PyTorch, Ultralytics and timm offer for the same place.
 
-Four levels: `block`, the bare attention on the maps of a YOLO; `scopes`, its cheaper scopes against global attention;
-`model`, whole networks against Ultralytics' own; `memory`, the peak of a forward and of a backward pass.
+Five levels: `block`, the bare attention on the maps of a YOLO, all contenders in turn; `pairs`, the same with one
+contender at a time, each pair in a fresh process; `scopes`, its cheaper scopes against global attention; `model`, whole
+networks against Ultralytics' own; `memory`, the peak of a forward and of a backward pass.
+
+Why pairs: glibc gives freed memory back to the system, until a larger piece has been freed before. A module that builds
+N x N matrices of tens of MB pays page faults for them at every pass, unless a contender with still larger ones has run
+in the same process; at P4 that is a factor of two. Bounds are held against pairs, where no third module decides.
 
 Time: every round runs every contender once, and a ratio is taken within a round, so that drift of the machine cancels.
 A second instance of the same module runs along: where its median ratio to the first is off by more than 3 %, the
@@ -56,7 +61,7 @@ from benchmark_peers import (
     peers,
     runner,
 )
-from benchmark_report import Case, Cell, Table, draw, markdown, tables, verdicts
+from benchmark_report import BOUNDS, Case, Cell, Table, draw, markdown, tables, verdicts
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -67,7 +72,7 @@ import yolo_mha
 from yolo_mha.data.files import whole_file
 
 EXAMPLES = """examples:
-  python tools/benchmark.py                              everything; half an hour to an hour on two idle cores
+  python tools/benchmark.py                              everything; about 45 minutes on two idle cores
   python tools/benchmark.py --quick                      a look: three rounds, small maps, no verdict
   python tools/benchmark.py --only model                 whole networks alone
   python tools/benchmark.py --only block --case 'P5 *'   the cases whose names match
@@ -76,13 +81,13 @@ EXAMPLES = """examples:
 exit codes: 0 all bounds reached; 1 a bound is missed or not shown, or a case is void; 2 a peer or a GPU is missing,
 or no case matches"""
 
-LEVELS = ("block", "scopes", "model", "memory")
+LEVELS = ("block", "pairs", "scopes", "model", "memory")
 FAMILIES = ("yolov8n", "yolo11n", "yolo12n", "yolo26n")
 VARIANTS = ("mha-p5", "mha-p4p5", "mha-p4kv-p5", "mha-p3", "mha-cross")
 IMGSZ = 640
 
 VOID_ABOVE, RETRIES, MORE_ROUNDS = 0.03, 2, 1.5
-LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 15, 200, 25.0
+LEAST_ROUNDS, MOST_ROUNDS, SECONDS, PAIR_SECONDS = 15, 200, 25.0, 12.0
 FEWEST_ROUNDS, MOST_SECONDS = 5, 100.0  # where a round takes so long that LEAST_ROUNDS would pass MOST_SECONDS
 QUICK_ROUNDS, QUICK_TOKENS = 3, 1600
 
@@ -101,6 +106,7 @@ class Job:
         build: Makes the passes by contender's name, or says why there is none. The first two are the subject and its
             second instance.
         inverse: Ratios are of the others by the first, not of the first by the others.
+        seconds: How long all rounds may take, where so few are enough.
     """
 
     level: str
@@ -108,6 +114,11 @@ class Job:
     column: str
     build: Callable[[], dict[str, Run | str]]
     inverse: bool = False
+    seconds: float = SECONDS
+
+    @property
+    def name(self) -> str:
+        return f"{self.table} {self.column}"
 
 
 def again(name: str) -> str:
@@ -157,9 +168,9 @@ def is_void(aa: float) -> bool:
     return abs(aa - 1) > VOID_ABOVE
 
 
-def rounds_for(seconds: float) -> int:
+def rounds_for(seconds: float, budget: float = SECONDS) -> int:
     """Return how many rounds a case is given whose rounds take so long."""
-    within = [int(limit / max(seconds, 1e-6)) for limit in (SECONDS, MOST_SECONDS)]
+    within = [int(limit / max(seconds, 1e-6)) for limit in (budget, MOST_SECONDS)]
     return min(max(within[0], min(within[1], LEAST_ROUNDS), FEWEST_ROUNDS), MOST_ROUNDS)
 
 
@@ -175,7 +186,7 @@ def measure(job: Job, settings: argparse.Namespace) -> Case:
         return case
     interleave(runs, 1, 0, synchronize)
     seconds = sum(t[0] for t in interleave(runs, 1, 0, synchronize).values()) / 1e3
-    wanted = settings.rounds or (QUICK_ROUNDS if settings.quick else rounds_for(seconds))
+    wanted = settings.rounds or (QUICK_ROUNDS if settings.quick else rounds_for(seconds, job.seconds))
     for attempt in range(1 if settings.quick else 1 + RETRIES):
         case.rounds = round(wanted * MORE_ROUNDS**attempt)
         times = interleave(runs, case.rounds, 1, synchronize)
@@ -211,6 +222,66 @@ def block_jobs(settings: argparse.Namespace) -> Iterable[Job]:
 
                     column = mode if settings.device == "cpu" else f"{mode} {precision}"
                     yield Job("block", f"{m} batch {batch}", column, build)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One contender beside the subject, and nothing else in the process."""
+
+    peer: str
+    map: Map
+    batch: int
+    mode: str
+    precision: str
+
+    @property
+    def table(self) -> str:
+        return f"{self.peer} alone beside {OURS}"
+
+    @property
+    def column(self) -> str:
+        return f"{self.map} batch {self.batch} {self.mode}{'' if self.precision == 'fp32' else ' ' + self.precision}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.table} {self.column}"
+
+    def in_a_process(self, settings: argparse.Namespace) -> Case:
+        """Time both in a fresh process."""
+        words = ["--pair-of", self.peer, str(self.map), str(self.batch), self.mode, self.precision]
+        found = in_a_process(words, settings)
+        if isinstance(found, str):
+            return Case("pairs", self.table, self.column, {self.peer: Cell(note=found)})
+        return Case(**{**found, "cells": {name: Cell(**cell) for name, cell in found["cells"].items()}})
+
+    def measure(self, settings: argparse.Namespace) -> Case:
+        """Time both in this process."""
+
+        def build() -> dict[str, Run | str]:
+            x = self.map.tensor(self.batch, settings.device)
+            names = {OURS: OURS, again(OURS): OURS, self.peer: self.peer}
+            return {
+                name: PEERS[peer].missing(self.map, self.batch, self.mode)
+                or runner(PEERS[peer].build(self.map), x, self.mode, self.precision)
+                for name, peer in names.items()
+            }
+
+        return measure(Job("pairs", self.table, self.column, build, seconds=PAIR_SECONDS), settings)
+
+
+def pairs(settings: argparse.Namespace) -> list[Pair]:
+    """Give the pairs that a bound is for."""
+    found = []
+    for m in maps_of(settings):
+        for batch in settings.batch or ((1, 8) if m == P5 else (1,)):
+            for mode in MODES:
+                for precision in ("fp32", "bf16") if settings.device == "cuda" else ("fp32",):
+                    found += [Pair(peer, m, batch, mode, precision) for peer in peers(settings.device) if peer != OURS]
+    return [
+        pair
+        for pair in found
+        if any(b.contender == pair.peer and b.holds_for("pairs", pair.name, settings.device) for b in BOUNDS)
+    ]
 
 
 def scope_jobs(settings: argparse.Namespace) -> Iterable[Job]:
@@ -288,7 +359,9 @@ def memory_cases(settings: argparse.Namespace, maps: Sequence[Map], step: Callab
         cases.update({case.name: case for case in own.values()})
         for name in peers(settings.device):
             step(f"memory: {m}, {name}")
-            for mode, found in in_a_process(m, name, settings).items():
+            measured = in_a_process(["--memory-of", str(m), name], settings)
+            for mode in MODES:
+                found = measured if isinstance(measured, str) else measured[mode]
                 if isinstance(found, str):
                     own[mode].cells[name] = Cell(note=found)
                 else:
@@ -306,18 +379,19 @@ def memory_cases(settings: argparse.Namespace, maps: Sequence[Map], step: Callab
     return list(cases.values())
 
 
-def in_a_process(m: Map, peer: str, settings: argparse.Namespace) -> dict[str, float | str]:
-    """Run `memory_of` in a fresh process."""
-    words = ["--memory-of", str(m), peer, "--device", settings.device, "--threads", str(settings.threads)]
+def in_a_process(words: Sequence[str], settings: argparse.Namespace) -> dict[str, Any] | str:
+    """Run this file in a fresh process, and return the JSON that it prints, or why it failed."""
+    given = ["--device", settings.device, "--threads", str(settings.threads)]
+    given += ["--quick"] * settings.quick + (["--rounds", str(settings.rounds)] if settings.rounds else [])
     done = subprocess.run(
-        [sys.executable, __file__, *words],
+        [sys.executable, __file__, *words, *given],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(settings.threads)},
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        return dict.fromkeys(MODES, f"failed: {lines[-1][:200]}")
+        return f"failed: {lines[-1][:200]}"
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -353,20 +427,23 @@ def run_all(settings: argparse.Namespace, console: Console) -> list[Case]:
     levels = [settings.only] if settings.only else LEVELS
     kinds = {"block": block_jobs, "scopes": scope_jobs, "model": model_jobs}
     jobs = [job for level in levels if level in kinds for job in kinds[level](settings)]
-    jobs = [job for job in jobs if wanted(f"{job.table} {job.column}", settings)]
+    jobs = [job for job in jobs if wanted(job.name, settings)]
+    together = [pair for pair in pairs(settings) if "pairs" in levels and wanted(pair.name, settings)]
     maps = [m for m in maps_of(settings) if any(wanted(f"{m} {mode}", settings) for mode in MODES)]
     maps = maps if "memory" in levels else []
     cases = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(jobs) + len(maps) * len(peers(settings.device)))
-        for job in jobs:
-            progress.update(task, description=escape(f"{job.level}: {job.table} {job.column}"))
-            cases.append(measure(job, settings))
-            progress.advance(task)
+        task = progress.add_task("", total=len(jobs) + len(together) + len(maps) * len(peers(settings.device)))
 
         def step(text: str) -> None:
             progress.update(task, description=escape(text), advance=1)
 
+        for job in jobs:
+            step(f"{job.level}: {job.name}")
+            cases.append(measure(job, settings))
+        for pair in together:
+            step(f"pairs: {pair.name}")
+            cases.append(pair.in_a_process(settings))
         return cases + memory_cases(settings, maps, step)
 
 
@@ -398,7 +475,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="three rounds, maps of up to 1600 positions in block and memory")
-    add("--only", choices=LEVELS, help="one of the four levels")
+    add("--only", choices=LEVELS, help="one of the five levels")
     add("--case", default="*", metavar="PATTERN", help="cases whose names match, as in a shell; default all")
     add("--rounds", type=int, help="of every case; default as many as fit in about 25 s, 15 to 200, 5 if very slow")
     add("--batch", type=int, nargs="+", help="of the block level; default 1, and 8 for P5 too")
@@ -407,6 +484,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results; default %(default)s")
     add("--json", action="store_true", help="print what goes into benchmark.json, and no tables")
     add("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    add("--pair-of", nargs=5, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -420,6 +498,11 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(settings.threads)
     if settings.memory_of:
         print(json.dumps(memory_of(*settings.memory_of, settings.device)))
+        return 0
+    if settings.pair_of:
+        peer, name, batch, *passes = settings.pair_of
+        pair = Pair(peer, next(m for m in MAPS if str(m) == name), int(batch), *passes)
+        print(json.dumps(dataclasses.asdict(pair.measure(settings))))
         return 0
     if benchmark_peers.Attention2d is None:
         print("timm is not installed: pip install 'yolo-mha[benchmark]'", file=sys.stderr)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 UNITS = {
     "block": "ms, and SpatialMHA's time by the contender's",
+    "pairs": "ms, and SpatialMHA's time by the contender's",
     "scopes": "ms, and the time by that of global attention",
     "model": "ms, and the time by that of Ultralytics' own network",
     "memory": "MB, and bytes by bytes of the input",
@@ -98,16 +99,20 @@ class Bound:
     contender: str
     limit: float
 
+    def holds_for(self, level: str, case: str, device: str) -> bool:
+        """Say whether it is for a case."""
+        return self.device in ("*", device) and self.level == level and fnmatch.fnmatchcase(case, self.cases)
+
 
 BOUNDS = (
-    Bound("cpu", "block", "P[34] * batch 1 forward", MHA, 0.50),
-    Bound("cpu", "block", "P[34] * batch 1 forward", ATTENTION, 0.65),
-    Bound("cpu", "block", "P[34] * batch 1 forward", TIMM, 1.08),
-    Bound("cpu", "block", "P5 * batch 1 forward", ATTENTION, 1.15),
-    Bound("cpu", "block", "P5 * batch 8 forward", ATTENTION, 0.85),
-    Bound("cpu", "block", "P4 * C256 batch 1 forward+backward", MHA, 1.05),
-    Bound("cpu", "block", "P4 * C256 batch 1 forward+backward", ATTENTION, 0.70),
-    Bound("cuda", "block", "P3 * batch 1 forward*", BARE, 1.25),
+    Bound("cpu", "pairs", "* P[34] * batch 1 forward", MHA, 0.50),
+    Bound("cpu", "pairs", "* P[34] * batch 1 forward", ATTENTION, 0.65),
+    Bound("cpu", "pairs", "* P[34] * batch 1 forward", TIMM, 1.08),
+    Bound("cpu", "pairs", "* P5 * batch 1 forward", ATTENTION, 1.15),
+    Bound("cpu", "pairs", "* P5 * batch 8 forward", ATTENTION, 0.85),
+    Bound("cpu", "pairs", "* P4 * C256 batch 1 forward+backward", MHA, 1.05),
+    Bound("cpu", "pairs", "* P4 * C256 batch 1 forward+backward", ATTENTION, 0.70),
+    Bound("cuda", "pairs", "* P3 * batch 1 forward*", BARE, 1.25),
     Bound("cpu", "scopes", "* forward", "window 10", 0.10),
     Bound("cpu", "scopes", "* forward", "axial", 0.10),
     Bound("cpu", "scopes", "* forward", "kv_stride 2", 0.35),
@@ -142,8 +147,8 @@ def verdicts(cases: Sequence[Case], device: str, bounds: Sequence[Bound] = BOUND
     found = []
     for bound in bounds:
         for case in cases:
-            at_hand = bound.device in ("*", device) and bound.level == case.level
-            if at_hand and fnmatch.fnmatchcase(case.name, bound.cases):
+            other_pair = case.level == "pairs" and bound.contender not in case.cells
+            if bound.holds_for(case.level, case.name, device) and not other_pair:
                 cell = case.cells.get(bound.contender, Cell())
                 if cell.ratio is None:
                     reached = "peer skipped" if cell.note.startswith("skipped") else "not measured"

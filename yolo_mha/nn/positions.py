@@ -90,7 +90,7 @@ def _angles(at: Tensor, count: int, base: float) -> Tensor:
 
 
 def sincos(dim: int, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return fixed sine and cosine codes of a grid (Vaswani et al. 2017, section 3.5; in 2-D: Chen et al. 2021, MoCo v3).
+    """Return fixed sine and cosine codes of a grid (Vaswani et al. 2017, section 3.5; Chen et al. 2021 in 2-D).
 
     Args:
         dim: Channels, a multiple of 4: sine and cosine of the row, then of the column.

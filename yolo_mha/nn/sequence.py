@@ -83,7 +83,8 @@ class MultiHeadAttention(nn.Module):
             mask: Booleans, True where a query may attend a key, as in ``F.scaled_dot_product_attention`` (the boolean
                 masks of ``nn.MultiheadAttention`` mean the opposite: give ``~attn_mask``, and for a key_padding_mask
                 ``~key_padding_mask[:, None, None]``); or floats to add to the scores, where -inf forbids. Causal
-                attention is ``torch.ones(Nq, Nk, dtype=torch.bool).tril()``. Of shape (Nq, Nk), (B, Nq, Nk) or (B or 1, h or 1, Nq or 1, Nk).
+                attention is ``torch.ones(Nq, Nk, dtype=torch.bool).tril()``. Of shape (Nq, Nk), (B, Nq, Nk) or
+                (B or 1, h or 1, Nq or 1, Nk).
             valid_lens: Integers of shape (B,) or (B, Nq): only so many keys, from the first on, may be attended (Zhang
                 et al., Dive into Deep Learning, section 11.5; 10.5 in older editions). Holds in addition to ``mask``.
                 Their range is checked, for which a GPU is waited for; not in a compiled or exported graph.

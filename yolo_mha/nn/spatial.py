@@ -79,11 +79,11 @@ class SpatialMHA(nn.Module):
             values (locally enhanced positional encoding, Dong et al. 2022, CSWin, eq. 7); "sincos": fixed codes added
             to the input (see `sincos`); "rope": queries and keys turned by row and column (see `rotate`); "relative": a
             learned bias per distance, inside windows only (see `RelativeBias`).
-        scope: "global": all positions; "window": those of the same window, which never shifts; "axial": along the columns, then along the
-            rows.
+        scope: "global": all positions; "window": those of the same window, which never shifts; "axial": along the
+            columns, then along the rows.
         window: Height and width of a window in positions, 10 if None; for ``scope="window"`` only.
-        kv_stride: Keys and values are means of cells of this height and width (the spatial reduction of PVT, Wang et al. 2021, with a mean as in PVT v2);
-            for ``scope="global"`` only.
+        kv_stride: Keys and values are means of cells of this height and width (the spatial reduction of PVT, Wang et
+            al. 2021, with a mean as in PVT v2); for ``scope="global"`` only.
 
     Raises:
         ConfigError: The heads do not divide ``dim``, an argument is out of range, or two do not go together.

@@ -344,15 +344,8 @@ def _dear(page: Diagnosis) -> list[Check]:
     dearest = max(page.blocks, key=lambda b: max(b.training, b.memory, b.inference))
     share = max(dearest.training, dearest.memory, dearest.inference)
     message = f"{said}; {dearest.block} at row {dearest.row} is to blame, with up to {share:.0%} of the network."
-    return [
-        Check(
-            "cost of attention",
-            "warning",
-            message,
-            "put it at a larger stride, give it scope=window or kv_stride=2, or lower imgsz",
-            ratios,
-        )
-    ]
+    fix = "put it at a larger stride, give it scope=window or kv_stride=2, or lower imgsz"
+    return [Check("cost of attention", "warning", message, fix, ratios)]
 
 
 @contextlib.contextmanager
