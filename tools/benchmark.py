@@ -4,9 +4,9 @@ Five levels: `block`, the bare attention on the maps of a YOLO, all contenders i
 contender at a time, each pair in a fresh process; `scopes`, its cheaper scopes against global attention; `model`, whole
 networks against Ultralytics' own; `memory`, the peak of a forward and of a backward pass.
 
-Why pairs: glibc gives freed memory back to the system, until a larger piece has been freed before. A module that builds
-N x N matrices of tens of MB pays page faults for them at every pass, unless a contender with still larger ones has run
-in the same process; at P4 that is a factor of two. Bounds are held against pairs, where no third module decides.
+Why pairs: glibc gives large pieces of freed memory back to the system, or keeps them, depending on what the process has
+freed before. A module that builds N x N matrices of tens of MB so pays page faults for them at every pass, or none,
+depending on what ran earlier; at P4 that is a factor of two. Bounds are held against pairs, where nothing else ran.
 
 Time: every round runs every contender once, and a ratio is taken within a round, so that drift of the machine cancels.
 A second instance of the same module runs along: where its median ratio to the first is off by more than 3 %, the
