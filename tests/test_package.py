@@ -1,6 +1,7 @@
 """What users rely on: public names, files that travel with the package, baselines that are not ours."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -42,6 +43,15 @@ def test_public_names__are_all_there():
         assert getattr(yolo_mha, name) is not None
     with pytest.raises(AttributeError):
         yolo_mha.nothing  # noqa: B018
+
+
+def test_readme__examples_in_pytorch_run():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "MultiHeadAttention(" in c)
+    names: dict = {}
+    exec(code, names)
+    assert names["out"].shape == (2, 100, 256)
+    assert names["weights"].shape == (2, 8, 100, 400)
 
 
 def test_import__is_light():

@@ -106,7 +106,7 @@ def test_forward__equals_the_equations(
         for weight in norm.parameters():
             nn.init.uniform_(weight, 0.5, 2)
     query = torch.randn(batch, Nq, dim)
-    key, value = torch.randn(batch, Nk, key_dim or dim), torch.randn(batch, Nk, value_dim or dim)
+    key, value = torch.randn(batch, Nk, key_dim or dim), torch.randn(batch, Nk, value_dim or key_dim or dim)
     given_mask, given_lens, full = make_masks(mask, axes, lens, batch, heads, Nq, Nk)
     expected, expected_weights = reference(m, query, key, value, full)
     out = m(query, key, value, mask=given_mask, valid_lens=given_lens)
@@ -127,6 +127,7 @@ def test_forward__takes_the_query_as_key_and_the_key_as_value():
     assert torch.equal(m(x), m(x, x, x))
     assert torch.equal(m(x, y), m(x, y, y))
     assert not torch.equal(m(x, y), m(x, y, torch.randn(2, 5, 8)))
+    assert MultiHeadAttention(8, 2, key_dim=3)(x, torch.randn(2, 5, 3)).shape == x.shape
 
 
 @settings(max_examples=40, deadline=None)
@@ -367,7 +368,7 @@ def test_head_without_a_key__adds_nothing():
 @pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_gradients(need_weights, qk_norm):
-    m = MultiHeadAttention(4, 2, key_dim=3, qk_norm=qk_norm).double()
+    m = MultiHeadAttention(4, 2, key_dim=3, value_dim=4, qk_norm=qk_norm).double()
     query, key, value, mask = (
         torch.randn(shape, dtype=torch.float64, requires_grad=True)
         for shape in ((2, 3, 4), (2, 4, 3), (2, 4, 4), (3, 4))

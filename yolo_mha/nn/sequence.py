@@ -21,7 +21,7 @@ class MultiHeadAttention(nn.Module):
         dim: Channels of the queries and of the output.
         num_heads: Number of heads; None takes heads of 32 channels.
         key_dim: Channels of the keys; None takes ``dim``.
-        value_dim: Channels of the values; None takes ``dim``.
+        value_dim: Channels of the values; None takes those of the keys.
         head_dim: Channels of one head; with ``num_heads`` it sets the inner width freely.
         bias: Whether the four projections have a bias.
         qk_norm: Whether each head of queries and keys is normed, see `HeadNorm`.
@@ -47,7 +47,8 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads, head_dim)
-        key_dim, value_dim = dim if key_dim is None else key_dim, dim if value_dim is None else value_dim
+        key_dim = dim if key_dim is None else key_dim
+        value_dim = key_dim if value_dim is None else value_dim
         check_positive(key_dim=key_dim, value_dim=value_dim)
         check_flag(bias=bias, qk_norm=qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
