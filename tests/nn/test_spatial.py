@@ -294,6 +294,7 @@ def test_resolve_heads__names_the_heads_that_divide():
         {"scope": "windows"},
         {"window": 8},
         {"scope": "window", "window": 0},
+        {"scope": "window", "window": 65},
         {"scope": "axial", "kv_stride": 2},
         {"scope": "window", "kv_stride": 2},
         {"kv_stride": 1.5},

@@ -28,6 +28,7 @@ from .scopes import (
 
 SCOPES = ("global", "window", "axial")
 POSITIONS = ("none", "dwconv", "sincos", "rope", "relative")
+MOST_WINDOW = 64  # the bias of a window grows with its fourth power
 
 
 def match_memory_format(out: Tensor, like: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class SpatialMHA(nn.Module):
             learned bias per distance, inside windows only (see `RelativeBias`).
         scope: "global": all positions; "window": those of the same window, which never shifts; "axial": along the
             columns, then along the rows.
-        window: Height and width of a window in positions, 10 if None; for ``scope="window"`` only.
+        window: Height and width of a window in positions, up to 64, 10 if None; for ``scope="window"`` only.
         kv_stride: Keys and values are means of cells of this height and width (the spatial reduction of PVT, Wang et
             al. 2021, with a mean as in PVT v2); for ``scope="global"`` only.
 
@@ -212,6 +213,12 @@ def _check_scope(scope: str, window: int | None, kv_stride: int) -> tuple[str, i
     if scope not in SCOPES:
         raise ConfigError("Unknown scope.", given=f"scope={scope!r}", expected=nearest(scope, SCOPES))
     check_positive(kv_stride=kv_stride, window=DEFAULT_WINDOW if window is None else window)
+    if window is not None and window > MOST_WINDOW:
+        raise ConfigError(
+            "A window of so many positions is no window.",
+            given=f"window={window}",
+            expected=f"1 to {MOST_WINDOW}, or scope=global for all positions",
+        )
     if window is not None and scope != "window":
         raise ConfigError(
             "A window needs the scope window.", given=f"scope={scope}, window={window}", expected="scope=window"

@@ -245,7 +245,8 @@ def _answer(process: subprocess.Popen[str], log: IO[bytes]) -> dict[str, float]:
     line = process.stdout.readline()  # type: ignore[union-attr]
     if not line:
         log.seek(0)
-        lines = [x for x in log.read().decode(errors="replace").splitlines() if x.strip()]
+        written = log.read().decode(errors="replace").splitlines()
+        lines = [x for x in written if x.strip() and not x.startswith(" ")]  # of a traceback, what was raised
         code = process.wait()
         killed = "killed, as a system does that is short of memory" if code == -9 else f"exit code {code}"
         given = lines[-1].strip() if lines and code != -9 else killed

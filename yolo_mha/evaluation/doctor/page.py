@@ -180,6 +180,7 @@ def doctor(
         page.settings.update(
             model=str(model),
             at=at,
+            **({"block": block, **options} if at is not None else {}),
             data=str(data),
             imgsz=case.imgsz,
             batch=case.args.batch,
