@@ -94,6 +94,12 @@ class _Row:
                 given=row,
                 expected="[from, repeats, module, args] with layer numbers and a positive number of repeats",
             )
+        if any(not -max(index, 1) <= n < index for n in sources):  # the first row reads the image, -1
+            raise ModelError(
+                f"Row {index} of the model YAML reads a layer that is not before it.",
+                given=row,
+                expected=f"'from' -1, or from 0 to {index - 1}",
+            )
         args = list(args) if isinstance(args, list) else [args]
         self.kwargs: dict[str, Any] = args.pop() if args and isinstance(args[-1], dict) else {}
         self.args = [_literal(a) for a in args]
@@ -125,12 +131,6 @@ class _Row:
                 f"Row {self.index} of the model YAML: {self.name} reads {_layers(inputs)}.",
                 given=self.row,
                 expected=f"for example [{example}, 1, {self.name}, []]",
-            )
-        if any(not -len(channels) <= source < len(channels) for source in sources):
-            raise ModelError(
-                f"Row {self.index} of the model YAML reads a layer that is not before it.",
-                given=self.row,
-                expected=f"'from' -1, or from 0 to {self.index - 1}",
             )
         dims = [channels[source] for source in sources[:inputs]]
         repeats = max(round(self.repeats * depth), 1) if self.repeats > 1 else 1
