@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -6,16 +7,16 @@ import pytest
 import yaml
 
 import yolo_mha
-from yolo_mha.data.beacons import draw
+from yolo_mha.data.beacons import draw, generate
+from yolo_mha.data.yolo import load_dataset
 from yolo_mha.errors import ConfigError, DataError, UnsupportedTaskError
+from yolo_mha.evaluation.val import ValResult
 from yolo_mha.paths import shipped
 
 DEMO = shipped("weights") / "demo-mha.pt"
 
 
 def test_val__scores_the_shipped_model_and_agrees_with_its_own_files(tmp_path):
-    from yolo_mha.data.beacons import generate
-
     data = generate(tmp_path / "data", train=2, val=24, seed=1)
     result = yolo_mha.val(DEMO, data, imgsz=192, batch=8, device="cpu")
     assert result.coco.metrics["AP50"] > 0.9
@@ -53,20 +54,142 @@ def test_val__refuses_to_score_other_classes_than_the_dataset_has(beacons, setti
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{}, {"model": DEMO}, {"predictions": "a.json"}, {"predictions": "a", "annotations": "b", "model": "c"}],
+    ("arguments", "words"),
+    [
+        ({}, "something to score"),
+        ({"model": DEMO}, "something to score"),
+        ({"predictions": "a.json"}, "something to score"),
+        ({"annotations": "a.json", "data": "beacons"}, "something to score"),
+        ({"predictions": "a", "annotations": "b", "model": "c"}, "something to score"),
+        ({"predictions": "a", "data": "b", "conf": 0.5, "imgsz": 64}, "conf=0.5 imgsz=64"),
+        ({"predictions": "a", "annotations": "b", "split": "test"}, "one split already"),
+        ({"model": DEMO, "data": "beacons", "backend": "fast"}, "Unknown backend"),
+    ],
 )
-def test_val__refuses_incomplete_settings(arguments):
-    with pytest.raises(ConfigError):
+def test_val__refuses_incomplete_settings(arguments, words):
+    with pytest.raises(ConfigError) as caught:
         yolo_mha.val(**arguments)
+    assert words in str(caught.value)
 
 
 def test_val__refuses_other_classes_and_other_tasks(beacons, tmp_path):
     content = yaml.safe_load(beacons.read_text())
-    content["names"] = ["night", "day", "beacon"]
+    content["names"] = ["night", "dawn", "beacon"]
     content["path"] = str(beacons.parent)
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(DataError, match="classes are not the dataset's"):
         yolo_mha.val(DEMO, tmp_path / "other.yaml", imgsz=64, device="cpu")
     with pytest.raises(UnsupportedTaskError):
         yolo_mha.val("yolov8n-seg.yaml", beacons)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    return generate(tmp_path_factory.mktemp("shapes"), train=2, val=12, seed=1)
+
+
+@pytest.fixture(scope="module")
+def expected(shapes, tmp_path_factory) -> ValResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("expected"))
+        return yolo_mha.val(DEMO, shapes, imgsz=192, device="cpu", rect=False)
+
+
+def test_val__classes_in_another_order_are_matched_by_name(shapes, expected, tmp_path):
+    """The same pictures with renumbered labels give the same scores, in Ultralytics' own numbers too."""
+    order = {"0": "2", "1": "0", "2": "1"}  # day, night, beacon become night, beacon, day
+    shutil.copytree(shapes.parent, tmp_path / "d")
+    for label in (tmp_path / "d" / "labels").rglob("*.txt"):
+        label.write_text("".join(f"{order[line[0]]}{line[1:]}\n" for line in label.read_text().splitlines()))
+    content = {"train": "images/train", "val": "images/val", "names": ["night", "beacon", "day"]}
+    (tmp_path / "d" / "data.yaml").write_text(yaml.safe_dump(content))
+    result = yolo_mha.val(DEMO, tmp_path / "d", imgsz=192, device="cpu", rect=False)
+    assert result.coco.metrics == pytest.approx(expected.coco.metrics, abs=1e-6)
+    assert result.coco.per_class["beacon"] == pytest.approx(expected.coco.per_class["beacon"], abs=1e-6)
+    assert result.ultralytics == pytest.approx(expected.ultralytics, abs=1e-6)
+    assert any("matched by name" in note for note in result.audit.notes)
+
+
+def test_val__an_exported_model_scores_as_its_checkpoint(shapes, expected, tmp_path):
+    shutil.copy(DEMO, tmp_path / "demo.pt")
+    file = yolo_mha.export(tmp_path / "demo.pt", imgsz=192).file
+    result = yolo_mha.val(file, shapes, imgsz=320, device="cpu")
+    assert result.settings["imgsz"] == 192
+    assert result.coco.metrics == pytest.approx(expected.coco.metrics, abs=5e-3)
+    assert any("imgsz=320 was given" in note for note in result.audit.notes)
+
+
+def test_val__a_predictions_file_scores_as_the_model_that_made_it(shapes, expected, tmp_path):
+    again = yolo_mha.val(predictions=expected.predictions, data=shapes)
+    assert again.coco == expected.coco
+    assert again.audit.prediction_ids == "images by file_name, categories by category_name"
+    assert Path(again.curves).is_file()
+    results = json.loads(Path(expected.predictions).read_text())
+    for r in results:
+        del r["file_name"], r["category_name"]
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    assert yolo_mha.val(predictions=tmp_path / "p.json", data=shapes, plots=False).coco == expected.coco
+
+
+def test_val__a_coco_folder_is_scored_with_its_own_ids(shapes, expected, tmp_path):
+    """The same pictures as a COCO dataset with ids of its own; the results file fits the file that was given."""
+    truth = json.loads(Path(expected.annotations).read_text())
+    for split, images in {"train": truth["images"][:2], "val": truth["images"]}.items():
+        ids = {image["id"] for image in images}
+        content = {
+            "images": [{**image, "id": 1000 - image["id"]} for image in images],
+            "annotations": [
+                {**a, "image_id": 1000 - a["image_id"], "category_id": 10 * a["category_id"] + 3}
+                for a in truth["annotations"]
+                if a["image_id"] in ids
+            ],
+            "categories": [{**c, "id": 10 * c["id"] + 3} for c in truth["categories"]],
+        }
+        path = tmp_path / "coco" / "annotations" / f"instances_{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        shutil.copytree(shapes.parent / "images" / "val", tmp_path / "coco" / split)
+    result = yolo_mha.val(DEMO, tmp_path / "coco", imgsz=192, device="cpu", rect=False)
+    assert result.coco.metrics == pytest.approx(expected.coco.metrics, abs=1e-6)
+    assert result.ultralytics == pytest.approx(expected.ultralytics, abs=1e-3)
+    assert result.settings["data"] == str(tmp_path / "coco")
+    given = tmp_path / "coco" / "annotations" / "instances_val.json"
+    direct = yolo_mha.val(predictions=result.predictions, annotations=given)
+    assert direct.coco.metrics == pytest.approx(result.coco.metrics, abs=1e-9)
+
+
+def test_val__shared_label_files_are_refused(shapes, tmp_path):
+    shutil.copytree(shapes.parent, tmp_path / "d")
+    image = next((tmp_path / "d" / "images" / "val").glob("*.png"))
+    cv2.imwrite(str(image.with_suffix(".jpg")), cv2.imread(str(image)))
+    with pytest.raises(DataError, match="share 1 label files"):
+        yolo_mha.val(DEMO, tmp_path / "d", imgsz=192, device="cpu")
+
+
+def test_val__annotations_of_coco_count_crowds(test_data):
+    folder = test_data / "coco-eval"
+    result = yolo_mha.val(
+        predictions=folder / "instances_val2014_fakebbox100_results.json",
+        annotations=folder / "instances_val2014_100.json",
+    )
+    assert result.coco.metrics == pytest.approx(json.loads((folder / "expected.json").read_text()), abs=1e-9)
+    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    crowd = sum(a["iscrowd"] for a in truth["annotations"])
+    assert (result.audit.crowd, result.audit.objects) == (crowd, len(truth["annotations"]) - crowd)
+    assert json.loads((Path(result.curves).parent / "scores.json").read_text())["audit"]["crowd"] == crowd
+
+
+def test_val__bccd_perfect_predictions_by_file_name(test_data, tmp_path):
+    """The XML boxes as predictions, named by file: everything is found, on the real split."""
+    dataset = load_dataset(test_data / "bccd")
+    truth = json.loads(dataset.annotations["val"].read_text())
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    results = [
+        {"image_id": names[a["image_id"]], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
+        for a in truth["annotations"]
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    result = yolo_mha.val(predictions=tmp_path / "p.json", data=test_data / "bccd")
+    assert result.coco.metrics["AP"] > 0.99
+    assert (result.coco.images, result.audit.format) == (87, "Pascal VOC")
+    assert result.audit.prediction_ids.startswith("images by file name")

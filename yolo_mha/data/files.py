@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from ..errors import YoloMHAError
+from ..errors import DataError, YoloMHAError
+from ..paths import given_path
 
 
 @contextmanager
@@ -54,6 +56,24 @@ def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str,
     if not isinstance(content, dict):
         raise error(f"{path} holds no settings.", given=type(content).__name__, expected=expected)
     return content
+
+
+def read_json(path: str | Path, key: str) -> Any:
+    """Read a JSON file that a user gave.
+
+    Args:
+        path: The file.
+        key: The setting's name, for the message.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(given_path(path, key).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as e:
+        raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
+    except (ValueError, OSError, RecursionError) as e:
+        raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
 
 
 def _umask() -> int:

@@ -1,12 +1,12 @@
-"""YOLO-format detection datasets: finding, reading and checking them before anything is trained or scored."""
+"""Detection datasets: finding, reading and checking them before anything is trained or scored."""
 
 from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,19 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 from ..errors import DataError, nearest
 from ..paths import given_path
 from .beacons import EMBEDDED, generate
+from .coco_json import coco_files, coco_source
 from .files import read_yaml
+from .labels import MAX_NAMED
+from .mirror import Progress, Source, mirror
+from .voc import voc_source
 
 SPLITS = ("train", "val", "test")
 MIN_PIXELS = 10
-MAX_NAMED = 5  # files that one message names at most
+ACCEPTED = (
+    "a YOLO data.yaml; a COCO folder (annotations/instances_train*.json and instances_val*.json, or "
+    "train/_annotations.coco.json and valid/...); a Pascal VOC folder (Annotations, JPEGImages and ImageSets/Main, or "
+    "XML files beside the images in train and valid)"
+)
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,20 @@ class Dataset:
     """A dataset YAML with its paths resolved.
 
     Attributes:
-        yaml: The YAML file.
+        yaml: The YAML file in YOLO format; that of the mirror, where the dataset is in another one.
         names: Class names by class index.
         splits: Image folders or list files of each split that the YAML names.
+        annotations: The COCO file that is the truth of a split when it is scored; the label files where there is none.
+        absent: Why a split of a COCO or VOC dataset cannot be used.
+        source: What was given as the dataset: the YAML itself, or the COCO or VOC dataset that was mirrored.
     """
 
     yaml: Path
     names: dict[int, str]
     splits: dict[str, tuple[Path, ...]]
+    annotations: dict[str, Path] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,20 +75,53 @@ class Sample:
     boxes: NDArray[np.float64]
 
 
-def load_dataset(data: str | Path) -> Dataset:
-    """Read a dataset YAML. Its ``download:`` entry is ignored: nothing is fetched or executed.
+def load_dataset(data: str | Path, progress: Progress | None = None) -> Dataset:
+    """Find a dataset in YOLO, COCO or Pascal VOC format; the latter two are mirrored in YOLO format first.
 
     Args:
-        data: Path of the YAML, or the bare name of one that Ultralytics ships; "beacons" generates the embedded
-            default into ``runs/beacons``.
+        data: Path of a data YAML, or the bare name of one that Ultralytics ships; its ``download:`` entry is ignored,
+            as nothing is fetched or executed. "beacons" generates the embedded default into ``runs/beacons``. A folder
+            that holds one data YAML, a COCO or a Pascal VOC dataset, see `coco_files` and `voc_source`. The splits of a
+            YAML may be COCO files; with ``annotations: {val: instances.json}`` such a file is only the truth to score.
+        progress: Shows the progress of mirroring: ``progress(iterable, description, total)``.
 
     Returns:
-        The dataset; that its files exist is checked by `read_split`.
+        The dataset; that the files of a YOLO dataset exist is checked by `read_split`.
 
     Raises:
-        DataError: The file is missing, is no YAML, or lacks ``train``, ``val`` or ``names``.
+        DataError: The dataset is missing, is in no known format, or lacks ``train``, ``val`` or ``names``.
     """
     path = _find(data)
+    if path.is_dir():
+        return _mirrored(_foreign(path), progress)
+    content = _read_yaml(path)
+    root = Path(content.get("path") or path.parent)
+    if not root.is_absolute() and not root.exists():
+        root = Path(DATASETS_DIR, root)
+    files = _coco_entries(path, root, content)
+    if files:
+        names = list(_names(path, content).values()) if content.get("names") else None
+        return _mirrored(coco_source(path, root, files, names), progress)
+    return _yolo(path, root, content)
+
+
+def _yolo(path: Path, root: Path, content: dict[str, Any]) -> Dataset:
+    """Return a dataset in YOLO format."""
+    absent = content.get("absent")  # only a mirror says so
+    absent = absent if isinstance(absent, dict) else {}
+    splits = {}
+    for split in SPLITS:
+        entry = content.get(split)
+        if isinstance(entry, list):
+            splits[split] = tuple((root / str(e)).resolve() for e in entry)
+        elif entry and split not in absent:
+            splits[split] = (_resolve(root, str(entry)),)
+    annotations = _annotations(path, root, content)
+    return Dataset(path.resolve(), _names(path, content), splits, annotations, absent, path.resolve())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read a data YAML and check that it names splits and classes."""
     content = read_yaml(path, DataError, expected="train:, val: and names:")
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
@@ -86,40 +133,92 @@ def load_dataset(data: str | Path) -> Dataset:
                 f"{key}: of {path} is unusable.", given=f"{key}: {value}", expected="a path, or a list of them"
             )
     missing = [k for k in ("train", "val") if not content.get(k)]
-    if missing or not (content.get("names") or content.get("nc")):
+    named = content.get("names") or content.get("nc") or _is_json(content.get("train"))
+    if missing or not named:
         raise DataError(
             f"{path} is incomplete.",
             given=f"keys {', '.join(map(str, content))}",
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
         )
-    root = Path(content.get("path") or path.parent)
-    if not root.is_absolute() and not root.exists():
-        root = Path(DATASETS_DIR, root)
-    splits = {}
-    for split in SPLITS:
-        if entry := content.get(split):
-            if isinstance(entry, list):
-                splits[split] = tuple((root / str(e)).resolve() for e in entry)
-            else:
-                splits[split] = (_resolve(root, str(entry)),)
-    return Dataset(path.resolve(), _names(path, content), splits)
+    return content
+
+
+def _is_json(entry: object) -> bool:
+    return isinstance(entry, str) and entry.lower().endswith(".json")
+
+
+def _coco_entries(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+    """Return the COCO files that are a YAML's splits; empty for a YOLO dataset."""
+    entries = {split: content[split] for split in SPLITS if content.get(split)}
+    files = {split: _resolve(root, entry) for split, entry in entries.items() if _is_json(entry)}
+    if files and len(files) < len(entries):
+        raise DataError(
+            f"{path} names a COCO file for some splits only.",
+            given=", ".join(f"{split}: {entry}" for split, entry in entries.items()),
+            expected="COCO files for all splits, or for none",
+            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
+        )
+    for split, file in files.items():
+        _require(file, f"{split}: of {path}")
+    return files
+
+
+def _annotations(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+    """Return the COCO files that are the truth of a YOLO dataset's splits."""
+    given = content.get("annotations") or {}
+    if not isinstance(given, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in given.items()):
+        raise DataError(
+            f"annotations: of {path} is unusable.",
+            given=f"annotations: {given}",
+            expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
+        )
+    files = {split: _resolve(root, entry) for split, entry in given.items()}
+    for split, file in files.items():
+        _require(file, f"annotations: {split}: of {path}")
+    return files
+
+
+def _require(file: Path, key: str) -> None:
+    if not file.is_file():
+        raise DataError("A COCO file is missing.", given=f"{key}: {file}", expected="an existing instances JSON")
+
+
+def _mirrored(source: Source, progress: Progress | None) -> Dataset:
+    path = mirror(source, progress)
+    return replace(_yolo(path, path.parent, _read_yaml(path)), source=source.root.resolve())
+
+
+def _foreign(folder: Path) -> Source:
+    """Recognise the format of a folder without a data YAML."""
+    files, voc = coco_files(folder), voc_source(folder)
+    if files and voc:
+        raise DataError(
+            f"{folder} holds COCO files and Pascal VOC files.",
+            given=", ".join(p.name for p in files.values()),
+            expected="one format",
+            fix="write a data YAML whose train: and val: name the COCO files, or move one kind away",
+        )
+    if files:
+        return coco_source(folder, folder, files)
+    if voc:
+        return voc
+    inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
+    raise DataError(f"{folder} is no dataset.", given=f"a folder with {inside}", expected=ACCEPTED)
 
 
 def _find(data: str | Path) -> Path:
-    """Return the dataset YAML's path as Ultralytics would resolve it, without a download."""
+    """Return the data YAML's path as Ultralytics would resolve it, without a download; or a folder without one."""
     path = given_path(data, "data")
     if "://" in str(data):
-        raise DataError(
-            "Datasets are not downloaded.", given=data, expected="a local data.yaml", fix="download it yourself first"
-        )
+        raise DataError("Datasets are not downloaded.", given=data, expected=ACCEPTED, fix="download it yourself first")
     if str(data) == EMBEDDED:
         return generate(Path.cwd() / "runs" / EMBEDDED)
     if path.is_dir():
         found = sorted(path.glob("*.yaml"))
-        if len(found) != 1:
-            raise DataError(f"{path} is a folder.", given=f"{len(found)} YAML files in it", expected="a data.yaml")
-        return found[0]
+        if len(found) > 1:
+            raise DataError(f"{path} is a folder.", given=f"{len(found)} YAML files in it", expected="one data.yaml")
+        return found[0] if found else path
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return path
     shipped = {p.name: p for p in Path(ULTRALYTICS_ROOT, "cfg", "datasets").glob("*.yaml")}
@@ -127,11 +226,13 @@ def _find(data: str | Path) -> Path:
     if str(data) in (name, path.stem) and name in shipped:
         return shipped[name]
     here = sorted(str(p) for p in Path.cwd().glob("*.yaml"))
+    near = nearest(path.name, here) if here else ""
     raise DataError(
         "Dataset YAML not found.",
         given=f"data={data}",
-        expected=f"a file; {nearest(path.name, here)}" if here else "an existing data.yaml",
-        fix="give the path of your dataset's YAML, see https://docs.ultralytics.com/datasets/detect",
+        expected=f"{near} or {ACCEPTED}" if near.startswith("did you mean") else ACCEPTED,
+        fix="give the path of your dataset; a YOLO data.yaml is described at "
+        "https://docs.ultralytics.com/datasets/detect",
     )
 
 
@@ -172,6 +273,13 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
     Raises:
         DataError: The split is not in the YAML, its folder is missing, or there is no image in it.
     """
+    if split in dataset.absent:
+        raise DataError(
+            f"{dataset.source} has no {split} images that can be used.",
+            given=dataset.absent[split],
+            expected="annotations and images of this split",
+            fix=f"add them, or take another split: {', '.join(dataset.splits)}",
+        )
     if split not in dataset.splits:
         raise DataError(
             f"{dataset.yaml.name} has no split '{split}'.",
@@ -209,9 +317,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
     return [Path(f) for f in images]
 
 
-def read_split(
-    dataset: Dataset, split: str, progress: Callable[[Iterable[Any], str, int], Iterable[Any]] | None = None
-) -> list[Sample]:
+def read_split(dataset: Dataset, split: str, progress: Progress | None = None) -> list[Sample]:
     """Read the image sizes and the labels of a split, and check all of them.
 
     Boxes come from the label files with full precision; a box that is listed twice counts once, and a polygon counts

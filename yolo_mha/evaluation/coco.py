@@ -1,24 +1,22 @@
-"""The twelve COCO numbers, by pycocotools."""
+"""The twelve COCO numbers, by pycocotools, or by faster-coco-eval where that is installed."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from numpy.typing import NDArray
+from pycocotools import coco as reference_coco
+from pycocotools import cocoeval as reference_cocoeval
 
-from ..data.yolo import Sample
-from ..engine.validator import Detections
-from ..errors import DataError
-from ..paths import given_path
+from ..data.files import read_json
+from ..errors import ConfigError, DataError, DependencyError, nearest
 
 METRICS = (
     "AP",
@@ -34,6 +32,10 @@ METRICS = (
     "ARmedium",
     "ARlarge",
 )
+BACKENDS = ("pycocotools", "faster-coco-eval")
+AREAS = ("all", "small", "medium", "large")  # below 32 x 32 pixels, below 96 x 96, the rest
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,15 @@ class CocoScores:
 
     Attributes:
         metrics: The twelve numbers by name, in pycocotools' order; -1 where there is no object of that size.
-        per_class: AP and AP50 by class name; -1 for a class without objects.
+        per_class: AP, AP50, APsmall, APmedium, APlarge and the number of objects by class name; -1 for a class without
+            objects, or without any of that size.
         images: Number of images.
-        objects: Number of ground-truth boxes.
+        objects: Number of ground-truth boxes that count: neither crowds nor marked ``ignore``.
         detections: Number of detections given.
+        ignored: Number of ground-truth boxes that are crowds or marked ``ignore``.
+        backend: What computed the numbers.
+        precision: Precision at recall 0, 0.01, ... 1 by class name, float64 of shape (10, 101), a row an IoU threshold
+            from 0.5 to 0.95; classes with objects only.
     """
 
     metrics: dict[str, float]
@@ -53,130 +60,284 @@ class CocoScores:
     images: int
     objects: int
     detections: int
+    ignored: int = 0
+    backend: str = BACKENDS[0]
+    precision: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the scores without the curves, which are in ``pr_curves.csv``."""
+        return {k: v for k, v in asdict(self).items() if k != "precision"}
 
 
-def ground_truth(samples: Sequence[Sample], names: dict[int, str]) -> dict[str, Any]:
-    """Return samples as a COCO annotation file; an image's id is its position, a category's id its class index.
+@dataclass(frozen=True)
+class Modules:
+    """What a backend provides.
 
-    Args:
-        samples: From `read_split`.
-        names: Class names by class index.
+    Attributes:
+        COCO: The class of annotations.
+        COCOeval: The class of evaluations.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, sample in enumerate(samples):
-        images.append({"id": image_id, "file_name": sample.image.name, "width": sample.width, "height": sample.height})
-        for category, (x1, y1, x2, y2) in zip(sample.classes.tolist(), sample.boxes.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # pycocotools takes a match with id 0 for none
-                    "image_id": image_id,
-                    "category_id": category,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": i, "name": name} for i, name in names.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+
+    COCO: Any
+    COCOeval: Any
 
 
-def detections(samples: Sequence[Sample], records: Sequence[Detections]) -> list[dict[str, Any]]:
-    """Return predictions as a COCO results list, with the image ids of `ground_truth`.
+def evaluate(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    *,
+    backend: str = BACKENDS[0],
+    progress: Progress | None = None,
+) -> CocoScores:
+    """Score detections with the default box settings of COCO.
 
-    Args:
-        samples: The images of the ground truth.
-        records: The detections of each of them, in any order.
-
-    Raises:
-        DataError: An image was predicted that is not in the ground truth, or the other way round.
-    """
-    ids = {sample.image.absolute(): i for i, sample in enumerate(samples)}
-    files = [record.image.absolute() for record in records]
-    if sorted(files) != sorted(ids):
-        differing = sorted(map(str, set(files) ^ set(ids)))
-        raise DataError(
-            "The predicted images are not those of the ground truth.",
-            given=f"{len(files)} predicted, {len(ids)} in the ground truth",
-            expected=f"the same images; these differ: {', '.join(differing[:5]) or 'some come twice'}",
-        )
-    results = []
-    for file, record in zip(files, records, strict=True):
-        for (x1, y1, x2, y2), score, category in zip(
-            record.boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
-        ):
-            results.append(
-                {"image_id": ids[file], "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
-            )
-    return results
-
-
-def evaluate(truth: dict[str, Any], results: list[dict[str, Any]]) -> CocoScores:
-    """Score detections with pycocotools' default box settings.
+    A box marked ``ignore`` in the ground truth counts neither as found nor as missed, and a detection on it is no
+    fault, as the COCO API's documentation has it; pycocotools alone overwrites that mark with ``iscrowd``.
 
     Args:
         truth: A COCO annotation file's content.
         results: A COCO results file's content.
+        backend: "pycocotools", the reference, or "faster-coco-eval".
+        progress: Wraps an iterable to show progress: ``progress(iterable, description, total)``.
 
     Raises:
+        ConfigError: There is no such backend.
         DataError: Either is malformed, or a detection is on an unknown image.
+        DependencyError: The backend is not installed.
     """
-    truth = _checked_truth(truth)
-    results = _checked_results(truth, results)
-    coco = COCO()
-    coco.dataset = truth
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        found = coco.loadRes(results) if results else _no_detections(coco)
-        evaluation = COCOeval(coco, found, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    modules = load_backend(backend)
+    truth = check_truth(truth)
+    results = check_results(truth, results)
+    arrays: dict[str, list[Any]] = {"precision": [], "recall": []}
+    for evaluation in evaluated_classes(truth, results, modules, progress):
+        with quiet():
+            evaluation.accumulate()
+        for key, parts in arrays.items():
+            parts.append(np.asarray(evaluation.eval[key]))
+    precision = np.concatenate(arrays["precision"], axis=2)  # (T, R, K, A, M): IoU, recall, class, area, detections
+    recall = np.concatenate(arrays["recall"], axis=1)  # (T, K, A, M)
+    ignored = sum(1 for a in truth["annotations"] if a["ignore"])
     return CocoScores(
-        metrics=dict(zip(METRICS, map(float, evaluation.stats), strict=True)),
-        per_class=_per_class(coco, evaluation),
+        metrics=_summary(precision, recall),
+        per_class=_per_class(truth, precision),
         images=len(truth["images"]),
-        objects=sum(not a.get("iscrowd") for a in truth["annotations"]),
+        objects=len(truth["annotations"]) - ignored,
         detections=len(results),
+        ignored=ignored,
+        backend=backend,
+        precision={
+            name: precision[:, :, k, 0, -1]
+            for k, name in enumerate(class_names(truth).values())
+            if (precision[:, :, k, 0, -1] > -1).any()
+        },
     )
 
 
-def evaluate_files(predictions: str | Path, annotations: str | Path) -> CocoScores:
+def evaluate_files(
+    predictions: str | Path,
+    annotations: str | Path,
+    *,
+    backend: str = BACKENDS[0],
+    progress: Progress | None = None,
+) -> CocoScores:
     """Score a COCO results file against a COCO annotation file.
 
     Args:
         predictions: JSON list of ``{image_id, category_id, bbox: [x, y, width, height], score}``.
         annotations: COCO instances JSON.
+        backend: See `evaluate`.
+        progress: See `evaluate`.
 
     Raises:
         DataError: A file is missing, no JSON, or malformed.
     """
-    truth, results = _read_json(annotations, "annotations"), _read_json(predictions, "predictions")
+    truth, results = read_json(annotations, "annotations"), read_json(predictions, "predictions")
     if not isinstance(truth, dict):
         raise DataError("The annotations are no COCO file.", given=annotations, expected="a JSON object with images")
     if not isinstance(results, list):
         raise DataError("The predictions are no COCO results file.", given=predictions, expected="a JSON list")
-    return evaluate(truth, results)
+    return evaluate(truth, results, backend=backend, progress=progress)
 
 
-def _read_json(path: str | Path, key: str) -> Any:
+# Class by class ------------------------------------------------------------------------------------------------------
+
+
+def evaluated_classes(
+    truth: dict[str, Any], results: list[dict[str, Any]], modules: Modules, progress: Progress | None = None
+) -> Iterator[Any]:
+    """Yield a COCOeval after ``evaluate()`` for every class in the order of category ids.
+
+    COCO scores each class by itself, so this gives the numbers of one evaluation of all classes, in a fraction of its
+    memory: 5,000 images x 80 classes x 4 areas are 1.6 million records, most of them of images without the class.
+
+    Args:
+        truth: From `check_truth`.
+        results: From `check_results`.
+        modules: COCO and COCOeval of a backend.
+        progress: See `evaluate`.
+    """
+    images = {image["id"]: image for image in truth["images"]}
+    categories = sorted(truth["categories"], key=lambda c: c["id"])
+    boxes: dict[Any, list[dict[str, Any]]] = {c["id"]: [] for c in categories}
+    found: dict[Any, list[dict[str, Any]]] = {c["id"]: [] for c in categories}
+    for annotation in truth["annotations"]:
+        boxes[annotation["category_id"]].append(annotation)
+    for result in results:
+        found[result["category_id"]].append(result)
+    steps: Iterable[Any] = categories
+    if progress:
+        steps = progress(categories, "scoring classes", len(categories))
+    for category in steps:
+        gts, dts = boxes[category["id"]], found[category["id"]]
+        concerned = {a["image_id"] for a in gts} | {r["image_id"] for r in dts}
+        dataset = {
+            "info": {},
+            "images": [image for i, image in images.items() if i in concerned],
+            "annotations": gts,
+            "categories": [category],
+        }
+        with quiet():
+            yield _evaluated(dataset, dts, modules)
+
+
+def _evaluated(dataset: dict[str, Any], found: list[dict[str, Any]], modules: Modules) -> Any:
+    coco = modules.COCO()
+    coco.dataset = {**dataset, "annotations": [{**a, "id": i + 1} for i, a in enumerate(dataset["annotations"])]}
+    coco.createIndex()
+    if found:
+        results = coco.loadRes([dict(r) for r in found])  # it writes into what it is given
+    else:  # which loadRes refuses
+        results = modules.COCO()
+        results.dataset = {**dataset, "annotations": []}
+        results.createIndex()
+    evaluation = modules.COCOeval(coco, results, "bbox")
+    evaluation.evaluate()
+    return evaluation
+
+
+class ReferenceEval(reference_cocoeval.COCOeval):
+    """pycocotools' evaluation that leaves ``ignore`` as the ground truth has it."""
+
+    def _prepare(self) -> None:
+        ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
+        super()._prepare()
+        for boxes in self._gts.values():
+            for annotation in boxes:
+                annotation["ignore"] = int(annotation["id"] in ignored)
+
+
+REFERENCE = Modules(reference_coco.COCO, ReferenceEval)
+
+
+def load_backend(backend: str) -> Modules:
+    """Import what computes the numbers.
+
+    Args:
+        backend: See `evaluate`.
+
+    Raises:
+        ConfigError: There is no such backend.
+        DependencyError: It is not installed.
+    """
+    if backend == BACKENDS[0]:
+        return REFERENCE
+    if backend != BACKENDS[1]:
+        raise ConfigError("Unknown backend.", given=f"backend={backend}", expected=nearest(backend, BACKENDS))
     try:
-        return json.loads(given_path(path, key).read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
-    except (ValueError, OSError, RecursionError) as e:
-        raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
+        import faster_coco_eval
+    except ImportError as e:
+        raise DependencyError(
+            "faster-coco-eval is not installed.",
+            given=f"backend={backend}",
+            expected="the extra 'fast'",
+            fix="pip install 'yolo-mha[fast]', or leave backend out: pycocotools gives the same numbers",
+        ) from e
+    return Modules(faster_coco_eval.COCO, _keeping_ignore(faster_coco_eval.COCOeval_faster))
 
 
-def _checked_truth(truth: dict[str, Any]) -> dict[str, Any]:
-    """Return the annotations with ids that pycocotools can tell from "no match", and with what it needs filled in."""
+def _keeping_ignore(stock: Any) -> Any:
+    """Return faster-coco-eval's evaluation with the same change as `ReferenceEval`."""
+
+    class FasterEval(stock):
+        def _prepare(self) -> None:
+            ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
+            super()._prepare()
+            self.gt_dataset: Any = type(self.gt_dataset)()  # it holds copies
+            for i, annotation in self.cocoGt.anns.items():
+                annotation["ignore"] = int(i in ignored)
+                self.gt_dataset.append(annotation["image_id"], annotation["category_id"], annotation)
+
+    return FasterEval
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what pycocotools prints to itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _summary(precision: NDArray[Any], recall: NDArray[Any]) -> dict[str, float]:
+    """Return the twelve numbers, by pycocotools' own summary of the arrays of all classes."""
+    whole = reference_cocoeval.COCOeval(iouType="bbox")
+    whole.eval = {"precision": precision, "recall": recall}
+    with quiet():
+        whole.summarize()
+    return dict(zip(METRICS, map(float, whole.stats), strict=True))
+
+
+def class_names(truth: dict[str, Any]) -> dict[Any, str]:
+    """Return a name by category id, in the order of ids; a name that comes twice gets its id behind it."""
+    names: dict[Any, str] = {}
+    for category in sorted(truth["categories"], key=lambda c: c["id"]):
+        name = str(category.get("name", category["id"]))
+        names[category["id"]] = f"{name} ({category['id']})" if name in names.values() else name
+    return names
+
+
+def _per_class(truth: dict[str, Any], precision: NDArray[Any]) -> dict[str, dict[str, float]]:
+    """Read the numbers of each class from the precision array (IoU, recall, class, area, max detections)."""
+    counts: dict[Any, int] = {}
+    for annotation in truth["annotations"]:
+        if not annotation["ignore"]:
+            counts[annotation["category_id"]] = counts.get(annotation["category_id"], 0) + 1
+    scores: dict[str, dict[str, float]] = {}
+    for k, (category, name) in enumerate(class_names(truth).items()):
+        own = precision[:, :, k, :, -1]  # (T, R, A), 100 detections
+        scores[name] = {
+            "AP": mean_precision(own[..., 0]),
+            "AP50": mean_precision(own[0, :, 0]),
+            **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
+            "objects": counts.get(category, 0),
+        }
+    return scores
+
+
+def mean_precision(precision: NDArray[Any]) -> float:
+    """Return the mean of the valid entries, -1 where there are none, as pycocotools does."""
+    valid = precision[precision > -1]
+    return float(np.mean(valid)) if valid.size else -1.0
+
+
+# What files may hold -------------------------------------------------------------------------------------------------
+
+
+def check_truth(truth: dict[str, Any]) -> dict[str, Any]:
+    """Return annotations with ids from 1 (pycocotools takes a match with id 0 for none), ``area`` and ``ignore``.
+
+    Args:
+        truth: A COCO annotation file's content.
+
+    Raises:
+        DataError: It is malformed, or holds no image.
+    """
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth.get(key), list):
             raise DataError("The annotations are no COCO file.", given=f"no list '{key}'", expected="COCO JSON")
     known = {key: _ids(truth, key) for key in ("images", "categories")}
+    for key, ids in known.items():
+        if not ids:
+            raise DataError(f"The annotations hold no {key}.", given=f"'{key}' is empty", expected="one or more")
     annotations = []
     for i, a in enumerate(truth["annotations"]):
         if not (
@@ -189,12 +350,22 @@ def _checked_truth(truth: dict[str, Any]) -> dict[str, Any]:
                 f"Annotation {i} is unusable.", given=a, expected="bbox of 4 numbers, a known image_id and category_id"
             )
         area = a.get("area", a["bbox"][2] * a["bbox"][3])
-        annotations.append({**a, "id": i + 1, "area": area, "iscrowd": int(a.get("iscrowd", 0))})
+        crowd = int(bool(a.get("iscrowd", 0)))
+        ignore = int(crowd or bool(a.get("ignore", 0)))
+        annotations.append({**a, "id": i + 1, "area": area, "iscrowd": crowd, "ignore": ignore})
     return {**truth, "annotations": annotations}
 
 
-def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Check that every prediction is complete, finite, and on an annotated image."""
+def check_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check that every prediction is complete, finite, and on an annotated image.
+
+    Args:
+        truth: From `check_truth`.
+        results: A COCO results file's content.
+
+    Raises:
+        DataError: One is not.
+    """
     images, categories = _ids(truth, "images"), _ids(truth, "categories")
     unknown: set[str] = set()
     for i, r in enumerate(results):
@@ -217,6 +388,7 @@ def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> li
             f"{len(unknown)} image ids of the predictions are not in the annotations.",
             given=", ".join(sorted(unknown)[:5]),
             expected=f"ids of the {len(images)} annotated images",
+            fix="score predictions with the annotations of the images that they were made on",
         )
     return results
 
@@ -224,8 +396,11 @@ def _checked_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> li
 def _ids(truth: dict[str, Any], key: str) -> set[Any]:
     """Return the ids of the images or categories, each of which must have its own."""
     ids = [entry["id"] for entry in truth[key] if _has(entry, "id") and isinstance(entry["id"], (int, str))]
-    if len(set(ids)) < len(truth[key]):
-        raise DataError(f"The {key} of the annotations lack ids, or have some twice.", expected="one id each")
+    if len(set(ids)) < len(truth[key]) or len({type(i) for i in ids}) > 1:
+        raise DataError(
+            f"The {key} of the annotations lack ids, or have some twice.",
+            expected="one id each, all numbers or all text",
+        )
     return set(ids)
 
 
@@ -243,29 +418,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_box(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(_is_number, value))
-
-
-def _no_detections(coco: COCO) -> COCO:
-    """Return an empty result, which pycocotools' own `loadRes` refuses."""
-    empty = COCO()
-    empty.dataset = {**coco.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
-
-
-def _per_class(coco: COCO, evaluation: COCOeval) -> dict[str, dict[str, float]]:
-    """Read AP and AP50 by class from the precision array (IoU, recall, class, area, max detections)."""
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # all areas, 100 detections: (T, R, K)
-    scores = {}
-    for k, category in enumerate(evaluation.params.catIds):
-        valid = precision[:, :, k]
-        name = str(coco.cats[category].get("name", category))
-        if name in scores:
-            name = f"{name} ({category})"
-        scores[name] = {"AP": _mean(valid), "AP50": _mean(valid[0])}
-    return scores
-
-
-def _mean(precision: Any) -> float:
-    valid = precision[precision > -1]
-    return float(np.mean(valid)) if valid.size else -1.0

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ultralytics.data.utils import img2label_paths
-
-from ...data.yolo import MAX_NAMED, Dataset, Sample, image_files, read_split
+from ...data.labels import MAX_NAMED, refuse_shared_labels, unmatched
+from ...data.mirror import Progress
+from ...data.yolo import Dataset, Sample, image_files, read_split
 from ...errors import DataError
 from .check import Check, Status, failed
-
-NOT_LABELS = ("classes.txt", "notes.txt", "README.txt")  # what labelling tools put beside the labels
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> tuple[list[Check], list[Sample]]:
@@ -34,7 +30,7 @@ def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> t
     for split in splits:
         try:
             images = image_files(dataset, split)
-            _refuse_shared_labels(images, split)
+            refuse_shared_labels(images, split)
             samples[split] = read_split(dataset, split, progress)
             checks.append(_labels(split, samples[split]))
         except DataError as e:
@@ -52,28 +48,8 @@ def objects_in_mosaic(samples: Sequence[Sample], mosaic: bool) -> int:
     return max((len(s.classes) for s in samples), default=1) * (4 if mosaic else 1)
 
 
-def _refuse_shared_labels(images: Sequence[Path], split: str) -> None:
-    """Refuse images of one folder whose names differ by their suffix alone: they have one label file."""
-    sharing = defaultdict(list)
-    for image, label in zip(images, img2label_paths([str(i) for i in images]), strict=True):
-        sharing[label].append(image)
-    shared = [found for found in sharing.values() if len(found) > 1]
-    if shared:
-        named = "; ".join(" and ".join(i.name for i in found) for found in shared[:MAX_NAMED])
-        raise DataError(
-            f"{sum(map(len, shared))} {split} images share {len(shared)} label files, as their stems are the same.",
-            given=named,
-            expected="one label file for each image",
-            fix="rename all but one of each, and their labels, or remove the copies",
-        )
-
-
 def _labels(split: str, samples: Sequence[Sample]) -> Check:
-    labels = [Path(p) for p in img2label_paths([str(s.image) for s in samples])]
-    missing = [s.image for s, label in zip(samples, labels, strict=True) if not label.is_file()]
-    known = set(labels)
-    present = {p for folder in {label.parent for label in labels} if folder.is_dir() for p in folder.glob("*.txt")}
-    orphans = sorted(p for p in present - known if p.name not in NOT_LABELS)
+    missing, orphans = unmatched([s.image for s in samples])
     objects = sum(len(s.classes) for s in samples)
     details = {"images": len(samples), "objects": objects, "without_labels": len(missing), "orphans": len(orphans)}
     status: Status = "warning" if missing or orphans else "ok"

@@ -21,7 +21,7 @@ from ultralytics.utils.torch_utils import select_device
 from ...data.yolo import Dataset, Sample, load_dataset
 from ...engine import settings as config
 from ...engine.model import YOLO, require_detection
-from ...engine.progress import bar
+from ...engine.progress import bar, track
 from ...errors import CheckpointError, ConfigError, ModelError
 from ...paths import given_path, shipped
 from ...registry import Network, build, find_model_yaml, guarded
@@ -145,7 +145,7 @@ def doctor(
         network = _open(model, trust, page)
         if at is not None and network is not None:
             network.model, _ = insert_blocks(network.model, at, block_row(block, options))
-    dataset = load_dataset(data) if data is not None else None
+    dataset = load_dataset(data, track) if data is not None else None
     with _quiet(), bar() as progress:
         task = progress.add_task("examining", total=7)
 
@@ -159,7 +159,7 @@ def doctor(
             page.checks.extend(found if isinstance(found, list) else [found])
             progress.advance(task)
 
-        def track(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+        def counted(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
             part = progress.add_task(description, total=total)
             yield from progress.track(items, total=total, task_id=part)
             progress.remove_task(part)
@@ -169,7 +169,7 @@ def doctor(
         def examine_data() -> list[Check]:
             if dataset is None:
                 return [Check("dataset", "skipped", "No dataset given, so the batch is made up.", "add data=...")]
-            checks, found = check_data(dataset, ("train", passed.get("split", "val")), track)
+            checks, found = check_data(dataset, ("train", passed.get("split", "val")), counted)
             samples.extend(found)
             return checks
 

@@ -1,0 +1,83 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ultralytics.data.dataset import YOLODataset
+
+from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.errors import DataError
+
+from .formats import coco, instances, picture, voc
+
+
+def test_mirror__is_made_once_and_anew_when_annotations_change(tmp_path):
+    folder = coco(tmp_path / "pets")
+    first = load_dataset(folder)
+    stamp = first.yaml.stat().st_mtime_ns
+    assert load_dataset(folder).yaml == first.yaml
+    assert first.yaml.stat().st_mtime_ns == stamp
+    file = folder / "annotations" / "instances_val2017.json"
+    file.write_text(file.read_text().replace('"cat"', '"cow"'))
+    instances(folder / "annotations" / "instances_train2017.json", [(1, "b.png")], [(1, 5, [0, 0, 9, 9], {})], ("cow",))
+    second = load_dataset(folder)
+    assert second.yaml != first.yaml
+    assert second.names == {0: "cow", 1: "dog"}
+
+
+def test_mirror__is_made_anew_when_the_images_moved(tmp_path):
+    folder = coco(tmp_path / "pets")
+    first = load_dataset(folder)
+    (folder / "val2017").rename(folder / "val")
+    again = load_dataset(folder)
+    assert all(s.image.exists() for s in read_split(again, "val"))
+    assert again.yaml.parent.parent == first.yaml.parent.parent
+
+
+def test_mirror__leaves_the_source_alone_and_reads_as_any_yolo_dataset(tmp_path):
+    folder = voc(tmp_path / "pets")
+    before = sorted(folder.rglob("*"))
+    dataset = load_dataset(folder)
+    assert sorted(folder.rglob("*")) == before
+    assert all(p.is_symlink() for p in (dataset.yaml.parent / "images").glob("*/*"))
+    direct = load_dataset(dataset.yaml)
+    assert (direct.names, direct.splits, direct.annotations) == (dataset.names, dataset.splits, dataset.annotations)
+
+
+def test_mirror__is_read_by_ultralytics_as_it_is_read_here(tmp_path):
+    dataset = load_dataset(coco(tmp_path / "pets"))
+    theirs = YOLODataset(img_path=str(dataset.splits["val"][0]), data={"names": dataset.names}, augment=False)
+    samples = read_split(dataset, "val")
+    assert theirs.im_files == [str(s.image) for s in samples]
+    for label, sample in zip(theirs.labels, samples, strict=True):
+        centres = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2 / [40, 20]
+        assert np.allclose(label["bboxes"][:, :2], centres, atol=1e-6)
+        assert label["cls"].ravel().tolist() == sample.classes.tolist()
+    assert sum(len(s.classes) for s in samples) == 3
+
+
+def test_mirror__copies_where_links_cannot_be_made(tmp_path, monkeypatch):
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("links are not allowed")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    sample = read_split(load_dataset(voc(tmp_path / "pets")), "val")[0]
+    assert sample.image.is_file()
+    assert not sample.image.is_symlink()
+
+
+def test_mirror__leaves_nothing_after_an_error(tmp_path):
+    folder = coco(tmp_path / "pets")
+    (folder / "val2017" / "b.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"b\.png"):
+        load_dataset(folder)
+    assert not list((tmp_path / "runs" / "datasets").iterdir())
+
+
+def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
+    """The JSON says 40x20; the picture is 80x20, and boxes are in pixels."""
+    folder = coco(tmp_path / "pets")
+    picture(folder / "val2017" / "images" / "a.png", 80, 20)
+    samples = {s.image.resolve().parent.name: s for s in read_split(load_dataset(folder), "val")}
+    assert [4, 4, 12, 12] in samples["images"].boxes.round(6).tolist()

@@ -1,0 +1,221 @@
+"""COCO instances files (https://cocodataset.org/#format-data): reading, checking, and finding their images."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .files import read_json
+from .labels import MAX_NAMED
+from .mirror import FOLDERS, Content, Progress, Source, Split
+
+ROBOFLOW = "_annotations.coco.json"
+
+
+def coco_files(folder: Path) -> dict[str, Path]:
+    """Find the instances file of each split in a folder.
+
+    Args:
+        folder: One with ``annotations/instances_{train,val,test}*.json``, or with ``_annotations.coco.json`` in each of
+            ``train``, ``valid`` and ``test``.
+
+    Returns:
+        The files by split; empty where the folder is no COCO dataset.
+
+    Raises:
+        DataError: There are several for one split.
+    """
+    files = {}
+    for split, names in FOLDERS.items():
+        found = sorted((folder / "annotations").glob(f"instances_{split}*.json"))
+        found += [path for name in names if (path := folder / name / ROBOFLOW).is_file()]
+        if len(found) > 1:
+            raise DataError(
+                f"{folder} has {len(found)} COCO files for {split}.",
+                given=", ".join(p.name for p in found[:MAX_NAMED]),
+                expected="one for each split",
+                fix=f"write a data YAML that names one of them: path: {folder}, {split}: annotations/{found[0].name}",
+            )
+        if found:
+            files[split] = found[0]
+    return files
+
+
+def coco_source(root: Path, base: Path, files: Mapping[str, Path], names: Sequence[str] | None = None) -> Source:
+    """Describe a COCO dataset to `mirror`.
+
+    Args:
+        root: The dataset's folder or data YAML, which names the mirror.
+        base: The folder below which images are.
+        files: The instances file of each split.
+        names: Class names in the order of their indices; by default the categories in the order of the first file.
+    """
+    folders = {split: _image_folders(base, split, file) for split, file in files.items()}
+    layout = [str(folder) for split in folders for folder in folders[split]] + list(names or ())
+
+    def read(progress: Progress | None) -> Content:
+        steps = files.items()
+        shown = progress(steps, "reading COCO", len(steps)) if progress else steps
+        read_files = {split: read_coco(file) for split, file in shown}
+        dropped = _placeholders(list(read_files.values())) - set(names or ())
+        found = list(dict.fromkeys(c["name"] for t in read_files.values() for c in t["categories"]))
+        classes = _classes([n for n in found if n not in dropped], names, root)
+        splits, absent = {}, {split: "no instances file" for split in ("train", "val") if split not in files}
+        for split, truth in read_files.items():
+            if not truth["images"]:
+                absent[split] = f"{files[split]} lists no image"
+            elif images := _find_images(truth, files[split], folders[split]):
+                about = {"notes": [f"Category '{n}' groups the others and is no class." for n in sorted(dropped)]}
+                splits[split] = Split({**truth, "categories": _complete(truth, classes, dropped)}, images, about=about)
+            else:
+                absent[split] = (
+                    f"none of the {len(truth['images'])} images of {files[split]} was found, such as "
+                    f"{truth['images'][0]['file_name']}; looked in {', '.join(map(str, folders[split]))}"
+                )
+        return Content(classes, splits, absent)
+
+    return Source("COCO JSON", root, list(files.values()), layout, read)
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """Read and check a COCO instances file.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Its content, with all keys that it has; ``id``, ``file_name`` and ``name`` are there and ids are unique.
+
+    Raises:
+        DataError: It is missing, no JSON, or not such a file; the message names the first fault.
+    """
+    content = read_json(path, "COCO")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(
+                f"{path} is no COCO instances file.",
+                given=f"no list '{key}'",
+                expected="a JSON object with the lists images, annotations and categories",
+            )
+    images = _by_id(path, "image", content["images"], "file_name")
+    categories = _by_id(path, "category", content["categories"], "name")
+    twice = [name for name, n in Counter(c["name"] for c in content["categories"]).items() if n > 1]
+    if twice:
+        raise DataError(
+            f"{path} has two categories with one name.", given=", ".join(twice[:MAX_NAMED]), expected="a name for each"
+        )
+    for i, a in enumerate(content["annotations"]):
+        fault = _fault(a, images, categories)
+        if fault:
+            raise DataError(
+                f"Annotation {i} of {path} is unusable: {fault}.",
+                given=str(a)[:200],
+                expected="a known image_id and category_id, and bbox: [x, y, width, height] in pixels",
+            )
+    return content  # type: ignore[no-any-return]
+
+
+def _by_id(path: Path, kind: str, entries: list[Any], text: str) -> set[Any]:
+    """Return the ids of images or categories, each of which must have its own, and a name."""
+    ids: set[Any] = set()
+    for i, entry in enumerate(entries):
+        usable = (
+            isinstance(entry, dict) and isinstance(entry.get("id"), (int, str)) and isinstance(entry.get(text), str)
+        )
+        if not usable or not entry[text]:
+            raise DataError(
+                f"{kind.capitalize()} {i} of {path} is unusable.", given=str(entry)[:200], expected=f"id and {text}"
+            )
+        if entry["id"] in ids:
+            raise DataError(f"Two {kind} entries of {path} have one id.", given=entry["id"], expected="an id for each")
+        ids.add(entry["id"])
+    return ids
+
+
+def _fault(a: Any, images: set[Any], categories: set[Any]) -> str | None:
+    if not isinstance(a, dict):
+        return f"{type(a).__name__} in place of an object"
+    for key, known in (("image_id", images), ("category_id", categories)):
+        if not isinstance(a.get(key), (int, str)) or a[key] not in known:
+            return f"{key} {a.get(key)!r} is unknown"
+    box = a.get("bbox")
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        return "bbox is not four finite numbers"
+    return "bbox has a negative size" if min(box[2:]) < 0 else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _image_folders(base: Path, split: str, file: Path) -> list[Path]:
+    """List the folders in which the images of a split may be, nearest first: coco/val2017 before coco/val."""
+    tags = dict.fromkeys((file.stem.removeprefix("instances_"), *FOLDERS[split]))
+    folders = [base / inner / tag for tag in tags for inner in (".", "images")]
+    existing = [f for f in (*folders, file.parent, base / "images", base) if f.is_dir()]
+    return list(dict.fromkeys(f.resolve() for f in existing))
+
+
+def _find_images(truth: dict[str, Any], file: Path, folders: list[Path]) -> list[Path]:
+    """Return the file of each image; none at all where not one is there.
+
+    Raises:
+        DataError: Some are there and some are missing.
+    """
+    found, missing = [], []
+    for image in truth["images"]:
+        path = next((p for folder in folders if (p := folder / image["file_name"]).is_file()), None)
+        if path:
+            found.append(path)
+        else:
+            missing.append(image["file_name"])
+    if found and missing:
+        raise DataError(
+            f"{len(missing)} of {len(truth['images'])} images of {file} are missing.",
+            given=", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else ""),
+            expected=f"files in {', '.join(map(str, folders))}",
+            fix="put them there, or take them out of the annotations",
+        )
+    return found
+
+
+def _placeholders(contents: list[dict[str, Any]]) -> set[str]:
+    """Name categories that only group others, as Roboflow writes one: no object, and the supercategory of the rest."""
+    used = {
+        names[a["category_id"]]
+        for t in contents
+        for names in [{c["id"]: c["name"] for c in t["categories"]}]
+        for a in t["annotations"]
+    }
+    groups = {c.get("supercategory") for t in contents for c in t["categories"] if c.get("supercategory") != c["name"]}
+    return {
+        c["name"]
+        for t in contents
+        for c in t["categories"]
+        if c["name"] in groups and c["name"] not in used and c.get("supercategory") in (None, "", "none")
+    }
+
+
+def _classes(found: list[str], names: Sequence[str] | None, root: Path) -> list[str]:
+    if names is None:
+        return found
+    if set(names) != set(found):
+        raise DataError(
+            f"names: of {root} are not the categories of its COCO files.",
+            given=f"only in names: {sorted(set(names) - set(found))}; only in COCO: {sorted(set(found) - set(names))}",
+            expected="the same names, in the order that classes shall have; or no names:",
+        )
+    return list(names)
+
+
+def _complete(truth: dict[str, Any], classes: list[str], dropped: set[str]) -> list[dict[str, Any]]:
+    """Return a file's categories without placeholders, and with the classes that only other splits have."""
+    own = [c for c in truth["categories"] if c["name"] not in dropped]
+    numbers = [c["id"] for c in truth["categories"] if isinstance(c["id"], int)]
+    free = max(numbers, default=0) + 1
+    lacking = [n for n in classes if n not in {c["name"] for c in own}]
+    return own + [{"id": free + i, "name": name} for i, name in enumerate(lacking)]

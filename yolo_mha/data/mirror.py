@@ -1,0 +1,267 @@
+"""A YOLO copy of a dataset in another format, which Ultralytics can train on: links to the images, labels, the truth.
+
+The mirror stands in the working directory, so the dataset itself may be read-only, and is made once: its name holds a
+hash of what the annotations say. The truth that scores are taken from is kept beside the labels as a COCO file, with
+what a label file cannot say: original ids, crowd regions and objects to be ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from PIL import Image
+from ultralytics.data.utils import exif_size
+
+from ..errors import DataError
+from .labels import MAX_NAMED
+
+FORMAT = 1  # to be raised when mirrors are written differently, so that old ones are made anew
+IN_MIRROR = "mirror_name"  # key of an image of the truth: its file name in the mirror
+FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call the splits' folders
+ABOUT = "yolo_mha"  # key in the truth's ``info``: what was found while the mirror was made
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a foreign dataset.
+
+    Attributes:
+        truth: COCO instances; the size of an image may be missing.
+        files: The file of each of its images, in the same order.
+        unlabelled: Ids of images that nothing is known about, neither objects nor that there are none.
+        about: Counts and notes for the audit, by the names that `Audit` has.
+    """
+
+    truth: dict[str, Any]
+    files: list[Path]
+    unlabelled: frozenset[Any] = frozenset()
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was read from a foreign dataset.
+
+    Attributes:
+        names: Class names in the order of their indices.
+        splits: The splits whose images are there.
+        absent: Why a split is not there, by its name.
+    """
+
+    names: list[str]
+    splits: dict[str, Split]
+    absent: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that is not in YOLO format, found but not read.
+
+    Attributes:
+        format: Its name for people.
+        root: The folder, or the YAML file that names its parts.
+        files: All files that say something about objects and splits; their content is hashed.
+        layout: What else decides on the result, such as the folders that exist.
+        read: Reads it; takes a progress display or None.
+    """
+
+    format: str
+    root: Path
+    files: Sequence[Path]
+    layout: Sequence[str]
+    read: Callable[[Progress | None], Content]
+
+
+def mirror(source: Source, progress: Progress | None = None) -> Path:
+    """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
+
+    Args:
+        source: The dataset.
+        progress: Shows progress: ``progress(iterable, description, total)``.
+
+    Returns:
+        Its ``data.yaml``, which names the classes, the splits, and the COCO file of each split under ``annotations:``.
+
+    Raises:
+        DataError: The dataset is broken, or none of its images is there.
+    """
+    name = re.sub(r"[^\w.-]+", "_", source.root.resolve().stem) or "dataset"
+    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(source)}"
+    if _is_whole(folder):
+        return folder / "data.yaml"
+    content = source.read(progress)
+    if not content.splits:
+        raise DataError(
+            f"{source.root} has no split that can be used.",
+            given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
+            expected="annotations and images of one split at least",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
+    try:
+        for split, part in content.splits.items():
+            _write_split(aside, source, split, part, content.names, progress)
+        _write_yaml(aside, source, content)
+        aside.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # one whose images have moved
+        try:
+            os.rename(aside, folder)
+        except OSError:  # another process was faster
+            if not _is_whole(folder):
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder / "data.yaml"
+
+
+def _digest(source: Source) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, str(source.root.resolve()), *source.layout]).encode())
+    for file in source.files:
+        content = file.read_bytes()
+        digest.update(f"\n{file} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:10]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Say whether a mirror was written to its end, and all images that it links to are where they were."""
+    return (folder / "data.yaml").is_file() and all(p.exists() for p in (folder / "images").glob("*/*"))
+
+
+def _write_split(
+    folder: Path, source: Source, split: str, part: Split, names: list[str], progress: Progress | None
+) -> None:
+    sizes = _sizes(part.files, split, progress)
+    images, labels = folder / "images" / split, folder / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    index = {c["id"]: names.index(c["name"]) for c in part.truth["categories"] if c["name"] in names}
+    rows: dict[Any, set[str]] = {image["id"]: set() for image in part.truth["images"]}
+    size_of = {image["id"]: size for image, size in zip(part.truth["images"], sizes, strict=True)}
+    for a in part.truth["annotations"]:
+        row = None if a.get("iscrowd") or a.get("ignore") else _row(a["bbox"], size_of[a["image_id"]])
+        if row:
+            rows[a["image_id"]].add(f"{index[a['category_id']]} {row}\n")
+    taken: set[str] = set()
+    others = []
+    written = []
+    steps: Iterable[Any] = zip(part.truth["images"], part.files, sizes, strict=True)
+    for image, file, (width, height) in progress(steps, f"linking {split}", len(sizes)) if progress else steps:
+        name = _own_name(image["file_name"], file.suffix, taken)
+        _link(file.absolute(), images / name)
+        if image["id"] not in part.unlabelled:
+            text = "".join(sorted(rows[image["id"]]))
+            (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
+        said = image.get("width") or width, image.get("height") or height
+        if said != (width, height):
+            others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
+        written.append({**image, "width": width, "height": height, IN_MIRROR: name})
+    about = {
+        **part.about,
+        "format": source.format,
+        "images_without_truth": len(part.unlabelled),
+        "other_sizes": len(others),
+        "notes": part.about.get("notes", []) + _size_notes(others, part.truth["annotations"], size_of),
+    }
+    info = {**(part.truth.get("info") or {}), ABOUT: about}
+    truth = {**part.truth, "info": info, "images": written}
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")
+
+
+def _sizes(files: Sequence[Path], split: str, progress: Progress | None) -> list[tuple[int, int]]:
+    """Read width and height of images as decoders show them: what a box is a fraction of."""
+
+    def size(file: Path) -> tuple[int, int] | None:
+        try:
+            with Image.open(file) as opened:
+                width, height = exif_size(opened)
+                return int(width), int(height)
+        except Exception:  # PIL raises many kinds for a broken file
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        found: Iterable[tuple[int, int] | None] = pool.map(size, files)
+        if progress:
+            found = progress(found, f"sizes of {split} images", len(files))
+        sizes = list(found)
+    broken = [str(file) for file, read in zip(files, sizes, strict=True) if read is None]
+    if broken:
+        raise DataError(
+            f"{len(broken)} of {len(files)} {split} images cannot be read.",
+            given="; ".join(broken[:MAX_NAMED]),
+            expected="images",
+            fix="repair these files, or take them and their annotations out of the dataset",
+        )
+    return [read for read in sizes if read]
+
+
+def _row(box: Sequence[float], size: tuple[int, int]) -> str | None:
+    """Return a box (x, y, width, height in pixels) as a label row without its class; None where nothing is inside."""
+    width, height = size
+    x1, y1 = max(box[0], 0), max(box[1], 0)
+    x2, y2 = min(box[0] + box[2], width), min(box[1] + box[3], height)
+    if x2 <= x1 or y2 <= y1:
+        return None
+    fractions = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return " ".join(f"{v:.10g}" for v in fractions)
+
+
+def _own_name(file_name: str, suffix: str, taken: set[str]) -> str:
+    """Return a file name for an image in one flat folder, whose stem no other image there has.
+
+    Flat, because a folder ``images`` within the name would move the place where Ultralytics looks for the label.
+    """
+    parts = [p for p in PurePosixPath(file_name.replace("\\", "/")).parts if p not in ("/", "..")]
+    stem = PurePosixPath("__".join(parts)).stem.lstrip(".")[-180:] or "image"
+    while stem.lower() in taken:
+        stem += "_"
+    taken.add(stem.lower())
+    return stem + suffix
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        link.symlink_to(file)
+    except OSError:  # no links on this file system, or not for this user
+        shutil.copy2(file, link)
+
+
+def _size_notes(others: list[str], annotations: list[dict[str, Any]], sizes: dict[Any, tuple[int, int]]) -> list[str]:
+    notes = []
+    if others:
+        notes.append(
+            f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
+        )
+    outside = 0
+    for a in annotations:
+        (x, y, w, h), (width, height) = a["bbox"], sizes[a["image_id"]]
+        outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
+    if outside:
+        notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
+    return notes
+
+
+def _write_yaml(folder: Path, source: Source, content: Content) -> None:
+    present = list(content.splits)
+    data = {
+        **{split: f"images/{split}" for split in (*present, *content.absent)},
+        "names": dict(enumerate(content.names)),
+        "annotations": {split: f"annotations/{split}.json" for split in present},
+        "absent": content.absent,
+    }
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    head = f"# {source.format}: {source.root.resolve()}\n"
+    (folder / "data.yaml").write_text(head + text, encoding="utf-8")

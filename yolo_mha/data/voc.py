@@ -1,0 +1,251 @@
+"""Pascal VOC datasets: one XML an image.
+
+Corners are read as the VOC devkit counts them (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf, section
+3.3.2): pixels from 1 on, the last one included. So a box begins at xmin - 1 and is xmax - xmin + 1 wide. An object
+marked difficult counts neither way when scores are taken, and is not trained on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ultralytics.data.utils import IMG_FORMATS
+
+from ..errors import DataError
+from .labels import MAX_NAMED, refuse_shared_labels
+from .mirror import FOLDERS, Content, Progress, Source, Split
+
+CLASS_LISTS = ("labels.txt", "classes.txt")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one split.
+
+    Attributes:
+        images: Its images.
+        xmls: The annotation file of each, None where there is none.
+        orphans: Annotation files in the same folder that no image belongs to.
+    """
+
+    images: list[Path]
+    xmls: list[Path | None]
+    orphans: list[Path]
+
+
+def voc_source(folder: Path) -> Source | None:
+    """Describe a Pascal VOC dataset to `mirror`.
+
+    Args:
+        folder: One with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main/{train,val,test}.txt``, or with XML files
+            beside the images in ``train``, ``valid`` and ``test``.
+
+    Returns:
+        The dataset, or None where the folder holds no such thing.
+
+    Raises:
+        DataError: It is incomplete or ambiguous.
+    """
+    if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
+        lists = {s: path for s in FOLDERS if (path := folder / "ImageSets" / "Main" / f"{s}.txt").is_file()}
+        if not lists:
+            raise DataError(
+                f"{folder} is a Pascal VOC dataset without splits.",
+                given=f"no list in {folder / 'ImageSets' / 'Main'}",
+                expected="train.txt and val.txt there, with the name of one image a line",
+            )
+        absent = {s: f"no ImageSets/Main/{s}.txt" for s in ("train", "val") if s not in lists}
+        listings = {s: found for s, path in lists.items() if (found := _from_list(folder, s, path, absent))}
+    else:
+        parts = {s: part for s, names in FOLDERS.items() for n in names if any((part := folder / n).glob("*.xml"))}
+        if not parts:
+            return None
+        absent = {s: "no folder with XML files" for s in ("train", "val") if s not in parts}
+        listings = {s: found for s, part in parts.items() if (found := _beside_images(part, s, absent))}
+    class_list = next((path for name in CLASS_LISTS if (path := folder / name).is_file()), None)
+    xmls = {xml for listing in listings.values() for xml in listing.xmls if xml}
+    files = [*sorted(xmls), *([class_list] if class_list else [])]
+    layout = [f"{s} {image}" for s, listing in listings.items() for image in listing.images]
+
+    def read(progress: Progress | None) -> Content:
+        return _read(folder, listings, absent, class_list, progress)
+
+    return Source("Pascal VOC", folder, files, layout, read)
+
+
+def read_voc(xml: Path) -> dict[str, Any]:
+    """Read one annotation file.
+
+    Args:
+        xml: The file.
+
+    Returns:
+        ``width`` and ``height`` in pixels, 0 where the file does not say, and ``objects``: dictionaries with ``name``,
+        ``bbox`` (x, y, width, height in pixels from 0 on) and ``ignore`` (1 for a difficult object).
+
+    Raises:
+        ValueError: It is no such file; the message says why in a few words.
+    """
+    try:
+        root = ElementTree.parse(xml).getroot()
+    except (ElementTree.ParseError, OSError, ValueError) as e:
+        raise ValueError(f"no XML ({' '.join(str(e).split())})") from e
+    if root.tag != "annotation":
+        raise ValueError(f"<{root.tag}> in place of <annotation>")
+    objects = []
+    for i, found in enumerate(root.findall("object")):
+        name = (found.findtext("name") or "").strip()
+        box = found.find("bndbox")
+        if not name or box is None:
+            raise ValueError(f"object {i} lacks {'bndbox' if name else 'a name'}")
+        x1, y1, x2, y2 = (_number(box, corner) for corner in ("xmin", "ymin", "xmax", "ymax"))
+        if x2 < x1 or y2 < y1:
+            raise ValueError(f"object {i} ends before it begins: {x1:g}, {y1:g} to {x2:g}, {y2:g}")
+        difficult = (found.findtext("difficult") or "0").strip()
+        objects.append(
+            {"name": name, "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "ignore": int(difficult == "1")}
+        )
+    size = root.find("size")
+    width, height = (0, 0) if size is None else (int(_number(size, key, 0)) for key in ("width", "height"))
+    return {"width": width, "height": height, "objects": objects}
+
+
+def _number(parent: ElementTree.Element, key: str, default: float | None = None) -> float:
+    text = parent.findtext(key)
+    if text is None and default is not None:
+        return default
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e9:
+        raise ValueError(f"{key} is {text!r}")
+    return value
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.*") if p.suffix[1:].lower() in IMG_FORMATS)
+
+
+def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> Listing | None:
+    """List a split of the devkit's layout, or enter why it is absent."""
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise DataError(f"{path} names images twice.", given=", ".join(twice[:MAX_NAMED]), expected="each one once")
+    present = _images(folder / "JPEGImages")
+    by_name = {key: image for image in present for key in (image.stem, image.name)}
+    missing = [name for name in names if name not in by_name]
+    if len(missing) == len(names):
+        absent[split] = f"none of the {len(names)} images of {path} is in {folder / 'JPEGImages'}"
+        return None
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} images of {path} are missing.",
+            given=", ".join(missing[:MAX_NAMED]),
+            expected=f"images in {folder / 'JPEGImages'}",
+            fix="put them there, or take them out of the list",
+        )
+    stems = {by_name[name].stem for name in names}
+    refuse_shared_labels([image for image in present if image.stem in stems], split)
+    images = sorted(by_name[name] for name in names)  # in the order of `image_files`
+    xmls = [folder / "Annotations" / f"{image.stem}.xml" for image in images]
+    return Listing(
+        images,
+        [xml if xml.is_file() else None for xml in xmls],
+        sorted(xml for xml in (folder / "Annotations").glob("*.xml") if xml.stem not in by_name),
+    )
+
+
+def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing | None:
+    """List a split whose XML files stand beside its images, or enter why it is absent."""
+    images = _images(folder)
+    if not images:
+        absent[split] = f"no image in {folder}"
+        return None
+    refuse_shared_labels(images, split)
+    xmls = [image.with_suffix(".xml") for image in images]
+    known = {xml.name for xml in xmls}
+    return Listing(
+        images,
+        [xml if xml.is_file() else None for xml in xmls],
+        sorted(xml for xml in folder.glob("*.xml") if xml.name not in known),
+    )
+
+
+def _read(
+    folder: Path,
+    listings: dict[str, Listing],
+    absent: dict[str, str],
+    class_list: Path | None,
+    progress: Progress | None,
+) -> Content:
+    read: dict[Path, dict[str, Any]] = {}
+    faults = []
+    xmls = list(dict.fromkeys(xml for listing in listings.values() for xml in listing.xmls if xml))
+    for xml in progress(xmls, "reading XML", len(xmls)) if progress else xmls:
+        try:
+            read[xml] = read_voc(xml)
+        except ValueError as e:
+            faults.append(f"{xml}: {e}")
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(xmls)} annotation files are broken.",
+            given="; ".join(faults[:MAX_NAMED]),
+            expected="Pascal VOC XML: <annotation> with <object>, each with <name> and <bndbox>",
+            fix="repair these files, or take their images out of the dataset",
+        )
+    present = {found["name"] for content in read.values() for found in content["objects"]}
+    names = sorted(present)
+    if class_list:
+        lines = class_list.read_text(encoding="utf-8-sig").splitlines()
+        names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        if unknown := sorted(present - set(names)):
+            raise DataError(
+                f"{class_list} lacks classes of the annotations.",
+                given=f"without {', '.join(unknown[:MAX_NAMED])}",
+                expected="all class names, one a line",
+            )
+    if not names:
+        raise DataError(f"No annotation of {folder} has an object.", given=f"{len(xmls)} XML files", expected="objects")
+    return Content(names, {split: _split(listing, read, names) for split, listing in listings.items()}, absent)
+
+
+def _split(listing: Listing, read: dict[Path, dict[str, Any]], names: list[str]) -> Split:
+    """Return a split as COCO instances; an image's id is its position, a category's id its class index."""
+    index = {name: i for i, name in enumerate(names)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (image, xml) in enumerate(zip(listing.images, listing.xmls, strict=True)):
+        content: dict[str, Any] = read[xml] if xml else {"width": 0, "height": 0, "objects": []}
+        images.append({"id": image_id, "file_name": image.name, "width": content["width"], "height": content["height"]})
+        for found in content["objects"]:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # pycocotools takes a match with id 0 for none
+                    "image_id": image_id,
+                    "category_id": index[found["name"]],
+                    "bbox": found["bbox"],
+                    "area": found["bbox"][2] * found["bbox"][3],
+                    "iscrowd": 0,
+                    "ignore": found["ignore"],
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    unlabelled = frozenset(i for i, xml in enumerate(listing.xmls) if xml is None)
+    notes = []
+    from_zero = sum(min(a["bbox"][:2]) < 0 for a in annotations)
+    if from_zero:
+        notes.append(
+            f"{from_zero} boxes begin at pixel 0, so these files seem to count from 0, not from 1 as VOC does; "
+            "all boxes may lie one pixel too far to the upper left."
+        )
+    about = {"truth_without_image": len(listing.orphans), "notes": notes}
+    if listing.orphans:
+        notes.append(f"{len(listing.orphans)} XML files have no image, such as {listing.orphans[0].name}.")
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    return Split(truth, listing.images, unlabelled, about)

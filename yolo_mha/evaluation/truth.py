@@ -1,0 +1,342 @@
+"""Ground truth and predictions on common ids: which image and which class an id stands for."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..data.audit import Audit, count, count_labels
+from ..data.coco_json import read_coco
+from ..data.labels import MAX_NAMED
+from ..data.mirror import ABOUT, IN_MIRROR
+from ..data.yolo import Dataset, Sample
+from ..engine.validator import Detections
+from ..errors import DataError
+from .coco import check_truth
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The ground truth of a split.
+
+    Attributes:
+        coco: COCO instances of the split's images.
+        image_ids: The id of each sample; None for an image that the annotations do not know, which is not scored.
+        category_ids: The id of each class, by class index.
+        given: Whether the ids are those of a COCO file that others know; otherwise an image's id is its position among
+            the samples and a category's id its class index.
+        elsewhere: Ids of images that the COCO file also has, outside the split.
+        audit: Counts and remarks.
+    """
+
+    coco: dict[str, Any]
+    image_ids: list[Any]
+    category_ids: list[Any]
+    given: bool
+    elsewhere: frozenset[Any]
+    audit: Audit
+
+
+def read_truth(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Truth:
+    """Return what a split is scored against: its COCO file, or its labels where it has none.
+
+    Args:
+        dataset: From `load_dataset`.
+        split: The split's name.
+        samples: The split, from `read_split`.
+
+    Raises:
+        DataError: The COCO file is broken, has other classes, or knows none of the images.
+    """
+    names = list(dataset.names.values())
+    if split not in dataset.annotations:
+        coco = ground_truth(samples, dataset.names)
+        audit = count_labels(coco, [s.image for s in samples])
+        return Truth(coco, list(range(len(samples))), list(range(len(names))), False, frozenset(), audit)
+    path = dataset.annotations[split]
+    content = read_coco(path)
+    entries = _entries(content["images"], samples, path)
+    ids = [None if entry is None else entry["id"] for entry in entries]
+    known = {i for i in ids if i is not None}
+    coco = {
+        **content,
+        "images": [entry for entry in entries if entry is not None],
+        "annotations": [a for a in content["annotations"] if a["image_id"] in known],
+    }
+    check_truth(coco)
+    audit = count(coco)
+    elsewhere = frozenset(image["id"] for image in content["images"]) - known
+    if elsewhere:
+        audit.truth_without_image += len(elsewhere)
+        audit.notes.append(f"{len(elsewhere)} images of {path.name} are not among the {split} images; not scored.")
+    unknown = [s.image.name for s, i in zip(samples, ids, strict=True) if i is None]
+    if unknown:
+        audit.images_without_truth += len(unknown)
+        audit.notes.append(f"{len(unknown)} {split} images are not in {path.name}, such as {unknown[0]}; not scored.")
+    others = [
+        f"{s.image.name} (said {entry['width']}x{entry['height']}, is {s.width}x{s.height})"
+        for s, entry in zip(samples, entries, strict=True)
+        if entry and {"width", "height"} <= entry.keys() and (entry["width"], entry["height"]) != (s.width, s.height)
+    ]
+    if others:
+        audit.other_sizes += len(others)
+        audit.notes.append(f"{len(others)} images have another size than {path.name} says, such as {others[0]}.")
+    info = content.get("info")
+    made = isinstance(info, dict) and (info.get(ABOUT) or {}).get("format") == "Pascal VOC"
+    return Truth(coco, ids, _category_ids(coco, names, path), not made, elsewhere, audit)
+
+
+def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> dict[str, Any]:
+    """Return samples as a COCO annotation file; an image's id is its position, a category's id its class index.
+
+    Args:
+        samples: From `read_split`.
+        names: Class names by class index.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, sample in enumerate(samples):
+        images.append({"id": image_id, "file_name": sample.image.name, "width": sample.width, "height": sample.height})
+        for category, (x1, y1, x2, y2) in zip(sample.classes.tolist(), sample.boxes.tolist(), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # pycocotools takes a match with id 0 for none
+                    "image_id": image_id,
+                    "category_id": category,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in names.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def detections(
+    samples: Sequence[Sample], records: Sequence[Detections], truth: Truth | None = None
+) -> list[dict[str, Any]]:
+    """Return predictions as a COCO results list; where ids are made up here, names stand beside them.
+
+    Args:
+        samples: The images of the ground truth.
+        records: The detections of each of them, in any order.
+        truth: Says the ids, and which images are left out; by default they are those of `ground_truth`.
+
+    Raises:
+        DataError: An image was predicted that is not in the ground truth, or the other way round.
+    """
+    positions = {sample.image.absolute(): i for i, sample in enumerate(samples)}
+    files = [record.image.absolute() for record in records]
+    if sorted(files) != sorted(positions):
+        differing = sorted(map(str, set(files) ^ set(positions)))
+        raise DataError(
+            "The predicted images are not those of the ground truth.",
+            given=f"{len(files)} predicted, {len(positions)} in the ground truth",
+            expected=f"the same images; these differ: {', '.join(differing[:5]) or 'some come twice'}",
+        )
+    names = {c["id"]: c["name"] for c in truth.coco["categories"]} if truth and not truth.given else {}
+    results = []
+    for file, record in zip(files, records, strict=True):
+        position = positions[file]
+        image_id = truth.image_ids[position] if truth else position
+        if image_id is None:
+            continue
+        for (x1, y1, x2, y2), score, index in zip(
+            record.boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
+        ):
+            category = truth.category_ids[index] if truth else index
+            result = {
+                "image_id": image_id,
+                "category_id": category,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+            }
+            named = {"file_name": file.name, "category_name": names[category]} if names else {}
+            results.append({**result, **named})
+    return results
+
+
+def read_results(results: object, truth: Truth, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Bring the ids of a predictions file to those of the truth, and enter into its audit how they were read.
+
+    Image ids may be those of the annotations, file names, their stems, or stems that are numbers; where each
+    prediction has a ``file_name``, that decides. Category ids may be those of the annotations, class indices, or class
+    indices counted from 1, as Ultralytics writes them; where each prediction has a ``category_name``, that decides.
+
+    Args:
+        results: The content of a COCO results file.
+        truth: From `read_truth`.
+        samples: The split.
+
+    Returns:
+        The predictions on images that are scored, with the ids of the truth.
+
+    Raises:
+        DataError: It is no list of predictions; ids are unknown, or fit more than one reading.
+    """
+    if not isinstance(results, list):
+        raise DataError(
+            "The predictions are no COCO results file.",
+            given=f"JSON {type(results).__name__}",
+            expected="a list of {image_id, category_id, bbox: [x, y, width, height], score}",
+        )
+    for i, r in enumerate(results):
+        if not isinstance(r, dict) or not all(isinstance(r.get(k), (int, str)) for k in ("image_id", "category_id")):
+            raise DataError(
+                f"Prediction {i} is unusable.", given=str(r)[:200], expected="image_id, category_id, bbox and score"
+            )
+    image, image_reading, images = _read_image_ids(results, truth, samples)
+    category, category_reading, categories = _read_category_ids(results, truth)
+    mapped = [{**r, "image_id": images[r[image]], "category_id": categories[r[category]]} for r in results]
+    kept = [r for r in mapped if r["image_id"] is not None]
+    truth.audit.prediction_ids = f"images by {image_reading}, categories by {category_reading}"
+    if len(kept) < len(mapped):
+        truth.audit.notes.append(f"{len(mapped) - len(kept)} predictions are on images that are not scored.")
+    return kept
+
+
+def _entries(images: list[dict[str, Any]], samples: Sequence[Sample], path: Path) -> list[dict[str, Any] | None]:
+    """Find the entry of each sample by its file name; where several have the name, by the folders before it too."""
+    mirrored = {image[IN_MIRROR]: image for image in images if IN_MIRROR in image}
+    by_name = defaultdict(list)
+    for image in images:
+        by_name[PurePosixPath(image["file_name"]).name].append(image)
+    entries = []
+    for sample in samples:
+        found = [mirrored[sample.image.name]] if sample.image.name in mirrored else by_name[sample.image.name]
+        if len(found) > 1:
+            ends = [(image, PurePosixPath(image["file_name"]).parts) for image in found]
+            found = [image for image, parts in ends if sample.image.parts[-len(parts) :] == parts]
+            if len(found) != 1:
+                raise DataError(
+                    f"{path} has several images of one name.",
+                    given=", ".join(str(image["file_name"]) for image, _ in ends[:MAX_NAMED]),
+                    expected=f"one that is {sample.image}",
+                )
+        entries.append(found[0] if found else None)
+    taken = Counter(entry["id"] for entry in entries if entry is not None)
+    shared = [s.image for s, entry in zip(samples, entries, strict=True) if entry and taken[entry["id"]] > 1]
+    if shared or not taken:
+        raise DataError(
+            f"{path} does not tell the images apart." if shared else f"{path} knows none of the images.",
+            given=", ".join(str(image) for image in shared[:MAX_NAMED] or [s.image for s in samples[:MAX_NAMED]]),
+            expected=f"file_name of each, such as {images[0]['file_name'] if images else 'image.jpg'}",
+        )
+    return entries
+
+
+def _category_ids(coco: dict[str, Any], names: list[str], path: Path) -> list[Any]:
+    """Return the category id of each class, by name."""
+    ids = {c["name"]: c["id"] for c in coco["categories"]}
+    used = {a["category_id"] for a in coco["annotations"]}
+    lacking = [n for n in names if n not in ids]
+    unknown = [n for n, i in ids.items() if n not in names and i in used]
+    if lacking or unknown:
+        raise DataError(
+            f"The categories of {path} are not the dataset's classes.",
+            given=f"only in names: {', '.join(lacking[:MAX_NAMED]) or 'none'}; only in the COCO file: "
+            f"{', '.join(unknown[:MAX_NAMED]) or 'none'}",
+            expected="the same names",
+        )
+    return [ids[n] for n in names]
+
+
+def _read_image_ids(
+    results: list[dict[str, Any]], truth: Truth, samples: Sequence[Sample]
+) -> tuple[str, str, dict[Any, Any]]:
+    """Return the key that names the image, how it is read, and the id of the truth for each of its values."""
+    own = {i: i for i in truth.image_ids if i is not None} | dict.fromkeys(truth.elsewhere)
+    names = [(s.image.name, i) for s, i in zip(samples, truth.image_ids, strict=True)]
+    names += [(image["file_name"], image["id"]) for image in truth.coco["images"]]
+    by_name = _unique(names)
+    values = {r["image_id"] for r in results}
+    if truth.given and values <= own.keys():
+        return "image_id", "id of the annotations", own
+    if results and all(isinstance(r.get("file_name"), str) and r["file_name"] in by_name for r in results):
+        return "file_name", "file_name", by_name
+    stems = [(PurePosixPath(name).stem, i) for name, i in names]
+    readings = {
+        "id of the annotations" if truth.given else "position": own,
+        "file name": by_name,
+        "stem": _unique(stems),
+        "stem as a number": _unique((int(stem), i) for stem, i in stems if stem.isdecimal() and stem.isascii()),
+    }
+    fitting = {reading: ids for reading, ids in readings.items() if values <= ids.keys()}
+    if not fitting:
+        best = max(readings.values(), key=lambda ids: len(values & ids.keys()))
+        unknown = sorted(values - best.keys(), key=str)
+        raise DataError(
+            f"{len(unknown)} of {len(values)} image ids of the predictions are unknown.",
+            given=", ".join(map(repr, unknown[:MAX_NAMED])),
+            expected=f"ids of the {len(samples)} images of the split; tried: {_examples(readings)}",
+            fix="name the split or the dataset that was predicted, or give each prediction its file_name",
+        )
+    (reading, ids), *others = fitting.items()
+    differing = [other for other, also in others if any(also[v] != ids[v] for v in values)]
+    if differing:
+        value = next(v for v in values if any(fitting[other][v] != ids[v] for other in differing))
+        raise DataError(
+            "The image ids of the predictions can be read in two ways.",
+            given=f"image_id {value!r}, as {reading} or as {' or '.join(differing)}",
+            expected="ids that fit one reading",
+            fix="give each prediction its file_name beside image_id",
+        )
+    return "image_id", reading, ids
+
+
+def _read_category_ids(results: list[dict[str, Any]], truth: Truth) -> tuple[str, str, dict[Any, Any]]:
+    """Return the key that names the class, how it is read, and the id of the truth for each of its values."""
+    values = {r["category_id"] for r in results}
+    own = {c["id"]: c["id"] for c in truth.coco["categories"]}
+    by_name = {c["name"]: c["id"] for c in truth.coco["categories"]}
+    if truth.given and values <= own.keys():
+        return "category_id", "id of the annotations", own
+    if results and all(isinstance(r.get("category_name"), str) and r["category_name"] in by_name for r in results):
+        return "category_name", "category_name", by_name
+    index = dict(enumerate(truth.category_ids))
+    from_one = {i + 1: category for i, category in index.items()}
+    readings = {"class index": index, "class index counted from 1": from_one}
+    fitting = [reading for reading, ids in readings.items() if values <= ids.keys()]
+    if len(fitting) == 1 or not results:
+        return "category_id", fitting[0], readings[fitting[0]]
+    if fitting and all(_is_ultralytics(r) for r in results):
+        return "category_id", "class index counted from 1, as Ultralytics writes it", from_one
+    if fitting:
+        raise DataError(
+            "The category ids of the predictions can be read in two ways.",
+            given=f"{min(values)} to {max(values)}, for {len(index)} classes counted from 0 or from 1",
+            expected="a prediction of the first class or of the last, which would tell",
+            fix="give each prediction its category_name beside category_id",
+        )
+    known = {"id of the annotations": own, **readings} if truth.given else readings
+    best = max(known.values(), key=lambda ids: len(values & ids.keys()))
+    unknown = sorted(values - best.keys(), key=str)
+    raise DataError(
+        f"{len(unknown)} of {len(values)} category ids of the predictions are unknown.",
+        given=", ".join(map(repr, unknown[:MAX_NAMED])),
+        expected=f"ids of the {len(index)} classes; tried: {_examples(known)}",
+        fix="name the dataset whose classes were predicted, or give each prediction its category_name",
+    )
+
+
+def _is_ultralytics(result: dict[str, Any]) -> bool:
+    """Say whether a prediction looks as ``save_json`` writes it: its id is the stem of the file name beside it."""
+    stem = PurePosixPath(str(result.get("file_name"))).stem
+    return "file_name" in result and str(result["image_id"]) in (stem, stem.lstrip("0") or "0")
+
+
+def _unique(pairs: Iterable[tuple[Hashable, Any]]) -> dict[Any, Any]:
+    """Return a mapping without the keys that stand for two different ids."""
+    mapping: dict[Any, Any] = {}
+    ambiguous = set()
+    for key, value in pairs:
+        if mapping.setdefault(key, value) != value:
+            ambiguous.add(key)
+    return {key: value for key, value in mapping.items() if key not in ambiguous}
+
+
+def _examples(readings: Mapping[str, Mapping[Any, Any]]) -> str:
+    return ", ".join(f"{reading} ({next(iter(ids))!r}, ...)" for reading, ids in readings.items() if ids)
