@@ -1,0 +1,257 @@
+"""Simulate how often 95 % intervals hold the true difference, for the method of `compare` and for usual others.
+
+Two models. `linear`: the difference of a seed is a mean over images of image, seed and interaction effects, the image
+effects skewed. `AP`: detectors with made-up objects, boxes, scores and false positives; AP and its resamples come from
+the code that `compare` runs, and the truth from 20,000 images and 60 seeds. Three regimes each: the noise is mostly of
+seeds, mostly of images, or of both.
+
+A method is fit for use where it covers at least 93 % everywhere; of those the narrowest is best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as RichTable
+from scipy import stats
+
+from yolo_mha.data.files import write_text
+from yolo_mha.evaluation.intervals import paired_interval
+from yolo_mha.evaluation.matches import Matches, Table, Threshold
+from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
+
+EXAMPLES = """examples:
+  python tools/coverage.py                                      both models; about 20 minutes on two cores
+  python tools/coverage.py --model linear --simulations 4000    the fast one alone
+  python tools/coverage.py --json coverage.json                 numbers for a program
+"""
+SEEDS = (3, 5, 10)
+LEAST = 0.93
+IOUS = np.linspace(0.5, 0.95, 10)
+OURS = "t of seeds and images"
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Where the noise comes from.
+
+    Attributes:
+        name: In words.
+        linear: Standard deviations of image, seed and interaction effects in the linear model, of one image each.
+        ap: Standard deviations, on the scale of a detector's skill, of an arm on an image and of an arm with a seed.
+    """
+
+    name: str
+    linear: tuple[float, float, float]
+    ap: tuple[float, float]
+
+
+REGIMES = (
+    Regime("seeds", (0.05, 0.02, 0.05), (0.05, 0.25)),
+    Regime("images", (0.30, 0.002, 0.05), (0.80, 0.02)),
+    Regime("both", (0.15, 0.015, 0.15), (0.50, 0.10)),
+)
+IMAGES = 120
+RESAMPLES = 200
+
+
+# Methods: (deltas (S,), replicates (S, R)) -> (low, high) ------------------------------------------------------------
+
+
+def ours(deltas: Any, replicates: Any) -> tuple[float, float]:
+    """Return the interval of `compare`."""
+    interval = paired_interval(deltas, replicates, IMAGES)
+    assert interval is not None
+    return interval.low, interval.high
+
+
+def over_seeds(deltas: Any, replicates: Any) -> tuple[float, float]:
+    """Return the paired t interval over seeds, which takes the images for all there are."""
+    half = stats.t.ppf(0.975, len(deltas) - 1) * deltas.std(ddof=1) / np.sqrt(len(deltas))
+    return deltas.mean() - half, deltas.mean() + half
+
+
+def over_images(deltas: Any, replicates: Any) -> tuple[float, float]:
+    """Return the percentile bootstrap over images, which takes these seeds for all there are."""
+    low, high = np.percentile(replicates.mean(axis=0), (2.5, 97.5))
+    return low, high
+
+
+def nested(deltas: Any, replicates: Any) -> tuple[float, float]:
+    """Return the percentile bootstrap that resamples the seeds and the images."""
+    rng = np.random.default_rng(0)
+    seeds, count = replicates.shape
+    drawn = rng.integers(seeds, size=(seeds, count))
+    low, high = np.percentile(replicates[drawn, np.arange(count)].mean(axis=0), (2.5, 97.5))
+    return low, high
+
+
+def satterthwaite(deltas: Any, replicates: Any) -> tuple[float, float]:
+    """Return the interval with one t for the sum of both variances."""
+    interval = paired_interval(deltas, replicates, IMAGES)
+    assert interval is not None
+    by_seed = (interval.sd_seeds or 0.0) ** 2 / len(deltas)
+    by_image = interval.se_images**2
+    total = by_seed + by_image
+    freedom = total**2 / (by_seed**2 / (len(deltas) - 1) + by_image**2 / (IMAGES - 1))
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(total)
+    return interval.delta - half, interval.delta + half
+
+
+METHODS: dict[str, Callable[[Any, Any], tuple[float, float]]] = {
+    OURS: ours,
+    "one t, Satterthwaite": satterthwaite,
+    "t over seeds": over_seeds,
+    "bootstrap of images": over_images,
+    "nested bootstrap": nested,
+}
+
+
+# Models --------------------------------------------------------------------------------------------------------------
+
+
+def draw_linear(regime: Regime, seeds: int, number: int) -> tuple[Any, Any]:
+    """Draw one experiment of the linear model whose true difference is 0: deltas (S,) and replicates (S, R)."""
+    rng = np.random.default_rng((seeds, number))
+    image, seed, interaction = regime.linear
+    effects = image * (rng.standard_exponential(IMAGES) - 1)[None]  # skewed, mean 0
+    effects = effects + seed * rng.standard_normal((seeds, 1)) + interaction * rng.standard_normal((seeds, IMAGES))
+    weights = bootstrap_weights(IMAGES, RESAMPLES, number)
+    return effects.mean(axis=1), effects @ weights / IMAGES
+
+
+def detections(rng: Any, regime: Regime, images: int, seeds: int) -> list[tuple[Matches, Matches]]:
+    """Draw the detections of both arms with every seed on the same images."""
+    by_image, by_seed = regime.ap
+    counts = 1 + rng.poisson(2, images)
+    of = np.repeat(np.arange(images), counts)  # image of each object
+    difficulty = rng.normal(0, 0.6, images)[of] + rng.normal(0, 0.6, len(of))
+    likes = rng.normal(0, by_image, (2, images))[:, of]
+    pairs = []
+    for _ in range(seeds):
+        models = []
+        for arm in range(2):
+            skill = 0.1 * arm + rng.normal(0, by_seed)
+            quality = skill + difficulty + likes[arm] + rng.normal(0, 0.3, images)[of] + rng.normal(0, 0.7, len(of))
+            models.append(_model(rng, quality, of, counts))
+        pairs.append((models[0], models[1]))
+    return pairs
+
+
+def _model(rng: Any, quality: Any, of: Any, counts: Any) -> Matches:
+    """Make boxes and scores of qualities: better ones overlap more, and score higher but for some noise."""
+    wrong = np.repeat(np.arange(len(counts)), rng.poisson(2, len(counts)))
+    found = quality > -1
+    overlap = np.concatenate([0.35 + 0.62 / (1 + np.exp(-quality[found])), np.zeros(len(wrong))])
+    score = np.concatenate([quality[found] + rng.normal(0, 0.7, found.sum()), rng.normal(-1.2, 1, len(wrong))])
+    image = np.concatenate([of[found], wrong]).astype(np.int32)
+    best_first = np.argsort(-score)
+    overlap, image = overlap[best_first], image[best_first]
+    nothing = np.zeros(0, np.int32)
+    thresholds = []
+    for iou in IOUS:
+        hits = np.flatnonzero(overlap >= iou)
+        thresholds.append(Threshold(image[hits], (hits + 1).astype(np.int32), nothing, np.zeros(len(hits), np.int32)))
+    objects = counts.astype(np.float32)
+    empty = Table(np.zeros_like(objects), nothing, (Threshold(nothing, nothing, nothing, nothing),) * len(IOUS))
+    return Matches(len(counts), {"thing": (Table(objects, image, tuple(thresholds)), empty, empty, empty)})
+
+
+def draw_ap(regime: Regime, seeds: int, number: int) -> tuple[Any, Any]:
+    """Draw one experiment with detectors: differences in AP (S,) and on resampled images (S, R)."""
+    rng = np.random.default_rng((seeds, number))
+    weights = np.concatenate([np.ones((IMAGES, 1), np.float32), bootstrap_weights(IMAGES, RESAMPLES, number)], axis=1)
+    pairs = detections(rng, regime, IMAGES, seeds)
+    scores = np.stack([resampled_scores(b, weights)["AP"] - resampled_scores(a, weights)["AP"] for a, b in pairs])
+    return scores[:, 0], scores[:, 1:]
+
+
+def true_difference(regime: Regime) -> float:
+    """Return the expected difference in AP, from many images and seeds."""
+    images = 20_000
+    pairs = detections(np.random.default_rng(1), regime, images, 60)
+    weights = np.ones((images, 1), np.float32)
+    return float(np.mean([resampled_scores(b, weights)["AP"] - resampled_scores(a, weights)["AP"] for a, b in pairs]))
+
+
+def intervals(
+    number: int, draw: Callable[..., tuple[Any, Any]], regime: Regime, seeds: int
+) -> list[tuple[float, float]]:
+    """Return the interval of each method in one experiment."""
+    deltas, replicates = draw(regime, seeds, number)
+    return [method(deltas, replicates) for method in METHODS.values()]
+
+
+def run(model: str, simulations: int) -> list[dict[str, Any]]:
+    """Simulate one model in all regimes and for all numbers of seeds."""
+    draw = {"linear": draw_linear, "AP": draw_ap}[model]
+    rows = []
+    cases = [(regime, seeds) for regime in REGIMES for seeds in SEEDS]
+    truths = {r.name: 0.0 if model == "linear" else true_difference(r) for r in REGIMES}
+    with ProcessPoolExecutor() as pool:
+        for regime, seeds in track(cases, description=f"simulating {model}", console=Console(stderr=True)):
+            work = partial(intervals, draw=draw, regime=regime, seeds=seeds)
+            ends = np.array(list(pool.map(work, range(simulations), chunksize=10)))  # (simulations, methods, 2)
+            truth = truths[regime.name]
+            covered = ((ends[..., 0] <= truth) & (truth <= ends[..., 1])).mean(axis=0)
+            widths = (ends[..., 1] - ends[..., 0]).mean(axis=0)
+            for name, cover, width in zip(METHODS, covered, widths, strict=True):
+                rows.append(
+                    {
+                        "model": model,
+                        "noise": regime.name,
+                        "seeds": seeds,
+                        "method": name,
+                        "truth": truth,
+                        "coverage": float(cover),
+                        "width": float(width),
+                        "simulations": simulations,
+                    }
+                )
+    return rows
+
+
+def table(rows: list[dict[str, Any]], model: str) -> RichTable:
+    """Lay out the coverage of every method, and the mean width of its intervals."""
+    shown = RichTable("noise", "seeds", *METHODS, title=f"{model}: coverage (width)")
+    for noise, seeds in dict.fromkeys((r["noise"], r["seeds"]) for r in rows):
+        own = {r["method"]: r for r in rows if (r["noise"], r["seeds"]) == (noise, seeds)}
+        shown.add_row(noise, str(seeds), *(f"{own[m]['coverage']:.3f} ({own[m]['width']:.3f})" for m in METHODS))
+    return shown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate and print; exit with 1 where the method of `compare` covers too little."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", choices=("linear", "AP"), help="one of the two models; both if not given")
+    parser.add_argument("--simulations", type=int, default=1000, help="experiments a cell (default 1000)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    settings = parser.parse_args(arguments)
+    if settings.simulations < 1:
+        parser.error("--simulations must be 1 or more")
+    console, rows = Console(), []
+    for model in [settings.model] if settings.model else ["linear", "AP"]:
+        own = run(model, settings.simulations)
+        rows += own
+        console.print(table(own, model))
+    if settings.json:
+        write_text(settings.json, json.dumps(rows, indent=1))
+    worst = min(r["coverage"] for r in rows if r["method"] == OURS)
+    console.print(f"{OURS}: covers {worst:.3f} at worst; {LEAST} is asked for")
+    return int(worst < LEAST)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""AP on resampled images, for all resamples at once.
+
+AP changes with the images only through how often each of them is counted, so a resample is a column of weights, and
+all replicates run through the same sums. Between two hits precision only falls; so pycocotools' envelope, the highest
+precision at this recall or beyond, needs precision at the hits alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.cocoeval import Params
+
+from .coco import AREAS, Progress
+from .matches import Matches, Table, Threshold
+
+RECALLS = Params(iouType="bbox").recThrs  # 0, 0.01, ... 1
+LARGEST = 4_000_000  # entries of one array at a time
+OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
+
+Weights = NDArray[np.float32]
+Values = NDArray[np.float64]
+
+
+def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Weights:
+    """Draw how often each image is in each resample (Efron & Tibshirani 1993, chapter 6).
+
+    Args:
+        images: Number of images.
+        resamples: Number of resamples.
+        seed: Of the random numbers; the same one gives all models the same resamples.
+
+    Returns:
+        Counts of shape (images, resamples); each column sums to ``images``.
+    """
+    counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    return np.ascontiguousarray(counts.T, np.float32)
+
+
+def leave_one_out_weights(images: int) -> Weights:
+    """Return weights that leave out one image each, shape (images, images)."""
+    return 1 - np.eye(images, dtype=np.float32)
+
+
+def resampled_scores(matches: Matches, weights: Weights, progress: Progress | None = None) -> dict[str, Values]:
+    """Compute AP for every column of weights.
+
+    Args:
+        matches: Of one model.
+        weights: How often each image counts, whole numbers, float32 of shape (images, R).
+        progress: See `coco.evaluate`.
+
+    Returns:
+        Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", and "AP of NAME" for every class. NaN
+        where a resample holds no object of that kind, which pycocotools writes as -1.
+    """
+    jobs = [(name, area) for name in matches.classes for area in range(len(AREAS))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done: Iterable[tuple[Values, Values]] = pool.map(
+            lambda job: average_precision(matches.classes[job[0]][job[1]], weights), jobs
+        )
+        if progress:
+            done = progress(done, "resampling", len(jobs))
+        results = dict(zip(jobs, done, strict=True))
+
+    def over_classes(area: int, which: int) -> Values:
+        return _mean(np.stack([results[name, area][which] for name in matches.classes]))
+
+    scores = {"AP": over_classes(0, 0), "AP50": over_classes(0, 1)}
+    scores |= {f"AP{AREAS[area]}": over_classes(area, 0) for area in range(1, len(AREAS))}
+    return scores | {class_metric(name): results[name, 0][0] for name in matches.classes}
+
+
+def class_metric(name: str) -> str:
+    """Return the name of the AP of one class among the scores."""
+    return f"AP of {name}"
+
+
+def _mean(values: Values) -> Values:
+    """Return the mean over the first axis of what is not NaN, NaN where all is."""
+    valid = ~np.isnan(values)
+    count = valid.sum(axis=0)
+    total = np.where(valid, values, 0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def average_precision(table: Table, weights: Weights) -> tuple[Values, Values]:
+    """Return AP over all IoU thresholds and AP50 of one table, each of shape (R,)."""
+    replicates = weights.shape[1]
+    step = max(LARGEST // max(len(table.steady), len(table.objects)), 1)
+    means, halves = np.empty(replicates), np.empty(replicates)
+    for start in range(0, replicates, step):
+        part = slice(start, start + step)
+        own = np.ascontiguousarray(weights[:, part])
+        objects = (table.objects @ own).astype(np.float64)  # (r,)
+        steady = _running_sum(own, table.steady)
+        by_threshold = np.stack([_at_threshold(t, own, steady, objects) for t in table.thresholds])  # (T, r)
+        with np.errstate(invalid="ignore"):
+            by_threshold = np.where(objects > 0, by_threshold, np.nan)
+        means[part], halves[part] = by_threshold.mean(axis=0), by_threshold[0]
+    return means, halves
+
+
+def _running_sum(weights: Weights, images: NDArray[np.int32]) -> Weights:
+    """Return the running sums of the images' weights, shape (n + 1, r); float32 is exact below 16 million."""
+    sums = np.zeros((len(images) + 1, weights.shape[1]), np.float32)
+    np.cumsum(weights[images], axis=0, out=sums[1:])
+    return sums
+
+
+def _at_threshold(at: Threshold, weights: Weights, steady: Weights, objects: Values) -> Values:
+    """Return AP at one IoU threshold, shape (r,): precision's envelope at 101 recalls, averaged."""
+    if not len(at.hits):
+        return np.zeros(weights.shape[1])
+    hits = np.cumsum(weights[at.hits], axis=0)  # (P, r): true positives up to and with each hit
+    counted = steady[at.steady_before]
+    if len(at.varying):
+        counted += _running_sum(weights, at.varying)[at.varying_before]
+    precision = hits / np.maximum(counted.astype(np.float64), 1)
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    recall = hits / np.maximum(objects, 1)
+    reached = np.searchsorted(RECALLS, recall, side="right")  # how many of the 101 recalls are reached by each hit
+    new = np.diff(reached, axis=0, prepend=0)
+    return np.einsum("pr,pr->r", envelope, new) / len(RECALLS)  # type: ignore[no-any-return]
