@@ -196,7 +196,7 @@ def test_terminate__stops_what_compare_has_started(beacons, tmp_path):
     words += ["model=demo-baseline.yaml", "attention=demo-mha.yaml"]
     command = [sys.executable, "-m", "yolo_mha", "compare", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log = tmp_path / "runs" / "compare" / "killed" / "arms" / "baseline" / "results.csv"
+    log = tmp_path / "runs" / "compare" / "killed" / "arms" / "baseline" / "seed0" / "results.csv"
     deadline = time.monotonic() + 120
     while not log.exists():
         assert process.poll() is None

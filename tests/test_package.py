@@ -21,6 +21,7 @@ def test_public_names__are_all_there():
     assert sorted(yolo_mha.__all__) == sorted(
         [
             "YOLO",
+            "ConvBlock",
             "CrossScaleMHA",
             "MultiHeadAttention",
             "S2Attention",

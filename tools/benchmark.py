@@ -33,7 +33,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,10 +65,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as RichTable
-from torch.profiler import ProfilerActivity, profile
 
 import yolo_mha
 from yolo_mha.data.files import whole_file
+from yolo_mha.evaluation.cost import peak_bytes
 
 EXAMPLES = """examples:
   python tools/benchmark.py                              everything; about 45 minutes on two idle cores
@@ -313,27 +312,6 @@ def model_jobs(settings: argparse.Namespace) -> Iterable[Job]:
 
 
 # Memory --------------------------------------------------------------------------------------------------------------
-
-
-def peak_bytes(run: Run, device: str) -> int:
-    """Return the most bytes that a pass holds at once beyond what lived before it; see the text at the top."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        file = Path(folder) / "trace.json"
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            run()
-        profiler.export_chrome_trace(str(file))
-        events = [e for e in json.loads(file.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    if not events:
-        return 0
-    first = min(events, key=lambda e: e["ts"])["args"]
-    return max(e["args"]["Total Allocated"] for e in events) - (first["Total Allocated"] - first["Bytes"])
 
 
 def memory_of(map_name: str, peer: str, device: str) -> dict[str, float | str]:

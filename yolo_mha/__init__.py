@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
-from .nn import CrossScaleMHA, MultiHeadAttention, S2Attention, SpatialMHA, SpatialMHABlock
+from .nn import ConvBlock, CrossScaleMHA, MultiHeadAttention, S2Attention, SpatialMHA, SpatialMHABlock
 from .registry import register
 from .surgery import Transfer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = metadata.version("yolo-mha")
 __all__ = [
     "YOLO",
+    "ConvBlock",
     "CrossScaleMHA",
     "MultiHeadAttention",
     "S2Attention",

@@ -214,18 +214,28 @@ def train(settings: Words = None, json: AsJson = False, debug: Debug = False) ->
 
 @app.command()
 def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
-    """Score box detection with pycocotools: the twelve COCO numbers, and AP by class.
+    """Score box detection as COCO does: the twelve COCO numbers, AP by class, and precision-recall curves.
 
-    Own settings: model, data and trust, or predictions and annotations. All others are Ultralytics' validation
-    settings, such as split, imgsz, conf and iou: https://docs.ultralytics.com/usage/cfg
+    What is scored: model, a checkpoint or an export such as best.onnx, or predictions, a COCO results JSON. Against
+    what: data, or for predictions also annotations, a COCO instances JSON. data is a YOLO data.yaml; a COCO folder with
+    annotations/instances_val*.json, or valid/_annotations.coco.json; or a Pascal VOC folder with Annotations,
+    JPEGImages and ImageSets/Main. A COCO or VOC dataset is first mirrored in YOLO format below runs/datasets, where
+    training can use it too. The answer says which objects were left out, and how names and ids were matched.
+
+    Other own settings: backend=pycocotools or faster-coco-eval, trust. All others are Ultralytics' validation settings,
+    such as split, imgsz, conf and iou: https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
       yolo-mha val model=runs/detect/train/weights/best.pt data=my.yaml
 
-      yolo-mha val model=best.pt data=my.yaml split=test imgsz=640 --json
+      yolo-mha val model=best.onnx data=coco/ imgsz=640
 
-      yolo-mha val predictions=results.json annotations=instances.json --json
+      yolo-mha val model=best.pt data=VOCdevkit/VOC2007 split=test --json
+
+      yolo-mha val predictions=results.json data=my.yaml split=test
+
+      yolo-mha val predictions=results.json annotations=instances.json backend=faster-coco-eval plots=False
     """
     from .evaluation.val import val as function
 
@@ -272,26 +282,43 @@ def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
 @app.command()
 def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
-    """Train a baseline and its attention variant alike, score both, and write a report.
+    """Train a baseline, its attention variant and a control with several seeds, and say what that shows.
 
-    One seed, so a demonstration and no evidence. Own settings: model (the baseline); at with block, its options and
-    freeze_base, to put attention into it (see insert and train), or attention, another model; control, data, name, and
-    jobs, the number of arms to train at the same time; or a recipe YAML, which names any number of arms. All others
-    are Ultralytics' training settings, the same for every arm: https://docs.ultralytics.com/usage/cfg
+    Arms x seeds: all arms of a seed start from the same weights and see the same batches; a convolution with as many
+    parameters as the attention tells "attention" from "more parameters". The answer has AP with intervals over seeds
+    and images, a verdict in words, cost, and a report as a page, Markdown and JSON. Run it again after an interruption
+    and it goes on; finished runs are never trained again.
+
+    Own settings: model (the baseline); at with block, its options and freeze_base, to put attention into it (see insert
+    and train), or attention, another model; control (False, or a model of your own); data, seeds, margin (the smallest
+    difference in AP that matters), primary (the arm that the verdict is about), name, jobs (runs at the same time),
+    dry_run=True for the plan with an estimate of time and memory; or a recipe YAML with the keys name, data, arms,
+    train, seeds, primary, margin and jobs. All others are Ultralytics' training settings, the same for every arm:
+    https://docs.ultralytics.com/usage/cfg
 
     [bold]Examples[/bold]
 
       yolo-mha compare demo.yaml
 
-      yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml epochs=50
+      yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml seeds=0,1,2 epochs=50
+
+      yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml seeds=0,1,2 epochs=50 dry_run=True
 
       yolo-mha compare model=yolov8n.yaml attention=my-variant.yaml data=my.yaml epochs=50
 
-      yolo-mha compare my-recipe.yaml epochs=10 jobs=2
+      yolo-mha compare my-recipe.yaml jobs=2
     """
     from .evaluation.compare import compare as function
 
-    _run(function, settings, _show_compare, json=json, debug=debug, positional="recipe")
+    _run(
+        function,
+        settings,
+        _show_compare,
+        json=json,
+        debug=debug,
+        positional="recipe",
+        passed=lambda r: not getattr(r, "failed", []),  # a plan has none
+    )
 
 
 @app.command()
@@ -353,7 +380,7 @@ def _show_train(result: Any, console: Console) -> None:
 
 
 def _show_val(result: Any, console: Console) -> None:
-    scores = result.coco
+    scores, audit = result.coco, result.audit
     table = Table("COCO metric", "value", title=f"{scores.images} images, {scores.objects} objects")
     for name, value in scores.metrics.items():
         table.add_row(name, _number(value))
@@ -369,7 +396,15 @@ def _show_val(result: Any, console: Console) -> None:
             " (another interpolation; compare like with like)."
         )
     console.print(", ".join(f"{k}={v}" for k, v in result.settings.items()), soft_wrap=True)
+    aside = f", {audit.crowd} crowd regions and {audit.ignored} ignored objects count neither way"
+    console.print(f"ground truth: {audit.format}{aside if audit.crowd or audit.ignored else ''}")
+    if audit.prediction_ids:
+        console.print(f"ids of the predictions: {audit.prediction_ids}")
+    for note in audit.notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     console.print(f"predictions: {result.predictions}", soft_wrap=True)
+    if result.curves:
+        console.print(f"curves: {result.curves}", soft_wrap=True)
 
 
 def _show_predict(result: Any, console: Console) -> None:
@@ -394,29 +429,55 @@ def _show_export(result: Any, console: Console) -> None:
 
 
 def _show_compare(result: Any, console: Console) -> None:
-    names = list(result.arms)
-    table = Table("", *names, title=f"{result.recipe.name}: {result.recipe.data}")
+    if not hasattr(result, "contrasts"):
+        return _show_plan(result, console)
+    table = Table("", *result.arms, title=f"{result.recipe.name}: {result.recipe.data}")
     for column in table.columns[1:]:
         column.justify = "right"
-    for metric in result.arms[names[0]].metrics:
-        cells = []
-        for arm in result.arms.values():
-            value, delta = arm.metrics[metric], arm.delta[metric]
-            cells.append(
-                _number(value) + (f" ({delta:+.3f})" if arm is not result.arms[names[0]] and value >= 0 else "")
-            )
-        table.add_row(metric, *cells)
-    table.add_section()
     arms = result.arms.values()
-    table.add_row("parameters", *(f"{a.cost.parameters:,}" for a in arms))
-    table.add_row("GFLOPs", *(f"{a.cost.gflops:.2f}" for a in arms))
-    table.add_row("CPU latency, ms", *(f"{a.cost.latency_ms:.1f} (x{a.cost.latency_ratio:.2f})" for a in arms))
+    for metric in next(a.metrics for a in arms if a.metrics):
+        table.add_row(metric, *(_number(a.metrics.get(metric, -1)) for a in arms))
+    table.add_section()
+    costs = [a.cost for a in arms]
+    table.add_row("parameters", *(f"{c.parameters:,}" if c else "-" for c in costs))
+    table.add_row("GFLOPs", *(f"{c.gflops:.2f}" if c else "-" for c in costs))
+    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f} (x{c.latency_ratio:.2f})" if c else "-" for c in costs))
+    table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
     table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
     console.print(table)
-    console.print(result.note, style="bold")
+    table = Table("difference in AP", "", "95 % interval", "smallest detectable", "")
+    for contrast in result.contrasts:
+        effect, verdict = contrast.effects["AP"], contrast.verdict
+        role = "primary" if contrast.primary else "exploratory"
+        cells = ["-", "-", "-"]
+        if effect:
+            cells = [f"{effect.delta:+.3f}", f"{effect.low:+.3f} to {effect.high:+.3f}"]
+            cells.append("-" if effect.smallest_detectable is None else f"{effect.smallest_detectable:.3f}")
+        word = f"{role}: {verdict.word if verdict else 'no verdict'}"
+        table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
+    console.print(table)
+    primary = next((c for c in result.contrasts if c.primary), None)
+    if primary and primary.verdict:
+        console.print(primary.verdict.sentence, style="bold", soft_wrap=True)
+    for note in result.notes:
+        console.print(note, soft_wrap=True)
     folder = Path(result.save_dir)
-    console.print(f"picture: {folder / 'detections.png'}\nnumbers: {folder / 'compare.json'}", soft_wrap=True)
+    console.print(f"numbers: {folder / 'compare.json'}\ntext:    {folder / 'report.md'}", soft_wrap=True)
     console.print(f"report:  {(folder / 'report.html').as_uri()}", soft_wrap=True)
+    return None
+
+
+def _show_plan(result: Any, console: Console) -> None:
+    from .evaluation.estimate import duration, estimate_table
+
+    recipe = result.recipe
+    console.print(estimate_table(result))
+    console.print(
+        f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}, seeds "
+        f"{', '.join(map(str, recipe.seeds))}; a difference below {recipe.margin:g} does not matter",
+        soft_wrap=True,
+    )
+    console.print(f"about {duration(result.seconds)} of training; nothing was run", style="bold")
 
 
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "failed": "[red]FAILED[/]", "skipped": "[dim]skipped[/]"}

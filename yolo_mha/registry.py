@@ -29,6 +29,7 @@ from torch import nn
 
 from .errors import DependencyError, DownloadError, ModelError, RegistrationError, YoloMHAError, nearest
 from .nn import (
+    ConvBlock,
     CrossScaleMHA,
     HeadNorm,
     PositionwiseMLP,
@@ -654,6 +655,7 @@ def _install() -> None:
     register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP, HeadNorm, RelativeBias])
     register(CrossScaleMHA, parts=[HeadNorm])
     register(S2Attention, parts=[ShiftAttention, SplitAttention])
+    register(ConvBlock)
 
 
 _install()

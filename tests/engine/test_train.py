@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -337,3 +338,125 @@ print(generate_ddp_file(trainer))
     assert [type(m).__name__ for m in yolo_mha.YOLO(last).model.model].count("SpatialMHABlock") == 1
     Path(file).unlink()
     Path(file).with_suffix(".pt").unlink()
+
+
+@pytest.fixture
+def watched():
+    """Return callbacks that keep the hash of every batch as it enters the network, by epoch."""
+    from yolo_mha.engine.epoch_seeds import EpochSeeds
+    from yolo_mha.engine.start_record import digest
+
+    def make(seed: int):
+        seen: dict[int, list[str]] = {}
+
+        def start(trainer) -> None:
+            def keep(module, inputs) -> None:
+                if isinstance(inputs[0], dict):
+                    batch = {k: inputs[0][k] for k in ("img", "cls", "bboxes", "batch_idx")}
+                    seen.setdefault(trainer.epoch, []).append(digest(batch))
+
+            trainer.model.register_forward_pre_hook(keep)
+
+        return seen, {"on_train_start": start, "on_train_epoch_start": EpochSeeds(seed)}
+
+    return make
+
+
+def test_epoch_seeds__give_the_same_batches_whatever_the_model_draws(beacons, tiny, watched):
+    """Mosaics from recent images are on; the second model draws for its weights and its dropout, and more besides."""
+    settings = {**tiny, "epochs": 2, "batch": 4, "close_mosaic": 0, "data": beacons, "val": False}
+    batches = {}
+    for name, seed, model in (("a", 3, {}), ("b", 3, {"at": "neck", "proj_drop": 0.5, "gate_init": 1.0}), ("c", 4, {})):
+        seen, callbacks = watched(seed)
+        if model:
+            callbacks["on_fit_epoch_end"] = lambda trainer: (random.random(), np.random.rand(), torch.rand(1))
+        yolo_mha.train("demo-baseline.yaml", **settings, **model, seed=seed, name=name, callbacks=callbacks)
+        batches[name] = seen
+    assert batches["a"] == batches["b"]
+    everything = [batch for name in "ac" for epoch in batches[name].values() for batch in epoch]
+    assert len(set(everything)) == len(everything) == 2 * 2 * 4
+
+
+def test_epoch_seeds__go_on_after_an_interruption(beacons, tiny, watched, tmp_path):
+    settings = {**tiny, "epochs": 3, "batch": 4, "close_mosaic": 1, "model": "demo-baseline.yaml", "data": beacons}
+    whole, callbacks = watched(3)
+    yolo_mha.train(**settings, name="whole", callbacks=callbacks)
+
+    class Cut(Exception):
+        pass
+
+    def cut(trainer) -> None:
+        if trainer.epoch == 0:
+            raise Cut
+
+    first, callbacks = watched(3)
+    with pytest.raises(yolo_mha.errors.RunError, match="Cut"):
+        yolo_mha.train(**settings, name="cut", callbacks={**callbacks, "on_fit_epoch_end": cut})
+    second, callbacks = watched(3)
+    yolo_mha.train(resume=tmp_path / "runs" / "detect" / "cut" / "weights" / "last.pt", callbacks=callbacks)
+    assert list(second) == [1, 2]
+    assert {**first, **second} == whole
+
+
+def test_epoch_seeds__with_workers(beacons, tiny, watched):
+    """The loader's processes fetch ahead, and each has random numbers of its own."""
+    from types import SimpleNamespace
+
+    from yolo_mha.engine.epoch_seeds import EpochSeeds
+
+    trainer = Trainer(overrides={**tiny, "model": "demo-baseline.yaml", "data": str(beacons)})
+    trainer.stride, trainer.args.workers = 32, 2  # on a CPU Ultralytics sets no workers
+    trainer.model = yolo_mha.YOLO("demo-baseline.yaml").model
+    epochs = []
+    for seed, epoch in ((0, 0), (0, 1), (0, 1), (1, 1)):
+        if epoch < 2 and len(epochs) != 2:  # the third goes on with another loader, as a resumed run does
+            loader = trainer.get_dataloader(trainer.data["train"], batch_size=4, rank=-1, mode="train")
+        torch.rand(len(epochs))
+        EpochSeeds(seed)(SimpleNamespace(epoch=epoch, batch_size=4, train_loader=loader))
+        epochs.append(torch.cat([batch["img"] for batch in loader]))
+        loader.close()
+    assert torch.equal(epochs[1], epochs[2])
+    assert not any(torch.equal(epochs[i], epochs[j]) for i, j in ((0, 1), (1, 3)))
+
+
+def test_epoch_seeds__refuse_a_batch_that_became_smaller():
+    from types import SimpleNamespace
+
+    from yolo_mha.engine.epoch_seeds import EpochSeeds
+
+    loader = SimpleNamespace(dataset=SimpleNamespace(buffer=[]), generator=torch.Generator(), reset=lambda: None)
+    seeds = EpochSeeds(0)
+    seeds(SimpleNamespace(epoch=0, batch_size=16, train_loader=loader))
+    with pytest.raises(yolo_mha.errors.RunError, match="16 does not fit into memory"):
+        seeds(SimpleNamespace(epoch=0, batch_size=8, train_loader=loader))
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "words"),
+    [("x", "given in Python"), ({"on_train_start": 1}, "Python"), ({"on_train_strat": print}, "on_train_start")],
+)
+def test_callbacks__are_functions_of_an_event(callbacks, words):
+    with pytest.raises(ConfigError, match=words):
+        yolo_mha.train("demo-baseline.yaml", "x.yaml", callbacks=callbacks)
+
+
+def test_start_record__says_what_the_run_began_with(beacons, tiny):
+    from yolo_mha.engine.start_record import StartRecord, digest, read_start
+
+    model = shipped("weights") / "demo-mha.pt"
+    result = yolo_mha.train(model, beacons, **tiny, callbacks={"on_train_start": StartRecord()})
+    start = read_start(Path(result.save_dir))
+    state = yolo_mha.YOLO(model).model.state_dict()
+    assert start["tensors"] == {k: digest({"": v}) for k, v in state.items()}
+    assert start["images"] == 8
+    assert len(start["batch"]) == 64
+    assert read_start(Path(result.save_dir) / "weights") is None
+
+
+def test_digest__sees_values_kind_and_shape_but_not_the_layout():
+    from yolo_mha.engine.start_record import digest
+
+    x = torch.randn(2, 3, 4, 5)
+    assert digest({"x": x}) == digest({"x": x.contiguous(memory_format=torch.channels_last)})
+    others = [{"y": x}, {"x": x.double()}, {"x": x.view(2, 3, 20)}, {"x": x + 1e-7}, {"x": x, "y": x}]
+    assert len({digest({"x": x}), *map(digest, others)}) == 6

@@ -1,147 +1,140 @@
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
-import cv2
+import jsonschema
 import pytest
-import yaml
 
 import yolo_mha
-from yolo_mha.errors import CheckpointError, ConfigError, ModelError, RunError, UnsupportedTaskError
-from yolo_mha.evaluation.arms import CHILD
+from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
+from yolo_mha.evaluation import comparison
 from yolo_mha.paths import shipped
 
 DEMO = shipped("weights") / "demo-baseline.pt"
+SCHEMA = json.loads((Path(comparison.__file__).parent / "compare.schema.json").read_text())
 
 
-def test_compare__trains_scores_and_reports(beacons, tiny, tmp_path):
-    result = yolo_mha.compare(
-        model="demo-baseline.yaml",
-        attention="demo-mha.yaml",
-        control="demo-conv.yaml",
-        data=str(beacons),
-        jobs=2,
-        **{**tiny, "imgsz": 60},  # not a multiple of the stride
-    )
+@pytest.fixture(scope="module")
+def finished(beacons, tiny, tmp_path_factory):
+    """Two arms with three seeds, from weights that know the task, and how to call it again."""
+    folder = tmp_path_factory.mktemp("compare")
+    settings = {"model": str(DEMO), "at": "neck", "num_heads": 2, "control": False, "data": str(beacons), "jobs": 2}
+    settings |= {**tiny, "imgsz": 188, "batch": 16}  # not a multiple of the stride
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return yolo_mha.compare(**settings), settings, folder
+
+
+def test_compare__trains_scores_and_reports(finished):
+    result, _, cwd = finished
     folder = Path(result.save_dir)
-    assert list(result.arms) == ["baseline", "attention", "control"]
-    assert folder == tmp_path / "runs" / "compare" / "compare"
+    assert folder == cwd / "runs" / "compare" / "compare"
     written = json.loads((folder / "compare.json").read_text())
     assert written == json.loads(json.dumps(result.as_dict()))
-    for arm in result.arms.values():
-        assert len(arm.metrics) == 12
-        assert len(arm.curve) == 1
-        assert (folder / arm.weights).exists()
-        assert arm.cost.latency_ms > 0
+    jsonschema.validate(written, SCHEMA)
+    assert [(r.arm, r.seed, r.state) for r in result.runs] == [
+        (arm, seed, "done") for seed in range(3) for arm in ("baseline", "attention")
+    ]
+    for run in result.runs:
+        assert len(run.metrics) == 12
+        assert len(run.curve) == run.epochs == 1
+        assert (folder / run.weights).exists()
+        assert run.peak_mib > 100
     base, attention = result.arms["baseline"], result.arms["attention"]
     assert base.cost.latency_ratio == 1
     assert attention.cost.parameters > base.cost.parameters
-    assert attention.delta["AP50"] == attention.metrics["AP50"] - base.metrics["AP50"]
-    assert cv2.imread(str(folder / "detections.png")).shape[1] == 4 * 384
+    assert attention.cost.memory_mib > 0
+    assert base.metrics["AP50"] > 0.05  # it began with weights that know the task
     page = (folder / "report.html").read_text()
-    assert "One seed is a demonstration, not evidence" in page
-    assert "demo-mha.yaml" in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)  # opens without a network
-
-    log = (folder / "arms" / "attention.log").read_text()
-    assert "SpatialMHABlock" in log
-    arguments = [yaml.safe_load((folder / "arms" / a / "args.yaml").read_text()) for a in ("baseline", "attention")]
-    differing = {k for k in arguments[0] if arguments[0][k] != arguments[1][k]}
-    assert differing == {"model", "name", "save_dir"}
+    assert "The beacons" not in page  # said of the embedded dataset alone
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert (folder / "report.md").read_text().startswith("# compare")
 
 
-def test_compare__puts_attention_into_a_checkpoint_and_keeps_its_weights(beacons, tiny):
-    result = yolo_mha.compare(model=str(DEMO), at="neck", num_heads=2, freeze_base=1, data=str(beacons), **tiny)
-    assert result.arms["attention"].model == f"{DEMO} at=neck freeze_base=1 num_heads=2"
-    folder = Path(result.save_dir) / "arms" / "attention"
-    transfer = json.loads((folder / "attention.json").read_text())["transfer"]
-    assert transfer["moved"] == transfer["total"]
-    saved = yaml.safe_load((Path(result.save_dir) / "recipe.yaml").read_text())
-    assert saved["arms"]["attention"] == {"model": str(DEMO), "at": "neck", "freeze_base": 1, "num_heads": 2}
-    assert result.arms["baseline"].metrics["AP50"] > 0  # both start from weights that know the task
+def test_compare__is_about_the_scores_of_the_runs(finished):
+    (contrast,) = finished[0].contrasts
+    runs = {(r.arm, r.seed): r.metrics["AP"] for r in finished[0].runs}
+    deltas = [runs["attention", s] - runs["baseline", s] for s in range(3)]
+    effect = contrast.effects["AP"]
+    assert contrast.primary
+    assert effect.delta == pytest.approx(sum(deltas) / 3)
+    assert effect.low < effect.delta < effect.high
+    assert (effect.scope, effect.seeds, effect.images) == ("seeds and images", 3, 8)
+    assert f"{effect.delta:+.3f}" in contrast.verdict.sentence
 
 
-def test_compare__a_failed_arm_is_one_error_with_its_log(beacons, tiny):
-    with pytest.raises(RunError, match="failed") as caught:
-        yolo_mha.compare(
-            model="demo-baseline.yaml", attention="demo-mha.yaml", data=str(beacons), **tiny, copy_paste_mode="banana"
-        )
-    assert ".log" in caught.value.fix
-    assert "got banana" in caught.value.given
+def test_compare__arms_of_a_seed_began_alike(finished):
+    for check in finished[0].start:
+        assert check.same_batches
+        assert check.shared == dict.fromkeys(("baseline", "attention"), check.tensors)
+    assert len({check.first_batch["baseline"] for check in finished[0].start}) == 3
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("arms: [", "not readable"),
-        ("- 1", "holds no settings"),
-        ("data: x.yaml\narmz: {}", "did you mean arms"),
-        ("data: x.yaml", "lacks 'arms'"),
-        ("data: x.yaml\narms: {a: x}\ntrain: [1]", "holds no settings"),
-        ("[" * 3000, "not readable"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {epoch: 1}", "did you mean epochs"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\njobs: 0", "positive integer"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n.yaml}\ntrain: {resume: true}", "set for each arm"),
-    ],
-)
-def test_recipe__says_what_is_wrong(tmp_path, content, words):
-    (tmp_path / "r.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=words):
-        yolo_mha.compare(tmp_path / "r.yaml")
+def test_compare__again_is_the_same_and_trains_nothing(finished, monkeypatch):
+    result, settings, cwd = finished
+    monkeypatch.chdir(cwd)
+    folder = Path(result.save_dir)
+    times = {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
+    (folder / "report.html").unlink()
+    again = yolo_mha.compare(**settings)
+    assert again.save_dir == result.save_dir
+    assert times == {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
+    assert again.contrasts == result.contrasts
+    assert (folder / "report.html").exists()
+
+
+def test_compare__of_one_seed_gives_no_verdict(finished, monkeypatch, tmp_path):
+    """The runs of the first seed, taken for a comparison of their own."""
+    result, settings, cwd = finished
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cwd / "runs", tmp_path / "runs")
+    folder = tmp_path / "runs" / "compare" / "compare"
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(re.sub(r"seeds:\n(- \d\n)+", "seeds:\n- 0\n", recipe))
+    one = yolo_mha.compare(**settings, seeds=0)
+    assert one.save_dir == str(folder)
+    assert one.contrasts[0].verdict.word == "no verdict"
+    assert one.contrasts[0].effects["AP"].scope == "images"
+    assert "no verdict" in one.notes[0]
+    assert one.contrasts[0].effects["AP"].delta == pytest.approx(
+        result.runs[1].metrics["AP"] - result.runs[0].metrics["AP"]
+    )
+
+
+@pytest.mark.slow
+def test_compare__dry_run_is_a_plan(beacons, tiny):
+    found = yolo_mha.compare(model=str(DEMO), at="neck", data=str(beacons), dry_run=True, seeds="0,1", **tiny)
+    assert found.runs == 6
+    assert list(found.arms) == ["baseline", "attention", "control"]
     assert not Path("runs").exists()
 
 
-def test_train_arms__know_the_blocks_of_the_user(tmp_path):
-    """The process of an arm imports the modules of all registered blocks."""
-    (tmp_path / "mine.py").write_text(
-        "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
-    )
-    (tmp_path / "m.yaml").write_text(
-        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
-    )
-    command = [sys.executable, "-c", CHILD, "mine", "train", "model=m.yaml", "data=nowhere.yaml"]
-    path = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=path)
-    assert "Dataset YAML not found" in done.stderr, done.stderr
+def test_compare__where_no_run_finishes(beacons, tiny):
+    with pytest.raises(RunError, match="No run finished") as caught:
+        yolo_mha.compare(
+            model="demo-baseline.yaml", at="neck", data=str(beacons), seeds=0, control=False, jobs=2, **tiny,
+            copy_paste_mode="banana",
+        )  # fmt: skip
+    assert "got banana" in caught.value.given
 
 
-def test_train_arms__import_nothing_from_the_working_directory(tmp_path):
-    (tmp_path / "typer.py").write_text("open('ran', 'w')")
-    command = [sys.executable, "-c", CHILD, "train", "model=nowhere.yaml", "data=nowhere.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert "Model YAML not found" in done.stderr, done.stderr
-    assert not (tmp_path / "ran").exists()
+def test_compare__refuses_data_without_validation_images(beacons, tmp_path):
+    shutil.copytree(beacons.parent, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "images" / "val")
+    (tmp_path / "data" / "images" / "val").mkdir()
+    with pytest.raises(DataError, match="no val images"):
+        yolo_mha.compare(model="demo-baseline.yaml", at="neck", data=str(tmp_path / "data"))
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
         ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": "a.pt"}, CheckpointError),
-        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": str(DEMO)}, ModelError),
-        (
-            {"model": "demo-baseline.yaml", "attention": "demo-conv.yaml", "data": "x", "pretrained": str(DEMO)},
-            ModelError,
-        ),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "at": "P5", "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "at": "P9", "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "at": "P5", "freeze_base": -1, "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n.yaml", "freeze_base": 1, "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "num_heads": 4, "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "at": "P5", "num_heads": 7, "data": "x"}, ModelError),
-        ({"model": "yolov8n.yaml", "at": "P5", "num_haeds": 4, "data": "x"}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "imgsz": [64, 96]}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "nowhere.pt", "data": "x"}, CheckpointError),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "name": "../up"}, ConfigError),
-        ({}, ConfigError),
-        ({"model": "yolov8n.yaml"}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml"}, ConfigError),
-        ({"model": "yolov8n.yaml", "attention": "nowhere.yaml", "data": "x.yaml"}, ModelError),
         ({"model": "yolov8n-seg.yaml", "attention": "yolov8n-seg.yaml", "data": "x.yaml"}, UnsupportedTaskError),
         ({"recipe": "nowhere.yaml"}, ConfigError),
+        ({"recipe": "demo.yaml", "dry_run": "maybe"}, ConfigError),
     ],
 )
 def test_compare__refuses_before_anything_is_trained(settings, error):

@@ -1,80 +1,166 @@
+import json
 import re
 import shutil
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 
 from yolo_mha.data.yolo import Sample
+from yolo_mha.evaluation import comparison as found
 from yolo_mha.evaluation.coco import METRICS
-from yolo_mha.evaluation.comparison import ArmResult, Comparison
 from yolo_mha.evaluation.cost import Cost
+from yolo_mha.evaluation.intervals import Interval
 from yolo_mha.evaluation.recipe import Recipe
-from yolo_mha.evaluation.report import draw_detections, write_report
-from yolo_mha.paths import shipped
+from yolo_mha.evaluation.report import write_reports
+from yolo_mha.evaluation.verdict import judge
+
+SCHEMA = json.loads((Path(found.__file__).parent / "compare.schema.json").read_text())
+ROOT = Path(__file__).parents[2]
 
 
-def test_draw_detections__shows_whole_pictures_of_any_shape(tmp_path):
-    samples = []
-    for i, (width, height) in enumerate([(60, 240), (300, 50), (641, 355)]):
-        image = np.full((height, width, 3), 90, np.uint8)
-        image[-3:, -3:] = (0, 0, 255)  # a mark in the last corner
-        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
-        box = np.array([[2.0, 2.0, width / 2, height / 2]])
-        samples.append(Sample(tmp_path / f"{i}.png", width, height, np.array([0]), box))
-    weights = {"baseline": shipped("weights") / "demo-mha.pt"}
-    path = draw_detections(weights, samples, {0: "day", 1: "night", 2: "beacon"}, tmp_path / "p.png", 64)
-    picture = cv2.imread(str(path)).astype(int)
-    assert picture.shape == (2 * (32 + 384), 3 * 384, 3)
-    red = (picture[..., 2] - picture[..., 1]) > 60
-    for row in range(2):
-        for column in range(3):
-            assert red[row * 416 + 32 : (row + 1) * 416, column * 384 : (column + 1) * 384].any(), (row, column)
+def effect(delta: float, scope: str = "seeds and images") -> Interval:
+    return Interval(delta, delta - 0.02, delta + 0.02, scope, 3, 40, 0.01, 0.005, 0.03)
 
 
 @pytest.fixture
-def report(tmp_path) -> Path:
-    """A report of two made-up arms, with names that need escaping."""
-    cv2.imwrite(str(tmp_path / "detections.png"), np.zeros((40, 80, 3), np.uint8))
-
-    def arm(ap: float, delta: float) -> ArmResult:
-        metrics = {**dict.fromkeys(METRICS, ap), "APlarge": -1.0}
-        classes = {"<b>cat</b>": {"AP": ap, "AP50": ap}}
-        cost = Cost(1000, 1.5, 10.0, 1.0 + delta)
-        return ArmResult("m.yaml", "w.pt", metrics, classes, dict.fromkeys(METRICS, delta), cost, 60.0, [0.1, ap])
-
-    comparison = Comparison(
-        recipe=Recipe("x", "d.yaml", {"baseline": "a.yaml", "attention": "b.yaml"}, {"epochs": 2}, jobs=2),
-        arms={"baseline": arm(0.4, 0.0), "attention": arm(0.45, 0.05)},
+def comparison(tmp_path) -> found.Comparison:
+    """A made-up result of two arms with three seeds, one of them failed, and names that need escaping."""
+    runs, names = [], {"baseline": 0.40, "attention": 0.45}
+    truth = {
+        "images": [{"id": "picture 7"}],
+        "categories": [{"id": 3, "name": "<b>cat</b>"}],
+        "annotations": [{"image_id": "picture 7", "category_id": 3, "bbox": [10, 10, 40, 40]}],
+    }
+    predictions = [{"image_id": "picture 7", "category_id": 3, "bbox": [12, 10, 40, 40], "score": 0.6}]
+    for arm, ap in names.items():
+        for seed in range(3):
+            metrics = {**dict.fromkeys(METRICS, ap + seed / 100), "APlarge": -1.0}
+            runs.append(
+                found.RunResult(arm, seed, "done", None, f"arms/{arm}/seed{seed}/weights/last.pt", metrics,
+                                {"<b>cat</b>": {"AP": ap, "AP50": ap}}, 2, 60.0, seed, 900.0, [0.1, ap])
+            )  # fmt: skip
+            folder = tmp_path / "val" / arm / f"seed{seed}"
+            folder.mkdir(parents=True)
+            (folder / "annotations.json").write_text(json.dumps(truth))
+            (folder / "predictions.json").write_text(json.dumps(predictions))
+    runs.append(found.RunResult("attention", 3, "failed", "out of <memory>", "", {}, {}, 0, 5.0, 0, 10.0, []))
+    arms = {
+        arm: found.ArmResult(f"{arm}.yaml", {**dict.fromkeys(METRICS, ap), "APlarge": -1.0},
+                             {"<b>cat</b>": {"AP": ap, "AP50": ap}}, Cost(1000, 1.5, 10.0, 1.05, 3.0), 60.0)
+        for arm, ap in names.items()
+    }  # fmt: skip
+    contrast = found.Contrast(
+        "attention", "baseline", True, [0, 1, 2],
+        {"AP": effect(0.05), "AP50": effect(0.04), "APsmall": effect(0.0), "APmedium": effect(0.1), "APlarge": None},
+        {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", "AP", 0.01, 0.45),
+    )  # fmt: skip
+    cv2.imwrite(str(tmp_path / "7.png"), np.full((300, 80, 3), 90, np.uint8))
+    arms_of_recipe = {"baseline": {"model": "a.yaml"}, "attention": {"model": "b.yaml"}}
+    return found.Comparison(
+        schema_version=1,
+        recipe=Recipe("x", "d.yaml", arms_of_recipe, {"epochs": 2}, jobs=2, primary="attention"),
+        estimand=found.ESTIMAND,
+        method=found.METHOD.format(resamples=1000),
+        arms=arms,
+        runs=runs,
+        contrasts=[contrast],
+        wins=[
+            found.Win(str(tmp_path / "7.png"), "attention", 0.004),
+            found.Win(str(tmp_path / "7.png"), "attention", -1e-3),
+        ],
+        start=[
+            found.StartCheck(
+                0, {"baseline": "ab" * 32, "attention": "ab" * 32}, True, {"baseline": 5, "attention": 5}, 5
+            )
+        ],
         settings={"imgsz": 64, "conf": 0.001},
-        note="One seed is a demonstration.",
+        notes=["A note."],
         environment={"torch": "2"},
+        commands=["yolo-mha compare recipe.yaml"],
         save_dir=str(tmp_path),
     )
-    return write_report(comparison, tmp_path / "report.html")
 
 
-def test_report__holds_the_numbers_and_needs_no_network(report):
-    page = report.read_text()
-    for text in ("0.450 <small>(+0.050)</small>", "One seed is a demonstration.", "\u00d71.05", "epochs=2", "\u2013"):
-        assert text in page
+@pytest.fixture
+def samples(tmp_path) -> list[Sample]:
+    return [Sample(tmp_path / "7.png", 80, 300, np.array([0]), np.array([[10.0, 10.0, 50.0, 50.0]]))]
+
+
+@pytest.fixture
+def folder(comparison, samples, tmp_path) -> Path:
+    write_reports(comparison, samples, tmp_path)
+    return tmp_path
+
+
+def test_report__holds_the_numbers_and_needs_no_network(folder):
+    page = (folder / "report.html").read_text()
+    numbers = ("attention helps: AP +0.050", "+0.050 [+0.030, +0.070]", "\u00d71.05", "0.460 \u00b1 0.010", "\u2013")
+    for text in (*numbers, "epochs=2", "A note.", "abababababababab", "yolo-mha compare recipe.yaml", "primary: helps"):
+        assert text in page, text
     assert "<b>cat</b>" not in page
     assert "&lt;b&gt;cat" in page
+    assert "out of &lt;memory&gt;" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert "http" not in page
+    assert not re.search(r"https?://(?!www\.w3\.org)", re.sub(r"base64,[^\"]*", "", page))
+
+
+def test_report__draws_truth_and_both_arms_for_every_win(folder):
+    pictures = sorted((folder / "wins").glob("*.jpg"))
+    assert [p.name for p in pictures] == ["1-attention.jpg", "2-attention.jpg"]
+    picture = cv2.imread(str(pictures[0])).astype(int)
+    assert picture.shape == (360 + 28, 3 * 366, 3)
+    coloured = np.ptp(picture, axis=2) > 60
+    for panel in range(3):
+        assert coloured[28:, panel * 366 : (panel + 1) * 366].any(), panel
+
+
+def test_report__as_markdown(folder):
+    text = (folder / "report.md").read_text()
+    assert text.startswith("# x\n")
+    assert "**helps.** attention helps" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows[:4]} == {9}
+    assert {line.count("|") for line in rows[4:]} == {6}
+
+
+def test_report__of_a_comparison_in_which_an_arm_never_finished(comparison, samples, tmp_path):
+    nothing = found.ArmResult("attention.yaml", {}, {}, None, 0.0)
+    empty = found.Contrast("attention", "baseline", True, [], dict.fromkeys(comparison.contrasts[0].effects), {}, None)
+    failed = [r for r in comparison.runs if r.arm == "baseline" or r.state == "failed"]
+    arms = {**comparison.arms, "attention": nothing}
+    write_reports(replace(comparison, arms=arms, contrasts=[empty], wins=[], runs=failed), samples, tmp_path)
+    assert "No seed finished in both arms" in (tmp_path / "report.html").read_text()
+    assert "no verdict" in (tmp_path / "report.md").read_text()
+
+
+def test_schema__is_that_of_the_classes_and_is_met(comparison):
+    done = subprocess.run(
+        [sys.executable, "-c", "import make_schema; print(make_schema.schema(), end='')"],
+        capture_output=True, text=True, cwd=ROOT / "tools", check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == SCHEMA, "run python tools/make_schema.py"
+    content = json.loads(json.dumps(comparison.as_dict()))
+    jsonschema.validate(content, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, "runs": [{"arm": 5}]}, SCHEMA)
 
 
 @pytest.mark.parametrize("width", [1280, 500])
-def test_report__opens_in_a_browser(report, tmp_path, width):
+def test_report__opens_in_a_browser(folder, tmp_path, width):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking"]
     shot = tmp_path / "shot.png"
     command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1600"]
-    subprocess.run([*command, f"--screenshot={shot}", report.as_uri()], check=True, capture_output=True, timeout=120)
+    page = (folder / "report.html").as_uri()
+    subprocess.run([*command, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=120)
     picture = cv2.imread(str(shot))
     assert picture.shape[1] == width
     assert picture.std() > 10

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.utils.callbacks import default_callbacks
 
 from ..data.yolo import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, run_failed
+from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
 from ..registry import guarded
 from ..surgery import Transfer
 from ..surgery.insert import BLOCK, block_options, block_row, insert_blocks
@@ -24,6 +25,8 @@ from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
 from .progress import track
 from .record import Record, recorded
+
+Callbacks = Mapping[str, Callable[[Any], None]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def train(
     freeze_base: int = 0,
     resume: bool | str | Path = False,
     trust: bool = False,
+    callbacks: Callbacks | None = None,
     **settings: Any,
 ) -> TrainResult:
     """Train a detector.
@@ -72,6 +76,8 @@ def train(
         freeze_base: Number of first epochs in which the new blocks train alone.
         resume: Go on with an interrupted run: the path of its ``last.pt``, or True with ``model=last.pt``.
         trust: Read checkpoints with full pickle, for files that you made yourself.
+        callbacks: Functions by the name of Ultralytics' event (``on_train_epoch_start``) at which they are called with
+            the trainer; in Python only.
         **settings: Any training setting of Ultralytics: ``epochs``, ``batch``, ``imgsz``, ``device``, ...
 
     Returns:
@@ -84,6 +90,7 @@ def train(
         DataError: The dataset is missing or broken.
         RunError: Training stopped with an error.
     """
+    callbacks = _check_callbacks(callbacks or {})
     options = config.take_block_options(settings, at, block)
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
@@ -103,7 +110,7 @@ def train(
                 expected="resume= without at= and freeze_base=",
                 fix=f"to put blocks into what was trained, start a new run: model={checkpoint} at=...",
             )
-        return _resume(checkpoint, data, passed, trust)
+        return _resume(checkpoint, data, passed, trust, callbacks)
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
     if data is None:
@@ -121,7 +128,8 @@ def train(
     if at is not None:
         _insert(network, split_places(at), block_row(block, options), passed, record)
     check_freeze_base(freeze_base, record.rows, passed.get("freeze"))
-    return _run(network, {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)}, record)
+    passed = {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)}
+    return _run(network, passed, record, callbacks)
 
 
 def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, Any], record: Record) -> None:
@@ -138,7 +146,9 @@ def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, 
     network.ckpt = network.ckpt or {"model": network.model}
 
 
-def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool) -> TrainResult:
+def _resume(
+    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+) -> TrainResult:
     check_checkpoint(checkpoint, trust)
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
@@ -158,14 +168,17 @@ def _resume(checkpoint: Path, data: str | Path | None, passed: dict[str, Any], t
     save_dir = checkpoint.resolve().parent.parent
     began = recorded(save_dir)
     record = Record(str(checkpoint), began.get("freeze_base", 0), rows=began.get("rows", []))
-    return _run(network, {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)}, record)
+    passed = {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)}
+    return _run(network, passed, record, callbacks)
 
 
-def _run(network: YOLO, settings: dict[str, Any], record: Record) -> TrainResult:
+def _run(network: YOLO, settings: dict[str, Any], record: Record, callbacks: Callbacks) -> TrainResult:
     if record.freeze_base:
         FreezeBase(record.freeze_base, record.rows).add_to(network)
     if not settings.get("resume") and (record.at or record.freeze_base):
         network.add_callback("on_pretrain_routine_end", record)
+    for event, function in callbacks.items():
+        network.add_callback(event, function)
     try:
         with reported() as record.transfers:
             network.train(**settings)
@@ -183,6 +196,19 @@ def _run(network: YOLO, settings: dict[str, Any], record: Record) -> TrainResult
     )
 
 
+def _check_callbacks(callbacks: object) -> Callbacks:
+    if not isinstance(callbacks, Mapping) or not all(map(callable, callbacks.values())):
+        raise ConfigError(
+            "callbacks are functions, so they are given in Python.",
+            given=f"callbacks={callbacks}",
+            expected="{'on_train_epoch_start': function}",
+        )
+    for event in callbacks:
+        if event not in default_callbacks:
+            raise ConfigError("Unknown event.", given=event, expected=nearest(event, default_callbacks))
+    return callbacks
+
+
 def _words(settings: dict[str, Any]) -> str:
     return " ".join(f"{k}={v}" for k, v in settings.items() if v)
 
@@ -197,7 +223,7 @@ def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) ->
     Raises:
         DataError: Something is missing or broken.
     """
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, track)
     for split in splits:
         read_split(dataset, split, track)
     return dataset

@@ -1,101 +1,248 @@
-"""`compare`: the same training with and without attention, scored and reported side by side.
-
-One seed shows that everything runs and roughly what to expect; it is no evidence that attention helps.
-"""
+"""`compare`: arms x seeds under one recipe, scored on the same images, with an honest verdict and a report."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+import torch
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.files import increment_path
 
 from ..data.beacons import EMBEDDED
 from ..data.files import write_text
-from ..data.yolo import read_split
+from ..data.yolo import Dataset, Sample, read_split
 from ..engine.model import YOLO
 from ..engine.progress import track
 from ..engine.train import check_dataset
+from ..errors import ConfigError, RunError
 from ..registry import guarded
-from .arms import curve, train_arms
-from .comparison import ArmResult, Comparison
-from .cost import measure
-from .recipe import check_recipe, describe, read_recipe, recipe_from_settings
-from .report import draw_detections, write_report
+from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult
+from .contrasts import RESAMPLES, contrasts
+from .cost import Cost, measure
+from .estimate import Estimate, estimate
+from .folder import open_folder
+from .intervals import LEAST_SEEDS
+from .matches import Matches, match
+from .networks import build_arms
+from .recipe import Recipe, check_recipe, describe, read_recipe, recipe_from_settings
+from .report import write_reports
+from .runs import Run, train_runs
+from .start import shared_start
+from .truth import read_truth
 from .val import score
+from .weights import class_notes
 
-ONE_SEED = "One seed is a demonstration, not evidence: another seed can turn the sign of a small difference."
-MADE_TASK = " The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
+FEW_SEEDS = (
+    "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
+    "sign of a small difference, so there is no verdict."
+)
+MADE_TASK = "The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
+SAME_IMAGES = (
+    "Scores are of the last checkpoint on the validation images; nothing was chosen on them unless the recipe itself "
+    "was tuned on them."
+)
 
 
 @guarded()
-def compare(recipe: str | Path | None = None, **settings: Any) -> Comparison:
-    """Train a baseline and its variants under one recipe and one seed, score them with pycocotools, and report.
+def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settings: Any) -> Comparison | Estimate:
+    """Train a baseline and its variants with several seeds under one recipe, score them, and say what that shows.
+
+    The same call after an interruption goes on where it was; finished runs are never trained again.
 
     Args:
-        recipe: A recipe YAML with ``data``, ``arms`` and ``train``, or the name of a shipped one ("demo.yaml").
+        recipe: A recipe YAML, or the name of a shipped one ("demo.yaml"); its keys are the attributes of `Recipe`.
+        dry_run: Only say what would be run, with an estimate of time and memory; nothing is written.
         **settings: In place of a recipe ``model`` (the baseline), ``at`` with options of the block (see `insert`) or
-            ``attention`` (another model), optionally ``control``, ``data`` and training settings; beside a recipe,
-            training settings that override it. ``jobs`` trains arms in parallel.
+            ``attention`` (another model), optionally ``control``, ``data``, ``seeds``, ``primary``, ``margin`` and
+            training settings; beside a recipe, settings that override it. ``jobs`` trains runs in parallel.
 
     Returns:
-        The comparison, also written as JSON and HTML.
+        The comparison, also written as JSON, HTML and Markdown; with ``dry_run`` the estimate.
 
     Raises:
-        ConfigError: The recipe or a setting is unusable.
+        ConfigError: The recipe or a setting is unusable, or another process works on the same comparison.
         ModelError, DataError: A model or the dataset cannot be read.
         UnsupportedTaskError: A model is not for box detection.
-        RunError: A training failed; the message says where its log is.
+        RunError: No run finished; the message says where the logs are.
     """
+    if not isinstance(dry_run, bool):
+        raise ConfigError("dry_run is a yes or no.", given=f"dry_run={dry_run}", expected="dry_run=True or False")
     plan = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     check_recipe(plan)
     dataset = check_dataset(plan.data)
     if plan.data != EMBEDDED:  # so that the saved recipe runs from any folder
-        plan = replace(plan, data=str(dataset.yaml))
-    save_dir = Path(increment_path(Path.cwd() / "runs" / "compare" / plan.name, mkdir=True))
-    write_text(save_dir / "recipe.yaml", yaml.safe_dump(asdict(plan), sort_keys=False))
-    seconds = train_arms(plan, dataset.yaml, save_dir / "arms")
+        plan = replace(plan, data=str(Path(plan.data).resolve()) if Path(plan.data).exists() else str(dataset.yaml))
+    if dry_run:
+        return estimate(plan, dataset)
+    with open_folder(plan, dataset) as folder:
+        runs = train_runs(plan, dataset, folder)
+        return _conclude(plan, dataset, folder, runs)
 
-    samples = read_split(dataset, "val", track)
-    weights = {arm: save_dir / "arms" / arm / "weights" / "last.pt" for arm in plan.arms}
-    stride = max(int(YOLO(file).model.stride.max()) for file in weights.values())
-    imgsz = check_imgsz(plan.train.get("imgsz", 640), stride=stride)
-    scores = {}
-    for arm, file in weights.items():
-        passed = {"split": "val", "imgsz": imgsz, "project": str(save_dir / "val"), "name": arm, "verbose": False}
-        if "device" in plan.train:
-            passed["device"] = plan.train["device"]
-        scores[arm] = score(YOLO(file), dataset, samples, passed)
-    draw_detections(weights, samples, dataset.names, save_dir / "detections.png", imgsz)
-    costs = measure({arm: YOLO(file).model for arm, file in weights.items()}, imgsz)
 
-    base = scores[next(iter(plan.arms))].coco.metrics
-    arms = {
-        arm: ArmResult(
-            model=describe(plan.arms[arm]),
-            weights=str(weights[arm].relative_to(save_dir)),
-            metrics=result.coco.metrics,
-            per_class=result.coco.per_class,
-            delta={k: v - base[k] for k, v in result.coco.metrics.items()},
-            cost=costs[arm],
-            train_seconds=round(seconds[arm], 1),
-            curve=curve(save_dir / "arms" / arm / "results.csv"),
+def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run]) -> Comparison:
+    """Score the finished runs, compare them and write the reports."""
+    finished = [run for run in runs if run.state == "done"]
+    if not finished:
+        raise RunError(
+            "No run finished.",
+            given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error}",
+            fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
-        for arm, result in scores.items()
-    }
+    samples = read_split(dataset, "val", track)
+    weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
+    imgsz = check_imgsz(plan.train.get("imgsz", 640), stride=_stride(weights.values()))
+    scores, settings = {}, {}
+    for run, file in weights.items():
+        scores[run] = _scored(file, dataset, samples, folder / "val" / run[0] / f"seed{run[1]}", plan, imgsz)
+        settings = {k: v for k, v in scores[run]["settings"].items() if k not in ("model", "data")}
+    truth = read_truth(dataset, "val", samples)
+    by_id = dict(zip(truth.image_ids, samples, strict=True))
+    scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
+    found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], track)
+    first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
+    costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
+    results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     comparison = Comparison(
+        schema_version=SCHEMA_VERSION,
         recipe=plan,
-        arms=arms,
-        settings={k: v for k, v in scores[next(iter(arms))].settings.items() if k not in ("model", "data")},
-        note=ONE_SEED + (MADE_TASK if plan.data == EMBEDDED else ""),
-        environment={p: metadata.version(p) for p in ("yolo-mha", "ultralytics", "torch", "pycocotools")},
-        save_dir=str(save_dir),
+        estimand=ESTIMAND,
+        method=METHOD.format(resamples=RESAMPLES),
+        arms={
+            arm: _arm_result(describe(words), [r for r in results if r.arm == arm and r.metrics], costs.get(arm))
+            for arm, words in plan.arms.items()
+        },
+        runs=results,
+        contrasts=found,
+        wins=wins,
+        start=shared_start(runs),
+        settings=settings,
+        notes=[*_notes(plan, runs), *class_notes(plan, dataset), *_control_notes(plan)],
+        environment=_environment(),
+        commands=_commands(plan, folder),
+        save_dir=str(folder),
     )
-    write_text(save_dir / "compare.json", json.dumps(comparison.as_dict(), indent=2))
-    write_report(comparison, save_dir / "report.html")
+    write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
+    write_reports(comparison, scored, folder)
     return comparison
+
+
+def _stride(files: Any) -> int:
+    return max(int(YOLO(file).model.stride.max()) for file in files)
+
+
+def _scored(
+    weights: Path, dataset: Dataset, samples: list[Sample], folder: Path, plan: Recipe, imgsz: int
+) -> dict[str, Any]:
+    """Score a checkpoint, or read what that gave before it was interrupted."""
+    file = folder / "scores.json"  # written last, so where it is everything is
+    if not file.exists():
+        passed = {"split": "val", "imgsz": imgsz, "project": str(folder.parent), "name": folder.name}
+        passed |= {"exist_ok": True, "verbose": False, "plots": False}
+        passed |= {key: plan.train[key] for key in ("device", "batch", "half") if key in plan.train}
+        score(YOLO(weights), dataset, samples, passed)
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _matched(scores: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, dict[int, Matches]]:
+    """Match the detections of every run to the ground truth, by arm and seed."""
+    finished: dict[str, dict[int, Matches]] = {}
+    for i, ((arm, seed), content) in enumerate(scores.items(), 1):
+        truth, results = (json.loads(Path(content[key]).read_text()) for key in ("annotations", "predictions"))
+        text = f"matching detections, run {i} of {len(scores)}"
+        finished.setdefault(arm, {})[seed] = match(
+            truth,
+            results,
+            lambda items, _, total, text=text: track(items, text, total),  # type: ignore[misc]
+        )
+    return finished
+
+
+def _run_result(run: Run, scores: Mapping[str, Any] | None, folder: Path) -> RunResult:
+    return RunResult(
+        arm=run.arm,
+        seed=run.seed,
+        state=run.state,
+        error=run.error,
+        weights=(run.folder / "weights" / "last.pt").relative_to(folder).as_posix() if scores else "",
+        metrics=scores["metrics"] if scores else {},
+        per_class=scores["per_class"] if scores else {},
+        epochs=run.epochs,
+        seconds=round(run.seconds, 1),
+        resumed=run.resumed,
+        peak_mib=round(run.peak_mib, 1),
+        curve=run.curve,
+    )
+
+
+def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> ArmResult:
+    """Average an arm over its finished seeds."""
+    if not runs:
+        return ArmResult(model, {}, {}, None, 0.0)
+    return ArmResult(
+        model=model,
+        metrics={m: float(np.mean([run.metrics[m] for run in runs])) for m in runs[0].metrics},
+        per_class={
+            name: {m: float(np.mean([run.per_class[name][m] for run in runs])) for m in values}
+            for name, values in runs[0].per_class.items()
+        },
+        cost=cost,
+        train_seconds=round(float(np.mean([run.seconds for run in runs])), 1),
+    )
+
+
+def _notes(plan: Recipe, runs: Sequence[Run]) -> list[str]:
+    notes = [SAME_IMAGES]
+    if len(plan.seeds) < LEAST_SEEDS:
+        notes.insert(0, FEW_SEEDS)
+    if plan.data == EMBEDDED:
+        notes.append(MADE_TASK)
+    if resumed := [f"{run.arm} seed {run.seed}" for run in runs if run.resumed]:
+        notes.append(
+            f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
+            "half precision, so such a run is not bit for bit what it would have been."
+        )
+    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != "done"]:
+        notes.append(f"Failed, and left out: {'; '.join(failed)}. The same command tries them again.")
+    return notes
+
+
+def _control_notes(plan: Recipe) -> list[str]:
+    """Say of each matched control how many parameters its convolutions have, and the blocks that they stand for."""
+    if not any("match" in arm for arm in plan.arms.values()):
+        return []
+    return [
+        f"{name} has in row {match.row} a convolution with {match.own:,} parameters for {match.block} with "
+        f"{match.parameters:,} ({match.difference:+.2%})."
+        for name, arm in build_arms(plan.arms).items()
+        for match in arm.matches
+    ]
+
+
+def _environment() -> dict[str, str]:
+    packages = ("yolo-mha", "ultralytics", "torch", "pycocotools", "numpy")
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {p: metadata.version(p) for p in packages} | {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "device": device,
+        "cpus": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _commands(plan: Recipe, folder: Path) -> list[str]:
+    """Return what gives the same comparison again, and what scores the first model of each arm by itself."""
+    commands = [f"yolo-mha compare {shlex.quote(str(folder / 'recipe.yaml'))}"]
+    for arm in plan.arms:
+        last = folder / "arms" / arm / f"seed{plan.seeds[0]}" / "weights" / "last.pt"
+        commands.append(f"yolo-mha val model={shlex.quote(str(last))} data={shlex.quote(plan.data)}")
+    return commands

@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""What a comparison found; its JSON Schema is ``compare.schema.json`` beside this file."""
 
 from __future__ import annotations
 
@@ -6,53 +6,179 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .cost import Cost
+from .intervals import Interval
 from .recipe import Recipe
+from .verdict import Verdict
+
+SCHEMA_VERSION = 1
+ESTIMAND = (
+    "The expected difference in AP between two arms over training randomness (the seed: initial weights, order and "
+    "augmentation of the images), on images of the distribution that the validation images are a sample of."
+)
+METHOD = (
+    "Seeds and images are crossed: all arms of a seed start from the same weights and see the same batches, and all "
+    "models are scored on the same images. AP is recomputed on {resamples:,} resamples of the images, drawn once "
+    "for all models. The 95 % interval joins the spread over seeds, with Student's t, and the share of the images "
+    "that all seeds have in common (two-way random model; Howe 1974). With fewer than 3 seeds it covers the choice of "
+    "images alone."
+)
 
 
 @dataclass(frozen=True)
-class ArmResult:
-    """One arm, trained and scored.
+class RunResult:
+    """One arm with one seed.
 
     Attributes:
-        model: What was trained.
-        weights: The scored checkpoint: the last one, so that none was chosen on the images it is scored on.
-        metrics: The twelve COCO numbers.
+        arm: Name of the arm.
+        seed: The seed.
+        state: "done" or "failed".
+        error: Why it failed.
+        weights: The scored checkpoint, below the comparison's folder: the last one, so that none was chosen on the
+            images it is scored on.
+        metrics: The twelve COCO numbers; empty for a failed run.
         per_class: AP and AP50 by class.
-        delta: Metric differences to the baseline.
-        cost: Parameters, operations and latency.
-        train_seconds: Wall-clock time of the training process.
+        epochs: Number of finished epochs.
+        seconds: Wall-clock time of the training process, all attempts together.
+        resumed: How often it went on after an interruption.
+        peak_mib: The most memory that the training process held, in MiB.
         curve: Ultralytics' mAP50-95 on the validation images after each epoch.
     """
 
-    model: str
+    arm: str
+    seed: int
+    state: str
+    error: str | None
     weights: str
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
-    delta: dict[str, float]
-    cost: Cost
-    train_seconds: float
+    epochs: int
+    seconds: float
+    resumed: int
+    peak_mib: float
     curve: list[float]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All arms of a comparison.
+class ArmResult:
+    """One arm over its finished seeds.
 
     Attributes:
-        recipe: What was run.
-        arms: Results by arm name, the baseline first.
-        settings: Evaluation settings that the numbers depend on.
-        note: What may and may not be concluded.
-        environment: Versions.
-        save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``detections.png``, ``arms/``.
+        model: What was trained, in the words of the command line.
+        metrics: Means over seeds of the twelve COCO numbers; -1 where there is no object of that size.
+        per_class: Means over seeds of AP and AP50 by class.
+        cost: Parameters, operations, latency and memory; None where no seed finished.
+        train_seconds: Mean wall-clock time of a training.
     """
 
+    model: str
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    cost: Cost | None
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference between two arms.
+
+    Attributes:
+        arm: The one.
+        against: The other, which is subtracted.
+        primary: Whether this is the contrast, on AP, that was named before the run; everything else is exploratory.
+        seeds: Seeds that both finished.
+        effects: Difference by metric: AP, AP50, APsmall, APmedium, APlarge; None where it is not defined.
+        per_class: Difference in AP by class.
+        verdict: On AP; None where no seed is finished in both arms.
+    """
+
+    arm: str
+    against: str
+    primary: bool
+    seeds: list[int]
+    effects: dict[str, Interval | None]
+    per_class: dict[str, Interval | None]
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Win:
+    """An image that speaks for one of two arms.
+
+    Attributes:
+        image: The file.
+        arm: The arm that is compared with the baseline.
+        influence: By how much the difference in AP, arm less baseline, falls when this image is left out; below zero
+            it speaks for the baseline.
+    """
+
+    image: str
+    arm: str
+    influence: float
+
+
+@dataclass(frozen=True)
+class StartCheck:
+    """Whether the arms of a seed began alike.
+
+    Attributes:
+        seed: The seed.
+        first_batch: SHA-256 of the first training batch, images and labels, by arm.
+        same_batches: Whether it is the same for all arms.
+        shared: How many of the baseline's tensors each arm began with, bit by bit.
+        tensors: Number of the baseline's tensors.
+    """
+
+    seed: int
+    first_batch: dict[str, str]
+    same_batches: bool
+    shared: dict[str, int]
+    tensors: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms and seeds of a comparison.
+
+    Attributes:
+        schema_version: Of this layout.
+        recipe: What was run, as stated before the run.
+        estimand: What the intervals are about.
+        method: How they were computed.
+        arms: Results by arm name, the baseline first.
+        runs: Every arm with every seed.
+        contrasts: Each arm against the baseline, the primary contrast first, and the primary arm against the others.
+        wins: The images that speak most for an arm, and most for the baseline.
+        start: Whether the arms of each seed began alike.
+        settings: Evaluation settings that the numbers depend on.
+        notes: What may and may not be concluded.
+        environment: Versions and machine.
+        commands: What to type to get the same.
+        save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``report.md``, ``recipe.yaml``,
+            ``arms/``, ``val/``.
+    """
+
+    schema_version: int
     recipe: Recipe
+    estimand: str
+    method: str
     arms: dict[str, ArmResult]
+    runs: list[RunResult]
+    contrasts: list[Contrast]
+    wins: list[Win]
+    start: list[StartCheck]
     settings: dict[str, Any]
-    note: str
+    notes: list[str]
     environment: dict[str, str]
+    commands: list[str]
     save_dir: str
+
+    @property
+    def baseline(self) -> str:
+        return next(iter(self.arms))
+
+    @property
+    def failed(self) -> list[RunResult]:
+        return [run for run in self.runs if run.state != "done"]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,19 +1,24 @@
-"""What a model costs: parameters, operations, latency."""
+"""What a model costs: parameters, operations, latency, memory."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from ultralytics.nn.autobackend import AutoBackend
 
 ROUNDS, WARMUP = 15, 3
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,14 @@ class Cost:
         gflops: Billions of floating-point operations of the matrix products, convolutions and attention for one image.
         latency_ms: Median time of one image on the CPU, batch 1, fused, in milliseconds.
         latency_ratio: Median over rounds of this model's time by the first model's in the same round.
+        memory_mib: The most that one such pass holds at once beyond weights and input, in MiB.
     """
 
     parameters: int
     gflops: float
     latency_ms: float
     latency_ratio: float
+    memory_mib: float
 
 
 def count_gflops(model: nn.Module, imgsz: int) -> float:
@@ -75,10 +82,42 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
                 ready[name](images)
                 times[name].append((time.perf_counter() - start) * 1e3)
             order = order[1:] + order[:1]
+        memory = {name: peak_bytes(lambda model=model: model(images), "cpu") for name, model in ready.items()}  # type: ignore[misc]
     first = times[next(iter(models))][WARMUP:]
     costs = {}
     for name, (parameters, gflops) in counts.items():
         own = times[name][WARMUP:]
         ratios = [a / b for a, b in zip(own, first, strict=True)]
-        costs[name] = Cost(parameters, gflops, statistics.median(own), statistics.median(ratios))
+        costs[name] = Cost(
+            parameters, gflops, statistics.median(own), statistics.median(ratios), round(memory[name] / MIB, 2)
+        )
     return costs
+
+
+def peak_bytes(run: Callable[[], object], device: str) -> int:
+    """Return the most bytes that a pass holds at once beyond what lived before it.
+
+    On a CPU that is the highest sum of what PyTorch's allocator has handed out; what oneDNN and MKL take for themselves
+    is not seen. On a GPU it is the caching allocator's own peak.
+
+    Args:
+        run: The pass; run it once before, so that what libraries keep is there already.
+        device: "cpu" or "cuda".
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with tempfile.TemporaryDirectory(prefix="yolo-mha-") as folder:
+        file = Path(folder) / "trace.json"
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            run()
+        profiler.export_chrome_trace(str(file))
+        events = [e for e in json.loads(file.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    if not events:
+        return 0
+    first = min(events, key=lambda e: e["ts"])["args"]
+    return int(max(e["args"]["Total Allocated"] for e in events) - (first["Total Allocated"] - first["Bytes"]))

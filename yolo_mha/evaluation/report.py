@@ -1,116 +1,170 @@
-"""The comparison as a page that opens in a browser without a network, and the picture in it."""
+"""The comparison as a page that opens in a browser without a network, and as Markdown."""
 
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
+import functools
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import jinja2
-import matplotlib
 import numpy as np
 from ultralytics.utils.plotting import Annotator, colors
 
 from ..data.files import whole_file, write_text
 from ..data.yolo import Sample
-from ..engine.model import YOLO
+from .charts import cost_chart, curves_chart, effects_chart
 from .coco import METRICS
-from .comparison import Comparison
+from .comparison import Comparison, Win
+from .resample import OVERALL
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-COLUMNS = 4
-WIDTH = 384  # pixels of one picture in the grid
+WIDTH = 360  # pixels of one of the pictures side by side
+SHOWN_SCORE = 0.25
+DASH = "\u2013"  # for what there is not
 
 
-def draw_detections(
-    weights: Mapping[str, Path], samples: Sequence[Sample], names: Mapping[int, str], path: Path, imgsz: int
-) -> Path:
-    """Draw the same images a row an arm, below a row of the ground truth.
+def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Path) -> None:
+    """Write ``report.html``, ``report.md`` and the pictures in ``wins/``.
 
     Args:
-        weights: Checkpoints by arm name.
-        samples: The images to choose from: those with objects, evenly spread.
-        names: Class names by index.
-        path: The picture.
-        imgsz: Image size of the models in pixels.
+        comparison: What to report; the predictions of its runs are in ``folder/val``.
+        samples: The validation images in the order of the ground truth.
+        folder: The comparison's folder.
     """
-    labelled = [s for s in samples if len(s.classes)]
-    chosen = [labelled[i] for i in np.linspace(0, len(labelled) - 1, min(COLUMNS, len(labelled))).astype(int)]
-    rows = [_row("ground truth", [_draw(s, s.boxes, s.classes, None, names) for s in chosen])]
-    for arm, file in weights.items():
-        network = YOLO(file)
-        pictures = []
-        for sample in chosen:
-            boxes = network.predict(str(sample.image), imgsz=imgsz, conf=0.25, verbose=False)[0].boxes
-            xyxy, classes, scores = (np.asarray(t.cpu()) for t in (boxes.xyxy, boxes.cls, boxes.conf))
-            pictures.append(_draw(sample, xyxy, classes.astype(int), scores, names))
-        rows.append(_row(arm, pictures))
-    with whole_file(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack(rows))
-    return path
-
-
-def _draw(sample: Sample, boxes: Any, classes: Any, scores: Any, names: Mapping[int, str]) -> Any:
-    image: Any = cv2.imread(str(sample.image))
-    scale = WIDTH / max(image.shape[:2])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    annotator = Annotator(image, line_width=2, font_size=11)
-    for i, (box, kind) in enumerate(zip(boxes, classes, strict=True)):
-        label = names[int(kind)] if scores is None else f"{names[int(kind)]} {scores[i]:.2f}"
-        annotator.box_label(box * scale, label, color=colors(int(kind), True))
-    return annotator.result()
-
-
-def _row(title: str, pictures: Sequence[Any]) -> Any:
-    height = max(p.shape[0] for p in pictures)
-    row = np.hstack(
-        [
-            cv2.copyMakeBorder(
-                p, 0, height - p.shape[0], 0, WIDTH - p.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)
-            )
-            for p in pictures
-        ]
-    )
-    strip = np.full((32, row.shape[1], 3), 255, np.uint8)
-    cv2.putText(strip, title, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.vstack([strip, row])
-
-
-def _curves(comparison: Comparison) -> bytes:
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-    for arm, result in comparison.arms.items():
-        axes.plot(range(1, len(result.curve) + 1), result.curve, marker="o", markersize=3, label=arm)
-    axes.set(xlabel="epoch", ylabel="mAP50-95 (Ultralytics, during training)", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def write_report(comparison: Comparison, path: Path) -> Path:
-    """Write the report page.
-
-    Args:
-        comparison: What to report; its folder holds ``detections.png``.
-        path: The HTML file.
-    """
+    pictures = draw_wins(comparison, samples, folder)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("yolo_mha.evaluation", "templates"),
-        autoescape=True,
+        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
         undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"score": _score, "signed": _signed, "interval": _interval, "words": _words}
+    values = {
+        "comparison": comparison,
+        "primary": next((c for c in comparison.contrasts if c.primary), None),
+        "to_baseline": {c.arm: c for c in comparison.contrasts if c.against == comparison.baseline},
+        "spread": _spread(comparison),
+        "metrics": METRICS,
+        "overall": OVERALL,
+    }
+    charts = {
+        "effects": effects_chart(comparison),
+        "curves": curves_chart(comparison),
+        "cost": cost_chart(comparison),
+    }
     page = environment.get_template("report.html.j2").render(
-        comparison=comparison,
-        metrics=METRICS,
-        classes=sorted({c for r in comparison.arms.values() for c in r.per_class}),
-        curves=base64.b64encode(_curves(comparison)).decode(),
-        picture=base64.b64encode((Path(comparison.save_dir) / "detections.png").read_bytes()).decode(),
+        **values,
+        charts={name: _embedded(svg, "svg+xml") for name, svg in charts.items()},
+        pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
-    return write_text(path, page)
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.md", environment.get_template("report.md.j2").render(**values))
+
+
+def _embedded(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _score(value: float) -> str:
+    return DASH if value < 0 else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return DASH if value is None else f"{value:+.3f}"
+
+
+def _interval(interval: Any) -> str:
+    return DASH if interval is None else f"{interval.delta:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return " ".join(f"{k}={v}" for k, v in settings.items())
+
+
+def _spread(comparison: Comparison) -> dict[str, str]:
+    """Return AP of every arm as mean and standard deviation over seeds."""
+    spread = {}
+    for arm in comparison.arms:
+        values = [run.metrics["AP"] for run in comparison.runs if run.arm == arm and run.metrics]
+        mean = f"{np.mean(values):.3f}" if values else DASH
+        spread[arm] = mean + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+    return spread
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+def draw_wins(comparison: Comparison, samples: Sequence[Sample], folder: Path) -> list[tuple[Win, Path]]:
+    """Draw the images that speak most for an arm or for the baseline: ground truth, baseline, arm, side by side.
+
+    Args:
+        comparison: What was found.
+        samples: The validation images in the order of the ground truth.
+        folder: The comparison's folder.
+
+    Returns:
+        The picture of every win.
+    """
+    positions = {str(sample.image): i for i, sample in enumerate(samples)}
+    drawn: list[tuple[Win, Path]] = []
+    for number, win in enumerate(comparison.wins, 1):
+        contrast = next(c for c in comparison.contrasts if c.arm == win.arm and c.against == comparison.baseline)
+        seed = contrast.seeds[0]
+        sample = samples[positions[win.image]]
+        at = positions[win.image]
+        panels = [("ground truth", _drawn(folder, win.arm, seed, at, "annotations"))]
+        panels += [
+            (f"{arm}, seed {seed}", _drawn(folder, arm, seed, at, "predictions"))
+            for arm in (comparison.baseline, win.arm)
+        ]
+        path = folder / "wins" / f"{number}-{win.arm}.jpg"
+        with whole_file(path) as temporary:
+            cv2.imwrite(str(temporary), np.hstack([_panel(sample, *panel) for panel in panels]))
+        drawn.append((win, path))
+    return drawn
+
+
+Drawn = tuple[list[list[float]], list[int], list[str]]  # boxes as corners, numbers of their colours, labels
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _drawn(folder: Path, arm: str, seed: int, position: int, name: str) -> Drawn:
+    """Return what the ground truth or the predictions of a run hold for one image."""
+    run = folder / "val" / arm / f"seed{seed}"
+    truth = _read(run / "annotations.json")
+    image = truth["images"][position]["id"]
+    entries = truth["annotations"] if name == "annotations" else _read(run / f"{name}.json")
+    return _boxes([e for e in entries if e["image_id"] == image and e.get("score", 1) >= SHOWN_SCORE], truth)
+
+
+def _boxes(entries: list[dict[str, Any]], truth: dict[str, Any]) -> Drawn:
+    numbers = {category["id"]: i for i, category in enumerate(truth["categories"])}
+    corners = [[x, y, x + w, y + h] for x, y, w, h in (e["bbox"] for e in entries)]
+    kinds = [numbers[e["category_id"]] for e in entries]
+    names = [str(truth["categories"][k]["name"]) for k in kinds]
+    labels = [f"{n} {e['score']:.2f}" if "score" in e else n for n, e in zip(names, entries, strict=True)]
+    return corners, kinds, labels
+
+
+def _panel(sample: Sample, title: str, drawn: Drawn) -> Any:
+    image: Any = cv2.imread(str(sample.image))
+    scale = WIDTH / max(image.shape[:2])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    annotator = Annotator(image, line_width=2, font_size=10)
+    for box, kind, label in zip(*drawn, strict=True):
+        annotator.box_label([v * scale for v in box], label, color=colors(kind, True))
+    picture = annotator.result()
+    picture = cv2.copyMakeBorder(
+        picture, 0, 0, 0, WIDTH - picture.shape[1] + 6, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+    )
+    strip = np.full((28, picture.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, title, (4, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
+    return np.vstack([strip, picture])

@@ -2,6 +2,7 @@
 
 from .attend import HeadNorm
 from .block import PositionwiseMLP, SpatialMHABlock
+from .conv_block import ConvBlock
 from .cross_scale import CrossScaleMHA
 from .positions import RelativeBias
 from .s2 import S2Attention, ShiftAttention, SplitAttention
@@ -10,6 +11,7 @@ from .shared_heads import SharedHeadAttention
 from .spatial import SpatialMHA
 
 __all__ = [
+    "ConvBlock",
     "CrossScaleMHA",
     "HeadNorm",
     "MultiHeadAttention",

@@ -32,7 +32,7 @@ ENOUGH_PIXELS = 320  # a side of one image; below that what the allocator happen
 RESERVE = 1.1  # what must be free for each byte of the estimate
 CGROUP = Path("/sys/fs/cgroup")
 
-# See `arms.CHILD`: modules of the user's blocks are imported, and nothing from the working directory.
+# See `runs.CHILD`: modules of the user's blocks are imported, and nothing from the working directory.
 CHILD = """
 import sys
 if sys.path[0] == "":

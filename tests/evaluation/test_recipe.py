@@ -1,0 +1,176 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import yolo_mha
+from yolo_mha.engine.settings import parse
+from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
+from yolo_mha.evaluation.recipe import check_recipe, describe, read_recipe, recipe_from_settings
+from yolo_mha.paths import shipped
+
+DEMO = shipped("weights") / "demo-baseline.pt"
+TWO = "data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n-mha-p5.yaml}\n"
+
+
+def written(text: str) -> Path:
+    path = Path("r.yaml")
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("arms: [", "not readable"),
+        ("- 1", "holds no settings"),
+        ("data: x.yaml\narmz: {}", "did you mean arms"),
+        ("data: x.yaml", "lacks 'arms'"),
+        ("data: x.yaml\narms: {a: x}\ntrain: [1]", "holds no settings"),
+        ("[" * 3000, "not readable"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
+        (TWO + "train: {epoch: 1}", "did you mean epochs"),
+        (TWO + "jobs: 0", "positive integer"),
+        (TWO + "train: {resume: true}", "set for each run"),
+        (TWO + "train: {seed: 1}", "seeds=0,1,2"),
+        (TWO + "train: {batch: -1}", "one batch size"),
+        (TWO + "train: {time: 1}", "same number of epochs"),
+        (TWO + "seeds: [0, 0]", "different whole numbers"),
+        (TWO + "seeds: [-1]", "different whole numbers"),
+        (TWO + "seeds: []", "different whole numbers"),
+        (TWO + "seeds: 1.5", "different whole numbers"),
+        (TWO + "seeds: true", "different whole numbers"),
+        (TWO + "seeds: three", "different whole numbers"),
+        (TWO + "primary: a", "expected: *one of b"),
+        (TWO + "primary: c", "expected: *one of b"),
+        (TWO + "margin: 0", "above 0 and below 1"),
+        (TWO + "margin: 1", "above 0 and below 1"),
+        (TWO + "margin: true", "above 0 and below 1"),
+        (
+            "data: x.yaml\narms:\n  a: yolov8n.yaml\n  b: yolov8s.yaml\n  b: yolov8m.yaml",
+            "'b' comes twice .*\n.*lines 4 and 5",
+        ),
+        (TWO + "train: {epochs: 1, lr0: 0.1, epochs: 2}", "'epochs' comes twice"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: a}}", "makes the control of another arm"),
+        ("data: x.yaml\narms: {a: {match: b}, b: yolov8n.yaml}", "makes the control of another arm"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: b}}", "makes the control of another arm"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: [1]}}", "makes the control of another arm"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, att: P5}}", "did you mean at"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: }", "names no model"),
+    ],
+)
+def test_recipe__says_what_is_wrong(content, words):
+    with pytest.raises(ConfigError, match=words):
+        check_recipe(read_recipe(written(content), {}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": "a.pt"}, CheckpointError),
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": str(DEMO)}, ModelError),
+        (
+            {"model": "demo-baseline.yaml", "attention": "demo-conv.yaml", "data": "x", "pretrained": str(DEMO)},
+            ModelError,
+        ),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "at": "P5", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P9", "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P5", "freeze_base": -1, "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n.yaml", "freeze_base": 1, "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "num_heads": 4, "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_heads": 7, "data": "x"}, ModelError),
+        ({"model": "yolov8n.yaml", "at": "P5", "num_haeds": 4, "data": "x"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "imgsz": [64, 96]}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "nowhere.pt", "data": "x"}, CheckpointError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "data": "x", "name": "../up"}, ConfigError),
+        ({}, ConfigError),
+        ({"model": "yolov8n.yaml"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml"}, ConfigError),
+        ({"model": "yolov8n.yaml", "attention": "nowhere.yaml", "data": "x.yaml"}, ModelError),
+        ({"model": "yolov8n-seg.yaml", "attention": "yolov8n-seg.yaml", "data": "x.yaml"}, UnsupportedTaskError),
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "control": "nowhere.yaml"}, ModelError),
+    ],
+)
+def test_settings__are_refused(settings, error):
+    with pytest.raises(error):
+        check_recipe(recipe_from_settings(settings))
+
+
+def test_read_recipe__missing():
+    with pytest.raises(ConfigError, match="not found"):
+        read_recipe("nowhere.yaml", {})
+
+
+@pytest.mark.parametrize(("word", "seeds"), [("0,1,2", (0, 1, 2)), ("3", (3,)), ("[5,4]", (5, 4))])
+def test_seeds__as_words_and_in_yaml(word, seeds):
+    settings = parse(["model=yolov8n.yaml", "at=P5", "data=x.yaml", f"seeds={word}"])
+    assert recipe_from_settings(settings).seeds == seeds
+    assert read_recipe(written(f"{TWO}seeds: {word}"), {}).seeds == seeds
+    assert read_recipe(written(TWO), parse([f"seeds={word}"])).seeds == seeds
+
+
+def test_settings__make_a_control_where_they_insert():
+    plan = recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "num_heads": 4, "data": "x.yaml", "epochs": 5})
+    assert plan.arms == {
+        "baseline": {"model": "yolov8n.yaml"},
+        "attention": {"model": "yolov8n.yaml", "at": "P5", "num_heads": 4},
+        "control": {"match": "attention"},
+    }
+    assert (plan.seeds, plan.primary, plan.margin, plan.train) == ((0, 1, 2), "attention", 0.01, {"epochs": 5})
+    check_recipe(plan)
+    assert describe(plan.arms["attention"]) == "yolov8n.yaml at=P5 num_heads=4"
+    assert "attention" in describe(plan.arms["control"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "control"),
+    [
+        ({"at": "P5", "control": False}, None),
+        ({"at": "P5", "control": "yolov8s.yaml"}, {"model": "yolov8s.yaml"}),
+        ({"attention": "yolov8n-mha-p5.yaml"}, None),
+        ({"attention": "yolov8n-mha-p5.yaml", "control": True}, {"match": "attention"}),
+    ],
+)
+def test_settings__say_what_the_control_is(settings, control):
+    plan = recipe_from_settings({"model": "yolov8n.yaml", "data": "x.yaml", **settings})
+    assert plan.arms.get("control") == control
+    check_recipe(plan)
+
+
+def test_saved_recipe__gives_the_same_plan(tmp_path, monkeypatch):
+    Path("mine.yaml").write_text("nc: 1\nbackbone: [[-1, 1, Conv, [32, 3, 2]]]\nhead: [[[0], 1, Detect, [nc]]]")
+    words = ["model=mine.yaml", "at=layer:0", "data=x.yaml", "seeds=4,2", "margin=0.02", "jobs=2", "freeze=0", "name=n"]
+    plan = recipe_from_settings(parse(words))
+    path = tmp_path / "other" / "recipe.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(asdict(plan), sort_keys=False))
+    monkeypatch.chdir(path.parent)  # from another folder too
+    again = read_recipe("recipe.yaml", {})
+    assert again == plan
+    check_recipe(again)
+
+
+def test_demo__is_one_seed_and_usable():
+    plan = read_recipe("demo.yaml", {})
+    assert plan.seeds == (0,)
+    check_recipe(plan)
+
+
+def test_checkpoint__with_the_weights_of_the_baseline_is_an_arm(tmp_path):
+    yolo_mha.insert(DEMO, "neck", num_heads=2, out=tmp_path / "same.pt")
+    check_recipe(recipe_from_settings({"model": DEMO, "attention": tmp_path / "same.pt", "data": "x"}))
+
+
+def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
+    yolo_mha.insert(DEMO, "neck", num_heads=2, out=tmp_path / "other.pt")
+    content = torch.load(tmp_path / "other.pt", weights_only=False)
+    torch.nn.init.zeros_(content["model"].model[0].conv.weight)
+    torch.save(content, tmp_path / "other.pt")
+    for baseline in (DEMO, "demo-baseline.yaml"):
+        plan = recipe_from_settings({"model": baseline, "attention": tmp_path / "other.pt", "data": "x"})
+        with pytest.raises(ConfigError, match="brings weights that the baseline does not have"):
+            check_recipe(plan)
+    settings = {"model": "demo-baseline.yaml", "attention": tmp_path / "other.pt", "data": "x", "pretrained": str(DEMO)}
+    check_recipe(recipe_from_settings(settings))  # the weights are those of `pretrained` then

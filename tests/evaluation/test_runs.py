@@ -1,0 +1,224 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import psutil
+import pytest
+import torch
+
+import yolo_mha
+from yolo_mha.data.yolo import load_dataset
+from yolo_mha.errors import ConfigError
+from yolo_mha.evaluation.folder import open_folder
+from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.runs import CHILD, read_run, train_runs
+from yolo_mha.evaluation.start import shared_start
+from yolo_mha.evaluation.weights import class_notes, write_start
+from yolo_mha.paths import shipped
+
+DEMO = shipped("weights") / "demo-baseline.pt"
+SCRIPT = """
+import sys, json
+from yolo_mha.data.yolo import load_dataset
+from yolo_mha.evaluation.folder import open_folder
+from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.runs import train_runs
+plan = json.loads(sys.argv[1])
+plan = Recipe(**{**plan, "seeds": tuple(plan["seeds"])})
+with open_folder(plan, load_dataset(plan.data), sys.argv[2]) as folder:
+    train_runs(plan, load_dataset(plan.data), folder)
+"""
+
+
+def until(true, process: subprocess.Popen, seconds: float = 500) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def killed(beacons, tiny, tmp_path_factory):
+    """A comparison whose process was killed while its third run trained, and what was seen on the way."""
+    root = tmp_path_factory.mktemp("runs")
+    plan = Recipe(
+        name="cut",
+        data=str(beacons),
+        arms={
+            "baseline": {"model": "demo-baseline.yaml"},
+            "broken": {"model": "demo-baseline.yaml", "freeze_base": 1},  # it has no block that could train alone
+            "attention": {"model": "demo-baseline.yaml", "at": "neck", "num_heads": 2},
+            "control": {"match": "attention"},
+        },
+        train={**tiny, "epochs": 4},
+        seeds=(7,),
+    )
+    dataset, folder, seen = load_dataset(beacons), root / "cut", {}
+    command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(plan)), str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: (folder / "arms" / "attention" / "seed7" / "weights" / "last.pt").exists(), process)
+    with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, dataset, root):
+        pass
+    seen["refused"] = refused.value.given
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    seen["left"] = psutil.wait_procs(children, timeout=20)[1]
+    last = folder / "arms" / "baseline" / "seed7" / "weights" / "last.pt"
+    seen["before"] = (last.stat().st_mtime_ns, last.read_bytes())
+    seen["interrupted"], seen["failed"] = (read_run(folder, arm, 7) for arm in ("attention", "broken"))
+    with open_folder(replace(plan, jobs=2), dataset, root) as again:
+        runs = train_runs(replace(plan, jobs=2), dataset, again)
+    seen["after"] = (last.stat().st_mtime_ns, last.read_bytes())
+    return plan, dataset, again, {run.arm: run for run in runs}, seen
+
+
+def test_kill_9__leaves_no_orphan_and_no_lock(killed):
+    _, _, folder, _, seen = killed
+    assert seen["left"] == []
+    assert seen["refused"] == str(folder)
+
+
+def test_same_call__finishes_what_was_cut(killed):
+    _, _, folder, runs, seen = killed
+    assert seen["interrupted"].state == "running"
+    attention = runs["attention"]
+    assert (attention.state, attention.resumed, attention.epochs) == ("done", 1, 4)
+    assert attention.seconds > seen["interrupted"].seconds > 0
+    assert len(attention.curve) == 4
+    assert attention.peak_mib > 100
+    assert torch.load(attention.folder / "weights" / "last.pt", weights_only=False)["optimizer"] is None
+    epochs = [line.split(",")[0] for line in (attention.folder / "results.csv").read_text().splitlines()[1:]]
+    assert epochs == ["1", "2", "3", "4"]
+    assert {p.name for p in folder.iterdir()} >= {"recipe.yaml", "inputs.json", "init", "arms"}
+    assert (folder / "arms" / "attention" / "seed7.log").read_text().count("Resuming training") == 1
+
+
+def test_finished_run__is_not_touched(killed):
+    _, _, _, runs, seen = killed
+    assert seen["before"] == seen["after"]
+    assert (runs["baseline"].state, runs["baseline"].resumed) == ("done", 0)
+
+
+def test_failed_run__does_not_stop_the_others(killed):
+    _, _, _, runs, _ = killed
+    assert [run.state for run in runs.values()] == ["done", "failed", "done", "done"]
+    assert "this model has none" in runs["broken"].error
+    assert "freeze_base=1" in runs["broken"].error
+
+
+def test_failed_run__is_tried_again(killed):
+    _, _, _, runs, seen = killed
+    assert seen["failed"].state == "failed"
+    assert runs["broken"].seconds > seen["failed"].seconds > 0
+
+
+def test_shared_start__is_equal_over_arms(killed):
+    _, _, _, runs, _ = killed
+    (check,) = shared_start(list(runs.values()))
+    assert check.seed == 7
+    assert check.same_batches
+    assert list(check.first_batch) == ["baseline", "attention", "control"]
+    assert check.shared == dict.fromkeys(check.first_batch, check.tensors)
+    assert check.tensors == len(yolo_mha.YOLO("demo-baseline.yaml").model.state_dict())
+
+
+def test_shared_start__finds_a_difference(killed, tmp_path):
+    _, _, _, runs, _ = killed
+    copies = []
+    for run in (runs["baseline"], runs["attention"]):
+        content = json.loads((run.folder / "start.json").read_text())
+        if run.arm == "attention":
+            content["batch"] = "0"
+            name = next(iter(content["tensors"]))
+            content["tensors"][name] = "0"
+        (tmp_path / run.arm).mkdir()
+        (tmp_path / run.arm / "start.json").write_text(json.dumps(content))
+        copies.append(replace(run, folder=tmp_path / run.arm))
+    (check,) = shared_start(copies)
+    assert not check.same_batches
+    assert check.shared["attention"] == check.tensors - 1
+
+
+def test_control__was_trained_in_the_place_of_attention(killed):
+    _, _, _, runs, _ = killed
+    models = {arm: yolo_mha.YOLO(runs[arm].folder / "weights" / "last.pt").model for arm in ("attention", "control")}
+    kinds = {arm: [type(m).__name__ for m in model.model] for arm, model in models.items()}
+    assert kinds["control"] == [k.replace("SpatialMHABlock", "ConvBlock") for k in kinds["attention"]]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models.values()]
+    assert abs(counts[1] / counts[0] - 1) < 0.02
+
+
+def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_path):
+    """The last checkpoint is there with its optimizer, and only has to be stripped of it."""
+    from yolo_mha.evaluation.one_run import Job, _train
+
+    _, _, _, runs, _ = killed
+    content = torch.load(runs["baseline"].folder / "weights" / "last.pt", weights_only=False)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    state = {**content, "ema": content["model"], "model": None, "optimizer": {}, "epoch": 3}
+    torch.save(state, weights / "last.pt")
+    for _ in range(2):  # the second time it is stripped already
+        _train(Job({}, 7, str(tmp_path)))
+        after = torch.load(weights / "last.pt", weights_only=False)
+        assert after["optimizer"] is None
+        assert after["model"].names == content["model"].names
+
+
+def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
+    dataset = load_dataset(beacons)
+    network = yolo_mha.YOLO("demo-baseline.yaml").model
+    made = {}
+    for name, train, seed in (("a", {}, 1), ("again", {}, 1), ("b", {}, 2), ("c", {"pretrained": str(DEMO)}, 1)):
+        plan = Recipe("x", str(beacons), {"a": {"model": "demo-baseline.yaml"}}, train)
+        state = torch.get_rng_state()
+        write_start(plan, network, {0: "beacon", 1: "day"}, seed, tmp_path / f"{name}.pt")
+        assert torch.equal(torch.get_rng_state(), state)
+        made[name] = yolo_mha.YOLO(tmp_path / f"{name}.pt").model
+        assert made[name].names == {0: "beacon", 1: "day"}
+    a, again, b, c = (m.state_dict() for m in made.values())
+    assert all(torch.equal(a[k], again[k]) for k in a)
+    assert not torch.equal(a["model.0.conv.weight"], b["model.0.conv.weight"])
+    demo = yolo_mha.YOLO(DEMO).model
+    assert torch.equal(c["model.0.conv.weight"], demo.state_dict()["model.0.conv.weight"])
+    last, names = "model.6.cv3.0.2.weight", list(demo.names.values())
+    assert torch.equal(c[last][1], demo.state_dict()[last][names.index("day")])  # classes are known by name
+    plan = Recipe("x", str(beacons), {"a": {"model": str(DEMO)}, "b": {"model": str(DEMO), "at": "neck"}})
+    assert class_notes(plan, dataset) == []
+    (note,) = class_notes(plan, replace(dataset, names={0: "day", 1: "cat"}))
+    assert "3 classes and the dataset has 2" in note
+    assert "1 classes of the same name" in note
+
+
+def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path):
+    """The process of a run imports the modules of all registered blocks, and nothing from the working directory."""
+    mine, here = tmp_path / "mine", tmp_path / "here"
+    mine.mkdir()
+    here.mkdir()
+    (mine / "mine.py").write_text(
+        "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
+    )
+    (here / "psutil.py").write_text("open('ran', 'w')")
+    (here / "m.yaml").write_text(
+        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
+    )
+    job = json.dumps({"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run")})
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, "mine"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(mine)},
+    )
+    print(job, file=process.stdin, flush=True)
+    assert "Dataset YAML not found" in process.stderr.read()
+    process.stdin.close()
+    assert process.wait() == 1
+    assert not (here / "ran").exists()

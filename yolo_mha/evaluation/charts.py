@@ -1,0 +1,93 @@
+"""The charts of a comparison's report, as SVG."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from .comparison import Comparison, Contrast
+from .intervals import Interval
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+PALETTE = ("#4b5563", "#d1495b", "#2e86ab", "#edae49", "#5f9e6e", "#8a5a9e")  # the baseline is grey
+
+
+def _colour(comparison: Comparison, arm: str) -> str:
+    return PALETTE[list(comparison.arms).index(arm) % len(PALETTE)]
+
+
+def effects_chart(comparison: Comparison) -> bytes:
+    """Draw the difference in AP of every contrast with its interval, and that of every seed as a dot."""
+    shown = [(c, c.effects["AP"]) for c in comparison.contrasts if c.effects["AP"]]
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.55 * max(len(shown), 1)), layout="constrained")
+    axes.axvspan(-comparison.recipe.margin, comparison.recipe.margin, color="0.93", zorder=0)
+    axes.axvline(0, color="0.3", lw=1)
+    for row, (contrast, interval) in enumerate(reversed(shown)):
+        _effect(axes, row, comparison, contrast, interval)
+    labels = [f"{c.arm} - {c.against}" + (" (primary)" if c.primary else "") for c, _ in reversed(shown)]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlabel(f"difference in AP; line: 95 % interval, dots: seeds, band: ± {comparison.recipe.margin:g}")
+    axes.locator_params(axis="x", nbins=7)
+    axes.grid(axis="x", alpha=0.3)
+    return _svg(figure)
+
+
+def _effect(axes: Any, row: int, comparison: Comparison, contrast: Contrast, interval: Interval | None) -> None:
+    if interval is None:
+        return
+    colour = _colour(comparison, contrast.arm)
+    axes.plot([interval.low, interval.high], [row, row], color=colour, lw=3, solid_capstyle="round")
+    axes.plot(interval.delta, row, "D", color=colour, markersize=7, markeredgecolor="white")
+    scores = {(run.arm, run.seed): run.metrics["AP"] for run in comparison.runs if run.metrics}
+    dots = [scores[contrast.arm, s] - scores[contrast.against, s] for s in contrast.seeds]
+    axes.plot(dots, np.full(len(dots), row + 0.22), "o", color=colour, markersize=4, alpha=0.7)
+
+
+def curves_chart(comparison: Comparison) -> bytes:
+    """Draw mAP over epochs: a thin line for every seed, a thick one for their mean."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for arm in comparison.arms:
+        curves = [run.curve for run in comparison.runs if run.arm == arm and run.curve]
+        colour = _colour(comparison, arm)
+        for curve in curves:
+            axes.plot(range(1, len(curve) + 1), curve, color=colour, lw=0.8, alpha=0.45)
+        if curves:
+            length = min(map(len, curves))
+            mean = np.mean([curve[:length] for curve in curves], axis=0)
+            dots = "o" if length == 1 else ""
+            axes.plot(range(1, length + 1), mean, color=colour, lw=2.2, marker=dots, label=arm)
+    axes.set(xlabel="epoch", ylabel="mAP50-95 (Ultralytics, during training)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def cost_chart(comparison: Comparison) -> bytes:
+    """Draw AP of every arm, its seeds as small dots, against the latency of one image."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for arm, result in comparison.arms.items():
+        if result.cost is None:
+            continue
+        values = [run.metrics["AP"] for run in comparison.runs if run.arm == arm and run.metrics]
+        x, colour = result.cost.latency_ms, _colour(comparison, arm)
+        axes.plot(np.full(len(values), x), values, "o", color=colour, markersize=4, alpha=0.5)
+        axes.plot(x, result.metrics["AP"], "D", color=colour, markersize=9, markeredgecolor="white", label=arm)
+    axes.set(xlabel="CPU latency, ms an image", ylabel="AP")
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _svg(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "yolo-mha"}):  # the same chart is the same file
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,133 @@
+"""Differences between arms with intervals, and the images behind them, from the matched detections of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .coco import Progress
+from .comparison import Contrast, Win
+from .intervals import paired_interval
+from .matches import Matches
+from .recipe import Recipe
+from .resample import OVERALL, Values, Weights, bootstrap_weights, class_metric, resampled_scores
+from .verdict import judge
+
+RESAMPLES = 1000
+CANDIDATES = 100  # images on either side that are left out one by one, to find those that matter most
+MOST_WINS = 3  # images that are shown for either side
+
+Finished = Mapping[str, Mapping[int, Matches]]  # by arm and seed
+
+
+def contrasts(
+    plan: Recipe, finished: Finished, files: Sequence[str], progress: Progress | None = None
+) -> tuple[list[Contrast], list[Win]]:
+    """Compare all arms with the baseline, and the primary arm with the others.
+
+    Args:
+        plan: The recipe.
+        finished: The matched detections of every finished run, all on the same images.
+        files: The image files, in the order of the ground truth.
+        progress: See `coco.evaluate`.
+
+    Returns:
+        The contrasts, the primary one first, and the images that move AP's difference most.
+    """
+    runs = {(arm, seed): matches for arm, seeds in finished.items() for seed, matches in seeds.items()}
+    if not runs:
+        return [], []
+    images = next(iter(runs.values())).images
+    drawn = bootstrap_weights(images, RESAMPLES)
+    weights = np.concatenate([np.ones((images, 1), np.float32), drawn], axis=1)  # the images as they are come first
+    scores = {}
+    for i, (run, matches) in enumerate(runs.items(), 1):
+        named = _counted(progress, f"resampling images, run {i} of {len(runs)}")
+        scores[run] = resampled_scores(matches, weights, named)
+    support = _support(next(iter(runs.values())))
+
+    baseline, *others = plan.arms
+    pairs = [(plan.primary, baseline)]
+    pairs += [(arm, baseline) for arm in others if arm != plan.primary]
+    pairs += [(plan.primary, arm) for arm in others if arm != plan.primary]
+    found, wins = [], []
+    for arm, against in pairs:
+        seeds = sorted(set(finished.get(arm, {})) & set(finished.get(against, {})))
+        differences = _differences(scores, arm, against, seeds)
+        effects = {m: paired_interval(d[:, 0], d[:, 1:], support[m]) for m, d in differences.items()}
+        overall = {m: effects.get(m) for m in OVERALL}
+        ap = overall["AP"]
+        found.append(
+            Contrast(
+                arm=arm,
+                against=against,
+                primary=(arm, against) == pairs[0],
+                seeds=seeds,
+                effects=overall,
+                per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
+                verdict=judge(ap, arm, against, "AP", plan.margin, _best(scores, (arm, against), seeds))
+                if ap
+                else None,
+            )
+        )
+        if against == baseline and seeds:
+            models = [(finished[arm][s], finished[against][s]) for s in seeds]
+            influence = _influence(models, differences["AP"][:, 1:], drawn)
+            wins += [Win(files[image], arm, value) for image, value in influence]
+    return found, wins
+
+
+def _counted(progress: Progress | None, text: str) -> Progress | None:
+    return (lambda items, _, total: progress(items, text, total)) if progress else None
+
+
+def _differences(
+    scores: Mapping[tuple[str, int], Mapping[str, Values]], arm: str, against: str, seeds: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """Return arm less other by metric, shape (S, 1 + R), the images as they are first."""
+    if not seeds:
+        return {}
+    return {m: np.stack([scores[arm, s][m] - scores[against, s][m] for s in seeds]) for m in scores[arm, seeds[0]]}
+
+
+def _best(scores: Mapping[tuple[str, int], Mapping[str, Values]], arms: Sequence[str], seeds: Sequence[int]) -> float:
+    """Return AP of the better arm, the mean over seeds."""
+    return max(float(np.mean([scores[arm, s]["AP"][0] for s in seeds])) for arm in arms)
+
+
+def _support(matches: Matches) -> dict[str, int]:
+    """Return how many images hold an object that the metric counts."""
+
+    def images(tables: Sequence[NDArray[np.float32]]) -> int:
+        return int(np.count_nonzero(np.sum(tables, axis=0)))
+
+    by_area = [images([tables[a].objects for tables in matches.classes.values()]) for a in range(4)]
+    support = dict(zip(OVERALL, (by_area[0], by_area[0], *by_area[1:]), strict=True))
+    return support | {class_metric(name): images([tables[0].objects]) for name, tables in matches.classes.items()}
+
+
+def _influence(
+    models: Sequence[tuple[Matches, Matches]], differences: NDArray[np.float64], drawn: Weights
+) -> list[tuple[int, float]]:
+    """Find the images whose absence changes the difference in AP most, the mean over seeds, with that change.
+
+    Resamples in which an image is often differ from those in which it is rare by its influence (the infinitesimal
+    jackknife, Efron 2014); the candidates that this names are then left out one by one.
+    """
+    mean = differences.mean(axis=0)
+    centred = drawn - drawn.mean(axis=1, keepdims=True)
+    likely = centred @ np.nan_to_num(mean - np.nanmean(mean)).astype(np.float32)  # (I,)
+    order = np.argsort(-likely)
+    candidates = np.unique(np.concatenate([order[:CANDIDATES], order[-CANDIDATES:]]))
+    weights = np.ones((len(likely), len(candidates) + 1), np.float32)  # the last column leaves out none
+    weights[candidates, np.arange(len(candidates))] = 0
+    without = np.mean(
+        [resampled_scores(own, weights)["AP"] - resampled_scores(other, weights)["AP"] for own, other in models], axis=0
+    )
+    influence = np.nan_to_num(without[-1] - without[:-1])
+    best_first = np.argsort(-influence)
+    chosen = [i for i in best_first[:MOST_WINS] if influence[i] > 0]
+    chosen += [i for i in best_first[::-1][:MOST_WINS] if influence[i] < 0]
+    return [(int(candidates[i]), float(influence[i])) for i in chosen]

@@ -1,0 +1,100 @@
+"""The process that trains one run of a comparison; `runs` starts it.
+
+It reads one line of JSON, see `Job`, on standard input and then watches that: when it ends, the process that started it
+is gone or wants no more, and this one ends at once with all that it has started. So nothing is left even after a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from ..data.files import whole_file, write_text
+from ..engine.epoch_seeds import EpochSeeds
+from ..engine.start_record import StartRecord
+from ..engine.train import Callbacks, train
+from ..errors import YoloMHAError
+from ..registry import read_checkpoint
+
+END = "end.json"
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Attributes:
+        settings: Arguments of `train`.
+        seed: The seed.
+        folder: The run's folder.
+    """
+
+    settings: dict[str, Any]
+    seed: int
+    folder: str
+
+
+def main() -> None:
+    """Train one `Job`, and write ``end.json`` into the run's folder when it is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; who started this one decides
+    line = sys.stdin.readline()
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    try:
+        job = Job(**json.loads(line))
+        _train(job)
+        write_text(Path(job.folder) / END, json.dumps({"peak_mib": peak_mib()}))
+    except YoloMHAError as e:
+        traceback.print_exc()
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _train(job: Job) -> None:
+    """Train from the start, or go on from the last checkpoint."""
+    callbacks: Callbacks = {"on_train_epoch_start": EpochSeeds(job.seed), "on_train_start": StartRecord()}
+    last = Path(job.folder) / "weights" / "last.pt"
+    if not last.exists():
+        train(**job.settings, seed=job.seed, callbacks=callbacks)
+        return
+    state = read_checkpoint(last)
+    if state["optimizer"] is not None and state["epoch"] + 1 < state["train_args"]["epochs"]:
+        train(resume=last, data=job.settings["data"], callbacks=callbacks)
+        return
+    for file in last.parent.glob("*.pt"):  # interrupted after the last epoch, so only this is left to do
+        with whole_file(file) as temporary:
+            strip_optimizer(file, s=str(temporary))
+
+
+def _end_with_input() -> None:
+    """Wait for the end of standard input, then end all processes below this one, and it."""
+    while os.read(0, 1):  # not through sys.stdin, whose lock a forked worker would inherit
+        pass
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    os._exit(1)
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has used so far, in MiB: of the GPU if it used one, or else its own."""
+    if torch.cuda.is_available() and (
+        peak := max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    ):
+        return peak / MIB
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset / MIB)
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / MIB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere

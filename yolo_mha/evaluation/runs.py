@@ -1,0 +1,294 @@
+"""Training the runs of a comparison, arms x seeds, each in a process of its own that can be interrupted at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress, TaskID
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
+from ..data.files import write_text
+from ..data.yolo import Dataset
+from ..engine.progress import bar
+from ..registry import block_modules
+from ..surgery.text import dump
+from .networks import ArmNetwork, build_arms
+from .one_run import END, Job
+from .recipe import Recipe
+from .weights import classes, write_start
+
+# What Ultralytics takes from a checkpoint unless it is said, and so not for an arm that is a YAML.
+FROM_CHECKPOINT = {key: DEFAULT_CFG_DICT[key] for key in ("imgsz", "single_cls")}
+RUNNING, DONE, FAILED = "running", "done", "failed"
+POLL = 0.2  # seconds between looks at the processes
+SAVE = 5.0  # seconds between notes of the time that a run has taken, for the case that this process is killed
+STOP = 10.0  # seconds that a process may take to end
+
+# Imports the modules of all registered blocks, so that a block of the user's is known in the process as well. The
+# working directory, which -c puts first on the path, may be a stranger's.
+CHILD = """
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from yolo_mha.evaluation.one_run import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: The seed.
+        folder: Ultralytics' folder of the run.
+        state: "done" or "failed"; "running" only while it is, and after an interruption.
+        seconds: Wall-clock time of all attempts together.
+        resumed: How often it went on from a checkpoint.
+        epochs: Number of finished epochs.
+        error: Why it failed.
+        curve: Ultralytics' mAP50-95 on the validation images after each epoch.
+        peak_mib: The most memory that the process used in its last attempt, in MiB, see `one_run.peak_mib`.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    state: str = RUNNING
+    seconds: float = 0.0
+    resumed: int = 0
+    epochs: int = 0
+    error: str | None = None
+    curve: list[float] = field(default_factory=list)
+    peak_mib: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+@dataclass
+class _Attempt:
+    """A process that trains a run.
+
+    Attributes:
+        run: The run as it was before.
+        process: The process.
+        log: Its output.
+        log_start: Where in the log that begins, in bytes.
+        started: Time of the start, monotonic.
+        saved: Time of the last note.
+        task: Its progress bar.
+    """
+
+    run: Run
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+    started: float
+    saved: float
+    task: TaskID
+
+    def now(self) -> Run:
+        """Return the run with the time that this attempt has taken so far."""
+        return replace(self.run, seconds=self.run.seconds + time.monotonic() - self.started)
+
+
+def train_runs(plan: Recipe, dataset: Dataset, folder: Path) -> list[Run]:
+    """Train every arm with every seed, ``jobs`` at a time, seed by seed.
+
+    A run that was interrupted goes on from its last checkpoint, or begins anew where it had none; one that is done is
+    left alone, and one that failed is tried again. A run that fails does not stop the others.
+
+    Args:
+        plan: The recipe.
+        dataset: What to train on.
+        folder: From `open_folder`. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output,
+            ``seed<k>.log``, and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
+
+    Returns:
+        All runs, those of the first seed first and in each seed the baseline first.
+    """
+    folder = folder.resolve()
+    runs = {(arm, seed): read_run(folder, arm, seed) for seed in plan.seeds for arm in plan.arms}
+    waiting = [key for key, run in runs.items() if run.state != DONE]
+    if not waiting:
+        return list(runs.values())
+    built = build_arms(plan.arms)
+    epochs = int(plan.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
+    running: dict[tuple[str, int], _Attempt] = {}
+    with bar() as progress:
+        total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
+        try:
+            while waiting or running:
+                while waiting and len(running) < plan.jobs:
+                    key = waiting.pop(0)
+                    job = _job(plan, dataset, folder, *key, built)
+                    running[key] = _start(runs[key], job, progress, epochs)
+                time.sleep(POLL)
+                for key, attempt in list(running.items()):
+                    runs[key] = _look(attempt, progress)
+                    if runs[key].state != RUNNING:
+                        del running[key]
+                        progress.advance(total)
+        finally:
+            for attempt in running.values():
+                _stop(attempt)
+    return list(runs.values())
+
+
+def read_run(folder: Path, arm: str, seed: int) -> Run:
+    """Return what is known of a run.
+
+    Args:
+        folder: The comparison's.
+        arm: Name of the arm.
+        seed: The seed.
+    """
+    run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
+    with contextlib.suppress(OSError, ValueError):
+        state = json.loads(_state_file(run).read_text(encoding="utf-8"))
+        run = replace(run, **state, curve=read_curve(run.folder / "results.csv"))
+    if (run.folder / END).exists():  # also where this process was killed before it could say so
+        run = replace(run, state=DONE, error=None, **json.loads((run.folder / END).read_text(encoding="utf-8")))
+    return replace(run, epochs=_count_epochs(run.folder / "results.csv"))
+
+
+def read_curve(results: Path) -> list[float]:
+    """Read mAP50-95 after each finished epoch from Ultralytics' ``results.csv``."""
+    header, rows = _table(results)
+    column = header.index("metrics/mAP50-95(B)") if "metrics/mAP50-95(B)" in header else None
+    return [float(row[column]) for row in rows] if column is not None else []
+
+
+def _count_epochs(results: Path) -> int:
+    return len(_table(results)[1])
+
+
+def _table(results: Path) -> tuple[list[str], list[list[str]]]:
+    """Return header and whole rows of a CSV file that may be growing."""
+    if not results.exists():
+        return [], []
+    header, *rows = [line.split(",") for line in results.read_text(encoding="utf-8").splitlines()] or [[]]
+    return [name.strip() for name in header], [row for row in rows if len(row) == len(header)]
+
+
+def _job(plan: Recipe, dataset: Dataset, folder: Path, arm: str, seed: int, built: Mapping[str, ArmNetwork]) -> Job:
+    """Say what `train` is called with, and write the files that this names."""
+    baseline, words = next(iter(built.values())), dict(plan.arms[arm])
+    start = folder / "init" / f"seed{seed}.pt"
+    if not start.exists():
+        write_start(plan, baseline.network, classes(plan, dataset), seed, start)
+    if "match" in words:
+        model = folder / "init" / f"arm{list(plan.arms).index(arm)}.yaml"  # an arm's name might look like a scale's
+        write_text(model, _one_scale(built[arm].network.yaml))
+        matched = plan.arms[words["match"]]
+        words = {"model": str(model), **{k: matched[k] for k in ("freeze_base",) if k in matched}}
+    settings = {
+        **FROM_CHECKPOINT,
+        **plan.train,
+        **({"pretrained": str(start)} if built[arm].extends else {}),
+        **words,
+        "data": str(dataset.yaml),
+        "project": str(folder / "arms" / arm),
+        "name": f"seed{seed}",
+        "exist_ok": True,
+    }
+    return Job(settings, seed, str(folder / "arms" / arm / f"seed{seed}"))
+
+
+def _one_scale(content: Mapping[str, Any]) -> str:
+    """Write a model YAML of the scale that a network has; its file name could not say it."""
+    scales = content.get("scales") or {}
+    letter = content.get("scale") or next(iter(scales), "")
+    return dump({**content, "scales": {k: v for k, v in scales.items() if k == letter}})
+
+
+def _start(run: Run, job: Job, progress: Progress, epochs: int) -> _Attempt:
+    """Start the process of a run."""
+    goes_on = (run.folder / "weights" / "last.pt").exists()
+    if not goes_on:
+        shutil.rmtree(run.folder, ignore_errors=True)  # what an attempt without a checkpoint has left
+    run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)
+    _save(run)
+    log = run.folder.with_name(f"{run.folder.name}.log")
+    with log.open("ab" if goes_on else "wb") as file:
+        log_start = file.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, *sorted(block_modules())],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    with contextlib.suppress(BrokenPipeError):  # its exit code says the rest
+        process.stdin.write(f"{json.dumps(asdict(job), default=str)}\n".encode())  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=run.epochs if goes_on else 0)
+    return _Attempt(run, process, log, log_start, time.monotonic(), time.monotonic(), task)
+
+
+def _look(attempt: _Attempt, progress: Progress) -> Run:
+    """Return the state of a run whose process was started, and note it."""
+    run, code = attempt.now(), attempt.process.poll()
+    progress.update(attempt.task, completed=_count_epochs(run.folder / "results.csv"))
+    if code is None:
+        if time.monotonic() - attempt.saved > SAVE:
+            attempt.saved = time.monotonic()
+            _save(run)
+        return run
+    attempt.process.stdin.close()  # type: ignore[union-attr]
+    progress.remove_task(attempt.task)
+    done = code == 0 and (run.folder / END).exists()
+    run = replace(run, state=DONE) if done else replace(run, state=FAILED, error=_error(attempt, code))
+    _save(run)
+    # one that is done says more of itself, and one that is not has its epochs
+    return read_run(run.folder.parents[2], run.arm, run.seed)
+
+
+def _stop(attempt: _Attempt) -> None:
+    """End a process, which does so by itself when its input ends, and note the time that it took."""
+    with contextlib.suppress(OSError):
+        attempt.process.stdin.close()  # type: ignore[union-attr]
+    try:
+        attempt.process.wait(STOP)
+    except subprocess.TimeoutExpired:
+        attempt.process.kill()
+        attempt.process.wait()
+    _save(attempt.now())
+
+
+def _error(attempt: _Attempt, code: int) -> str:
+    """Return what the output of an attempt says went wrong, or else its last line."""
+    with attempt.log.open("rb") as file:
+        file.seek(attempt.log_start)
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for i in reversed(range(len(lines))):
+        if lines[i].startswith("error: "):
+            return " ".join(line.removeprefix("error: ").removeprefix("given:").strip() for line in lines[i : i + 2])
+    if code == -9:
+        return "killed, as a system does that is short of memory"
+    return lines[-1] if lines else f"exit code {code}"
+
+
+def _state_file(run: Run) -> Path:
+    return run.folder.with_name(f"{run.folder.name}.json")
+
+
+def _save(run: Run) -> None:
+    state = {key: getattr(run, key) for key in ("state", "seconds", "resumed", "error")}
+    write_text(_state_file(run), json.dumps(state, indent=2))
