@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two processes, each with whole files of tests; give PARALLEL= to run them one after the other.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: help demo test test-all benchmark lint format clean
 
@@ -19,10 +21,10 @@ demo: $(STAMP) ## Train, score and compare a small YOLO with and without attenti
 	$(BIN)/yolo-mha compare demo.yaml
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest and newest Ultralytics too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 	$(BIN)/python tools/compatibility.py
 
 benchmark: $(STAMP) ## Measure time and memory beside other attention modules (about an hour on two idle cores)

@@ -4,8 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="ultralytics-"))  # leave the user's settings alone
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="ultralytics-")  # leave the user's settings alone
 os.environ.setdefault("YOLO_OFFLINE", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -202,10 +203,11 @@ def test_terminate__stops_what_compare_has_started(beacons, tmp_path):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert started
     process.terminate()
     assert process.wait(60) == 143
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(log.parents[1]) not in listed
+    assert not psutil.wait_procs(started, timeout=30)[1]
 
 
 def test_version(capsys):

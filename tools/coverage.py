@@ -2,8 +2,8 @@
 
 Two models. `linear`: the difference of a seed is a mean over images of image, seed and interaction effects, the image
 effects skewed. `AP`: detectors with made-up objects, boxes, scores and false positives; AP and its resamples come from
-the code that `compare` runs, and the truth from 20,000 images and 60 seeds. Three regimes each: the noise is mostly of
-seeds, mostly of images, or of both.
+the code that `compare` runs, and the truth from thousands of seeds. Three regimes each: the noise is mostly of seeds,
+mostly of images, or of both; and for AP a fourth with eight classes, the rarest on about four of 120 images.
 
 A method is fit for use where it covers at least 93 % everywhere; of those the narrowest is best.
 """
@@ -28,7 +28,7 @@ from scipy import stats
 from yolo_mha.data.files import write_text
 from yolo_mha.evaluation.intervals import paired_interval
 from yolo_mha.evaluation.matches import Matches, Table, Threshold
-from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
+from yolo_mha.evaluation.resample import bootstrap_weights, resampled_ap
 
 EXAMPLES = """examples:
   python tools/coverage.py                                      both models; about 20 minutes on two cores
@@ -49,18 +49,22 @@ class Regime:
         name: In words.
         linear: Standard deviations of image, seed and interaction effects in the linear model, of one image each.
         ap: Standard deviations, on the scale of a detector's skill, of an arm on an image and of an arm with a seed.
+        classes: How frequent each class is in the model of AP.
     """
 
     name: str
     linear: tuple[float, float, float]
     ap: tuple[float, float]
+    classes: tuple[float, ...] = (1.0,)
 
 
 REGIMES = (
     Regime("seeds", (0.05, 0.02, 0.05), (0.05, 0.25)),
     Regime("images", (0.30, 0.002, 0.05), (0.80, 0.02)),
     Regime("both", (0.15, 0.015, 0.15), (0.50, 0.10)),
+    Regime("both, 8 classes", (0.15, 0.015, 0.15), (0.50, 0.10), (0.40, 0.25, 0.15, 0.08, 0.05, 0.04, 0.02, 0.01)),
 )
+TRUTH = (3000, 1000)  # pairs of models, and images
 IMAGES = 120
 RESAMPLES = 200
 
@@ -137,34 +141,49 @@ def detections(rng: Any, regime: Regime, images: int, seeds: int) -> list[tuple[
     of = np.repeat(np.arange(images), counts)  # image of each object
     difficulty = rng.normal(0, 0.6, images)[of] + rng.normal(0, 0.6, len(of))
     likes = rng.normal(0, by_image, (2, images))[:, of]
+    kinds = rng.choice(len(regime.classes), len(of), p=regime.classes)
     pairs = []
     for _ in range(seeds):
         models = []
         for arm in range(2):
             skill = 0.1 * arm + rng.normal(0, by_seed)
             quality = skill + difficulty + likes[arm] + rng.normal(0, 0.3, images)[of] + rng.normal(0, 0.7, len(of))
-            models.append(_model(rng, quality, of, counts))
+            models.append(_model(rng, quality, of, kinds, images, regime.classes))
         pairs.append((models[0], models[1]))
     return pairs
 
 
-def _model(rng: Any, quality: Any, of: Any, counts: Any) -> Matches:
+def _model(rng: Any, quality: Any, of: Any, kinds: Any, images: int, frequency: tuple[float, ...]) -> Matches:
     """Make boxes and scores of qualities: better ones overlap more, and score higher but for some noise."""
-    wrong = np.repeat(np.arange(len(counts)), rng.poisson(2, len(counts)))
     found = quality > -1
+    wrong = np.repeat(np.arange(images), rng.poisson(2, images))
+    image = np.concatenate([of[found], wrong]).astype(np.int32)
+    kind = np.concatenate([kinds[found], rng.choice(len(frequency), len(wrong), p=frequency)])
     overlap = np.concatenate([0.35 + 0.62 / (1 + np.exp(-quality[found])), np.zeros(len(wrong))])
     score = np.concatenate([quality[found] + rng.normal(0, 0.7, found.sum()), rng.normal(-1.2, 1, len(wrong))])
-    image = np.concatenate([of[found], wrong]).astype(np.int32)
     best_first = np.argsort(-score)
-    overlap, image = overlap[best_first], image[best_first]
-    nothing = np.zeros(0, np.int32)
+    image, kind, overlap = image[best_first], kind[best_first], overlap[best_first]
+    classes = {}
+    for k in range(len(frequency)):
+        objects = np.bincount(of[kinds == k], minlength=images).astype(np.float32)
+        classes[f"class {k}"] = (_table(objects, image[kind == k], overlap[kind == k]), *[_empty(images)] * 3)
+    return Matches(images, classes)
+
+
+NOTHING = np.zeros(0, np.int32)
+
+
+def _table(objects: Any, image: Any, overlap: Any) -> Table:
     thresholds = []
     for iou in IOUS:
         hits = np.flatnonzero(overlap >= iou)
-        thresholds.append(Threshold(image[hits], (hits + 1).astype(np.int32), nothing, np.zeros(len(hits), np.int32)))
-    objects = counts.astype(np.float32)
-    empty = Table(np.zeros_like(objects), nothing, (Threshold(nothing, nothing, nothing, nothing),) * len(IOUS))
-    return Matches(len(counts), {"thing": (Table(objects, image, tuple(thresholds)), empty, empty, empty)})
+        thresholds.append(Threshold(image[hits], (hits + 1).astype(np.int32), NOTHING, np.zeros(len(hits), np.int32)))
+    return Table(objects, image, tuple(thresholds))
+
+
+def _empty(images: int) -> Table:
+    """Return the table of a range of areas without objects."""
+    return Table(np.zeros(images, np.float32), NOTHING, (Threshold(*[NOTHING] * 4),) * len(IOUS))
 
 
 def draw_ap(regime: Regime, seeds: int, number: int) -> tuple[Any, Any]:
@@ -172,16 +191,19 @@ def draw_ap(regime: Regime, seeds: int, number: int) -> tuple[Any, Any]:
     rng = np.random.default_rng((seeds, number))
     weights = np.concatenate([np.ones((IMAGES, 1), np.float32), bootstrap_weights(IMAGES, RESAMPLES, number)], axis=1)
     pairs = detections(rng, regime, IMAGES, seeds)
-    scores = np.stack([resampled_scores(b, weights)["AP"] - resampled_scores(a, weights)["AP"] for a, b in pairs])
+    scores = np.stack([resampled_ap(b, weights) - resampled_ap(a, weights) for a, b in pairs])
     return scores[:, 0], scores[:, 1:]
 
 
-def true_difference(regime: Regime) -> float:
-    """Return the expected difference in AP, from many images and seeds."""
-    images = 20_000
-    pairs = detections(np.random.default_rng(1), regime, images, 60)
+def true_difference(regime: Regime) -> tuple[float, float]:
+    """Return the expected difference in AP, from many pairs of models, each on images of its own, and its error."""
+    pairs, images = TRUTH
     weights = np.ones((images, 1), np.float32)
-    return float(np.mean([resampled_scores(b, weights)["AP"] - resampled_scores(a, weights)["AP"] for a, b in pairs]))
+    found = []
+    for number in range(pairs):
+        ((one, other),) = detections(np.random.default_rng((7, number)), regime, images, 1)
+        found.append(float((resampled_ap(other, weights) - resampled_ap(one, weights))[0]))
+    return float(np.mean(found)), float(np.std(found) / np.sqrt(pairs))
 
 
 def intervals(
@@ -196,13 +218,15 @@ def run(model: str, simulations: int) -> list[dict[str, Any]]:
     """Simulate one model in all regimes and for all numbers of seeds."""
     draw = {"linear": draw_linear, "AP": draw_ap}[model]
     rows = []
-    cases = [(regime, seeds) for regime in REGIMES for seeds in SEEDS]
-    truths = {r.name: 0.0 if model == "linear" else true_difference(r) for r in REGIMES}
+    regimes = [r for r in REGIMES if model == "AP" or len(r.classes) == 1]
+    cases = [(regime, seeds) for regime in regimes for seeds in SEEDS]
     with ProcessPoolExecutor() as pool:
+        known = [(0.0, 0.0)] * len(regimes) if model == "linear" else list(pool.map(true_difference, regimes))
+        truths = {regime.name: truth for regime, truth in zip(regimes, known, strict=True)}
         for regime, seeds in track(cases, description=f"simulating {model}", console=Console(stderr=True)):
             work = partial(intervals, draw=draw, regime=regime, seeds=seeds)
             ends = np.array(list(pool.map(work, range(simulations), chunksize=10)))  # (simulations, methods, 2)
-            truth = truths[regime.name]
+            truth, error = truths[regime.name]
             covered = ((ends[..., 0] <= truth) & (truth <= ends[..., 1])).mean(axis=0)
             widths = (ends[..., 1] - ends[..., 0]).mean(axis=0)
             for name, cover, width in zip(METHODS, covered, widths, strict=True):
@@ -213,6 +237,7 @@ def run(model: str, simulations: int) -> list[dict[str, Any]]:
                         "seeds": seeds,
                         "method": name,
                         "truth": truth,
+                        "truth_error": error,
                         "coverage": float(cover),
                         "width": float(width),
                         "simulations": simulations,

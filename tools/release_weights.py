@@ -18,12 +18,13 @@ LOCAL = ("data", "project", "save_dir", "name")  # settings that hold a path of 
 
 
 def release(folder: Path) -> None:
-    """Write one checkpoint an arm, half precision and without optimizer, and cards.json and README.md."""
+    """Write the checkpoints of a comparison with one seed, half precision and without optimizer, and their cards."""
     comparison = json.loads((folder / "compare.json").read_text())
     cards = {}
-    for arm in comparison["arms"].values():
+    for run in comparison["runs"]:
+        arm = comparison["arms"][run["arm"]]
         name = Path(arm["model"]).with_suffix(".pt").name
-        checkpoint = torch.load(folder / arm["weights"], weights_only=False)
+        checkpoint = torch.load(folder / run["weights"], weights_only=False)
         arguments = {k: v for k, v in checkpoint["train_args"].items() if k not in LOCAL}
         checkpoint.pop("git", None)
         checkpoint["train_args"] = checkpoint["model"].half().args = arguments
@@ -33,8 +34,8 @@ def release(folder: Path) -> None:
             "model": arm["model"],
             "data": f"{comparison['recipe']['data']}, seed 0: 600 training and 200 validation images of 192 px",
             "recipe": comparison["recipe"]["train"],
-            "seed": comparison["recipe"]["train"]["seed"],
-            "metrics": arm["metrics"],
+            "seed": run["seed"],
+            "metrics": run["metrics"],
             "environment": comparison["environment"],
             "sha256": hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest(),
         }

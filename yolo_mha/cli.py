@@ -456,9 +456,10 @@ def _show_compare(result: Any, console: Console) -> None:
         word = f"{role}: {verdict.word if verdict else 'no verdict'}"
         table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
     console.print(table)
-    primary = next((c for c in result.contrasts if c.primary), None)
-    if primary and primary.verdict:
-        console.print(primary.verdict.sentence, style="bold", soft_wrap=True)
+    for contrast in result.contrasts:
+        control = result.recipe.arms[contrast.against].get("match") == contrast.arm
+        if contrast.verdict and (contrast.primary or control):
+            console.print(contrast.verdict.sentence, style="bold" if contrast.primary else None, soft_wrap=True)
     for note in result.notes:
         console.print(note, soft_wrap=True)
     folder = Path(result.save_dir)
@@ -477,7 +478,10 @@ def _show_plan(result: Any, console: Console) -> None:
         f"{', '.join(map(str, recipe.seeds))}; a difference below {recipe.margin:g} does not matter",
         soft_wrap=True,
     )
-    console.print(f"about {duration(result.seconds)} of training; nothing was run", style="bold")
+    console.print(
+        f"about {duration(result.seconds)} in the networks alone, without loading images; nothing was trained",
+        style="bold",
+    )
 
 
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "failed": "[red]FAILED[/]", "skipped": "[dim]skipped[/]"}

@@ -68,7 +68,7 @@ def test_paired_interval__is_none_where_nothing_can_be_said():
     deltas, replicates = crossed(3, 40, (0.2, 0.1, 0))
     assert paired_interval(deltas[:0], replicates[:0], 40) is None
     assert paired_interval(np.full(3, np.nan), replicates, 40) is None
-    assert paired_interval(deltas, replicates, 1) is None
+    assert paired_interval(deltas, replicates, 9) is None
 
 
 @pytest.mark.parametrize(("seeds", "sd"), [(3, (0.05, 0.02, 0.05)), (5, (0.3, 0.002, 0.05)), (10, (0.15, 0.015, 0.15))])

@@ -3,7 +3,7 @@ import pytest
 
 from yolo_mha.evaluation.coco import evaluate
 from yolo_mha.evaluation.matches import match
-from yolo_mha.evaluation.resample import OVERALL, bootstrap_weights, leave_one_out_weights, resampled_scores
+from yolo_mha.evaluation.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
 
 
 def _reference(truth, results) -> dict[str, float]:
@@ -47,7 +47,7 @@ def test_resampled_scores__of_drawn_images_equal_pycocotools_on_copies_of_them(r
 
 def test_resampled_scores__leaving_out_an_image_equals_pycocotools_without_it(random_coco):
     truth, results = random_coco(np.random.default_rng(5), images=6, classes=2)
-    scores = resampled_scores(match(truth, results), leave_one_out_weights(6))
+    scores = resampled_scores(match(truth, results), 1 - np.eye(6, dtype=np.float32))
     for i, image in enumerate(truth["images"]):
         fewer = {
             **truth,
@@ -64,6 +64,7 @@ def test_resampled_scores__do_not_depend_on_the_size_of_the_parts(random_coco, m
     weights = bootstrap_weights(8, 23)
     whole = resampled_scores(matches, weights)
     monkeypatch.setattr("yolo_mha.evaluation.resample.LARGEST", 60)
+    np.testing.assert_array_equal(resampled_ap(matches, weights), resampled_scores(matches, weights)["AP"])
     for name, values in resampled_scores(matches, weights).items():
         np.testing.assert_allclose(values, whole[name], atol=1e-14)
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from .comparison import Comparison, Contrast
 from .intervals import Interval
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 PALETTE = ("#4b5563", "#d1495b", "#2e86ab", "#edae49", "#5f9e6e", "#8a5a9e")  # the baseline is grey
 
@@ -24,7 +22,8 @@ def _colour(comparison: Comparison, arm: str) -> str:
 def effects_chart(comparison: Comparison) -> bytes:
     """Draw the difference in AP of every contrast with its interval, and that of every seed as a dot."""
     shown = [(c, c.effects["AP"]) for c in comparison.contrasts if c.effects["AP"]]
-    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.55 * max(len(shown), 1)), layout="constrained")
+    figure = Figure(figsize=(7, 0.9 + 0.55 * max(len(shown), 1)), layout="constrained")
+    axes = figure.subplots()
     axes.axvspan(-comparison.recipe.margin, comparison.recipe.margin, color="0.93", zorder=0)
     axes.axvline(0, color="0.3", lw=1)
     for row, (contrast, interval) in enumerate(reversed(shown)):
@@ -51,7 +50,8 @@ def _effect(axes: Any, row: int, comparison: Comparison, contrast: Contrast, int
 
 def curves_chart(comparison: Comparison) -> bytes:
     """Draw mAP over epochs: a thin line for every seed, a thick one for their mean."""
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
     for arm in comparison.arms:
         curves = [run.curve for run in comparison.runs if run.arm == arm and run.curve]
         colour = _colour(comparison, arm)
@@ -70,7 +70,8 @@ def curves_chart(comparison: Comparison) -> bytes:
 
 def cost_chart(comparison: Comparison) -> bytes:
     """Draw AP of every arm, its seeds as small dots, against the latency of one image."""
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
     for arm, result in comparison.arms.items():
         if result.cost is None:
             continue
@@ -85,9 +86,8 @@ def cost_chart(comparison: Comparison) -> bytes:
     return _svg(figure)
 
 
-def _svg(figure: Any) -> bytes:
+def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "yolo-mha"}):  # the same chart is the same file
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
     return buffer.getvalue()

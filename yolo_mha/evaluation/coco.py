@@ -349,7 +349,7 @@ def check_truth(truth: dict[str, Any]) -> dict[str, Any]:
             raise DataError(
                 f"Annotation {i} is unusable.", given=a, expected="bbox of 4 numbers, a known image_id and category_id"
             )
-        area = a.get("area", a["bbox"][2] * a["bbox"][3])
+        area = a["area"] if _is_number(a.get("area")) else a["bbox"][2] * a["bbox"][3]
         crowd = int(bool(a.get("iscrowd", 0)))
         ignore = int(crowd or bool(a.get("ignore", 0)))
         annotations.append({**a, "id": i + 1, "area": area, "iscrowd": crowd, "ignore": ignore})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from ..data.beacons import EMBEDDED
@@ -24,7 +25,7 @@ from ..engine.progress import track
 from ..engine.train import check_dataset
 from ..errors import ConfigError, RunError
 from ..registry import guarded
-from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult
+from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts
 from .cost import Cost, measure
 from .estimate import Estimate, estimate
@@ -40,6 +41,8 @@ from .truth import read_truth
 from .val import score
 from .weights import class_notes
 
+# settings of the recipe that also decide how its models are scored
+SCORING = ("device", "batch", "half", "conf", "iou", "max_det", "agnostic_nms", "augment")
 FEW_SEEDS = (
     "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
     "sign of a small difference, so there is no verdict."
@@ -59,7 +62,7 @@ def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settin
 
     Args:
         recipe: A recipe YAML, or the name of a shipped one ("demo.yaml"); its keys are the attributes of `Recipe`.
-        dry_run: Only say what would be run, with an estimate of time and memory; nothing is written.
+        dry_run: Only say what would be run, with an estimate of time and memory; nothing is trained.
         **settings: In place of a recipe ``model`` (the baseline), ``at`` with options of the block (see `insert`) or
             ``attention`` (another model), optionally ``control``, ``data``, ``seeds``, ``primary``, ``margin`` and
             training settings; beside a recipe, settings that override it. ``jobs`` trains runs in parallel.
@@ -78,6 +81,8 @@ def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settin
     plan = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     check_recipe(plan)
     dataset = check_dataset(plan.data)
+    if len(plan.seeds) < LEAST_SEEDS:
+        LOGGER.warning(f"{len(plan.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
     if plan.data != EMBEDDED:  # so that the saved recipe runs from any folder
         plan = replace(plan, data=str(Path(plan.data).resolve()) if Path(plan.data).exists() else str(dataset.yaml))
     if dry_run:
@@ -109,6 +114,7 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
     found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], track)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
+    start = shared_start(runs)
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     comparison = Comparison(
         schema_version=SCHEMA_VERSION,
@@ -122,10 +128,16 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
         runs=results,
         contrasts=found,
         wins=wins,
-        start=shared_start(runs),
+        start=start,
         settings=settings,
-        notes=[*_notes(plan, runs), *class_notes(plan, dataset), *_control_notes(plan)],
-        environment=_environment(),
+        notes=[
+            *_notes(plan, runs),
+            *_start_notes(plan, start),
+            *class_notes(plan, dataset),
+            *_control_notes(plan),
+            *truth.audit.notes,
+        ],
+        environment=_environment(str(settings["device"])),
         commands=_commands(plan, folder),
         save_dir=str(folder),
     )
@@ -146,17 +158,19 @@ def _scored(
     if not file.exists():
         passed = {"split": "val", "imgsz": imgsz, "project": str(folder.parent), "name": folder.name}
         passed |= {"exist_ok": True, "verbose": False, "plots": False}
-        passed |= {key: plan.train[key] for key in ("device", "batch", "half") if key in plan.train}
+        passed |= {key: plan.train[key] for key in SCORING if key in plan.train}
         score(YOLO(weights), dataset, samples, passed)
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
+    return {**content, "folder": folder}
 
 
 def _matched(scores: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, dict[int, Matches]]:
     """Match the detections of every run to the ground truth, by arm and seed."""
     finished: dict[str, dict[int, Matches]] = {}
     for i, ((arm, seed), content) in enumerate(scores.items(), 1):
-        truth, results = (json.loads(Path(content[key]).read_text()) for key in ("annotations", "predictions"))
+        truth, results = (
+            json.loads((content["folder"] / f"{name}.json").read_text()) for name in ("annotations", "predictions")
+        )
         text = f"matching detections, run {i} of {len(scores)}"
         finished.setdefault(arm, {})[seed] = match(
             truth,
@@ -211,7 +225,25 @@ def _notes(plan: Recipe, runs: Sequence[Run]) -> list[str]:
             "half precision, so such a run is not bit for bit what it would have been."
         )
     if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != "done"]:
-        notes.append(f"Failed, and left out: {'; '.join(failed)}. The same command tries them again.")
+        notes.append(
+            f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
+            "Means of an arm are over its own finished seeds, differences over those that both arms finished."
+        )
+    return notes
+
+
+def _start_notes(plan: Recipe, checks: Sequence[StartCheck]) -> list[str]:
+    """Say whether the arms of a seed began alike, or which did not."""
+    notes = []
+    if other := [str(check.seed) for check in checks if not check.same_batches]:
+        notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
+    apart = sorted({arm for check in checks for arm, shared in check.shared.items() if shared < check.tensors})
+    if apart:
+        notes.append(f"Another start than the baseline's: {', '.join(apart)}.")
+    if not notes:
+        notes.append(
+            "All arms of a seed began with the same weights in the layers that they share, and the same batch."
+        )
     return notes
 
 
@@ -227,9 +259,10 @@ def _control_notes(plan: Recipe) -> list[str]:
     ]
 
 
-def _environment() -> dict[str, str]:
+def _environment(device: str) -> dict[str, str]:
     packages = ("yolo-mha", "ultralytics", "torch", "pycocotools", "numpy")
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or platform.machine()
+    if device.startswith("cuda"):
+        device = f"{device} {torch.cuda.get_device_name(torch.device(device))}"
     return {p: metadata.version(p) for p in packages} | {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -244,5 +277,7 @@ def _commands(plan: Recipe, folder: Path) -> list[str]:
     commands = [f"yolo-mha compare {shlex.quote(str(folder / 'recipe.yaml'))}"]
     for arm in plan.arms:
         last = folder / "arms" / arm / f"seed{plan.seeds[0]}" / "weights" / "last.pt"
-        commands.append(f"yolo-mha val model={shlex.quote(str(last))} data={shlex.quote(plan.data)}")
+        words = {"model": last, "data": plan.data, "imgsz": plan.train.get("imgsz", 640)}
+        words |= {key: plan.train[key] for key in SCORING if key in plan.train}
+        commands.append("yolo-mha val " + " ".join(f"{k}={shlex.quote(str(v))}" for k, v in words.items()))
     return commands

@@ -16,11 +16,11 @@ ESTIMAND = (
     "augmentation of the images), on images of the distribution that the validation images are a sample of."
 )
 METHOD = (
-    "Seeds and images are crossed: all arms of a seed start from the same weights and see the same batches, and all "
-    "models are scored on the same images. AP is recomputed on {resamples:,} resamples of the images, drawn once "
-    "for all models. The 95 % interval joins the spread over seeds, with Student's t, and the share of the images "
-    "that all seeds have in common (two-way random model; Howe 1974). With fewer than 3 seeds it covers the choice of "
-    "images alone."
+    "Seeds and images are crossed: all models are scored on the same images. AP is recomputed on {resamples:,} "
+    "resamples of the images, drawn once for all models. The 95 % interval joins the spread over seeds, with Student's "
+    "t, and the share of the images that all seeds have in common (two-way random model; Howe 1974). With fewer than 3 "
+    "seeds it covers the choice of images alone. Images are taken as independent: frames of one video are not, and "
+    "intervals on them are too narrow. Adding seeds until an answer comes out makes that answer less sure than 95 %."
 )
 
 
@@ -36,7 +36,7 @@ class RunResult:
         weights: The scored checkpoint, below the comparison's folder: the last one, so that none was chosen on the
             images it is scored on.
         metrics: The twelve COCO numbers; empty for a failed run.
-        per_class: AP and AP50 by class.
+        per_class: By class AP, AP50, AP by size, and the number of objects.
         epochs: Number of finished epochs.
         seconds: Wall-clock time of the training process, all attempts together.
         resumed: How often it went on after an interruption.
@@ -65,7 +65,7 @@ class ArmResult:
     Attributes:
         model: What was trained, in the words of the command line.
         metrics: Means over seeds of the twelve COCO numbers; -1 where there is no object of that size.
-        per_class: Means over seeds of AP and AP50 by class.
+        per_class: Means over seeds of the numbers by class.
         cost: Parameters, operations, latency and memory; None where no seed finished.
         train_seconds: Mean wall-clock time of a training.
     """

@@ -12,7 +12,7 @@ from .comparison import Contrast, Win
 from .intervals import paired_interval
 from .matches import Matches
 from .recipe import Recipe
-from .resample import OVERALL, Values, Weights, bootstrap_weights, class_metric, resampled_scores
+from .resample import OVERALL, Values, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
 from .verdict import judge
 
 RESAMPLES = 1000
@@ -58,7 +58,7 @@ def contrasts(
         differences = _differences(scores, arm, against, seeds)
         effects = {m: paired_interval(d[:, 0], d[:, 1:], support[m]) for m, d in differences.items()}
         overall = {m: effects.get(m) for m in OVERALL}
-        ap = overall["AP"]
+        ap, best = overall["AP"], _best(scores, (arm, against), seeds)
         found.append(
             Contrast(
                 arm=arm,
@@ -67,9 +67,7 @@ def contrasts(
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=judge(ap, arm, against, "AP", plan.margin, _best(scores, (arm, against), seeds))
-                if ap
-                else None,
+                verdict=judge(ap, arm, against, "AP", plan.margin, best=best, planned=len(plan.seeds)) if ap else None,
             )
         )
         if against == baseline and seeds:
@@ -94,7 +92,7 @@ def _differences(
 
 def _best(scores: Mapping[tuple[str, int], Mapping[str, Values]], arms: Sequence[str], seeds: Sequence[int]) -> float:
     """Return AP of the better arm, the mean over seeds."""
-    return max(float(np.mean([scores[arm, s]["AP"][0] for s in seeds])) for arm in arms)
+    return max(float(np.mean([scores[arm, s]["AP"][0] for s in seeds] or [0.0])) for arm in arms)
 
 
 def _support(matches: Matches) -> dict[str, int]:
@@ -123,9 +121,7 @@ def _influence(
     candidates = np.unique(np.concatenate([order[:CANDIDATES], order[-CANDIDATES:]]))
     weights = np.ones((len(likely), len(candidates) + 1), np.float32)  # the last column leaves out none
     weights[candidates, np.arange(len(candidates))] = 0
-    without = np.mean(
-        [resampled_scores(own, weights)["AP"] - resampled_scores(other, weights)["AP"] for own, other in models], axis=0
-    )
+    without = np.mean([resampled_ap(own, weights) - resampled_ap(other, weights) for own, other in models], axis=0)
     influence = np.nan_to_num(without[-1] - without[:-1])
     best_first = np.argsort(-influence)
     chosen = [i for i in best_first[:MOST_WINS] if influence[i] > 0]

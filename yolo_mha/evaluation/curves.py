@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..data.files import whole_file
 from .coco import CocoScores
 from .resample import RECALLS
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 MOST_NAMED = 10  # classes with a line and a name of their own
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -32,7 +29,8 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
     ranked = sorted(scores.precision, key=lambda name: -scores.per_class[name]["AP"])
     half = MOST_NAMED // 2
     named = set(ranked if len(ranked) <= MOST_NAMED else ranked[:half] + ranked[-half:])
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, title, metric in zip(panels, ("IoU 0.50", "mean over IoU 0.50 to 0.95"), ("AP50", "AP"), strict=True):
         for name in ranked:
             precision = scores.precision[name]
@@ -50,7 +48,6 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
     panels[0].set_ylabel("precision")
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=130)
-    plt.close(figure)
     with whole_file(path.with_suffix(".csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["class", "iou", "recall", "precision"])

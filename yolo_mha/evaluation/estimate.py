@@ -61,7 +61,7 @@ class Estimate:
         steps: Training steps of an epoch.
         images: Number of images by split.
         device: Where it would run.
-        seconds: Time of all runs one after the other; ``jobs`` at once on one device take no longer than that.
+        seconds: Time of all runs one after the other.
         peak_mib: The most memory of ``jobs`` runs at once, in MiB.
         free_mib: Memory that is free now.
     """
@@ -91,7 +91,7 @@ class Estimate:
 
 @guarded()
 def estimate(plan: Recipe, dataset: Dataset) -> Estimate:
-    """Estimate what a comparison takes, from training steps of every arm on this machine; nothing is written.
+    """Estimate what a comparison takes, from training steps of every arm on this machine; no file of a run is written.
 
     Loading and augmenting images is not in it, nor is what Ultralytics does after the network in validation.
 

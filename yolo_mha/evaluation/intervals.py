@@ -36,6 +36,7 @@ from scipy import stats
 LEVEL = 0.95
 POWER = 0.80
 LEAST_SEEDS = 3  # for a statement about training in general
+LEAST_IMAGES = 10  # that hold an object of the kind; resamples of fewer are too coarse to say anything
 MOST_SEEDS = 200
 
 
@@ -67,10 +68,6 @@ class Interval:
     se_images: float
     smallest_detectable: float | None
 
-    @property
-    def holds_zero(self) -> bool:
-        return self.low <= 0 <= self.high
-
 
 def paired_interval(deltas: NDArray[np.float64], replicates: NDArray[np.float64], images: int) -> Interval | None:
     """Return the interval of a difference between two arms.
@@ -82,11 +79,11 @@ def paired_interval(deltas: NDArray[np.float64], replicates: NDArray[np.float64]
         images: Number of images that hold an object of the kind.
 
     Returns:
-        The interval; None where the difference is not defined, or there are fewer than two such images.
+        The interval; None where the difference is not defined, or there are fewer than ten such images.
     """
     seeds = len(deltas)
     valid = ~np.isnan(replicates).any(axis=0)
-    if seeds == 0 or np.isnan(deltas).any() or images < 2 or valid.sum() < 2:
+    if seeds == 0 or np.isnan(deltas).any() or images < LEAST_IMAGES or valid.sum() < 2:
         return None
     drawn = replicates[:, valid]
     # a resample of n images has n - 1 degrees of freedom, and so too small a variance by that factor
@@ -136,6 +133,23 @@ def seeds_needed(interval: Interval, margin: float) -> int | None:
     """
     for seeds in range(LEAST_SEEDS, MOST_SEEDS + 1):
         if smallest_detectable(interval, seeds) <= margin:
+            return seeds
+    return None
+
+
+def seeds_to_settle(interval: Interval, margin: float) -> int | None:
+    """Return the number of seeds with which the interval would leave zero out, or lie within the margin.
+
+    Args:
+        interval: With three seeds or more; its difference and spread are taken to stay as they are.
+        margin: The smallest difference that matters.
+
+    Returns:
+        The number; None where the images alone leave more doubt than that.
+    """
+    enough = max(abs(interval.delta), margin - abs(interval.delta))
+    for seeds in range(interval.seeds + 1, MOST_SEEDS + 1):
+        if _half_width(interval, seeds) < enough:
             return seeds
     return None
 

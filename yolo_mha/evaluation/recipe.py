@@ -18,7 +18,7 @@ from ..engine.freeze_base import check_freeze_base
 from ..engine.model import check_checkpoint
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
-from ..registry import Network
+from ..registry import Network, is_block
 from ..surgery.graft import renamed, same_values
 from ..surgery.insert import BLOCK, block_options
 from ..surgery.rows import blocks
@@ -146,6 +146,7 @@ def check_recipe(recipe: Recipe) -> None:
     baseline = next(iter(built))
     for name, arm in recipe.arms.items():
         content = built[name].network.yaml
+        _refuse_script_blocks(name, built[name].network)
         trained = recipe.arms[arm["match"]] if "match" in arm else arm
         check_freeze_base(trained.get("freeze_base", 0), blocks(content), recipe.train.get("freeze"))
         if isinstance(pretrained, (str, Path)):
@@ -153,6 +154,18 @@ def check_recipe(recipe: Recipe) -> None:
             align((base.get("ema") or base["model"]).yaml, content)
         elif pretrained is not False and "match" not in arm:
             _check_weights(name, arm, built[name], recipe.arms[baseline], built[baseline].network)
+
+
+def _refuse_script_blocks(name: str, network: Network) -> None:
+    """Refuse blocks that the process of a run could not import."""
+    found = {type(m).__name__ for m in network.modules() if is_block(m) and type(m).__module__ == "__main__"}
+    if found:
+        raise ConfigError(
+            "A block of the calling script is unknown in the processes that train.",
+            given=f"{name}: {', '.join(sorted(found))}",
+            expected="blocks in a module of their own",
+            fix="move the class into a module, and import that (on the command line: blocks=my_module)",
+        )
 
 
 def describe(arm: Mapping[str, Any]) -> str:
@@ -169,7 +182,7 @@ def _recipe(arms: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) 
         name=str(own["name"]),
         data=str(own["data"]),
         arms={name: {k: _plain(v, path=k == "model") for k, v in arm.items()} for name, arm in arms.items()},
-        train={k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN},
+        train={k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None},
         seeds=_seeds(own.get("seeds", SEEDS)),
         jobs=own.get("jobs", JOBS),
         primary=str(own.get("primary") or ""),
@@ -270,12 +283,13 @@ def _check_train(train: Mapping[str, Any]) -> None:
             given=f"batch={train['batch']}",
             expected="batch=16",
         )
-    if train.get("time") is not None:
-        raise ConfigError(
-            "compare trains all arms for the same number of epochs.",
-            given=f"time={train['time']}",
-            expected="epochs=50",
-        )
+    for key in ("time", "patience"):
+        if key in train:
+            raise ConfigError(
+                "compare trains all arms for the same number of epochs.",
+                given=f"{key}={train[key]}",
+                expected="epochs=50",
+            )
 
 
 def _check_keys(recipe: Recipe, name: str, arm: Mapping[str, Any]) -> None:

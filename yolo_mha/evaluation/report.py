@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
+from ultralytics.utils.patches import imread
 from ultralytics.utils.plotting import Annotator, colors
 
 from ..data.files import whole_file, write_text
@@ -47,6 +48,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "comparison": comparison,
         "primary": next((c for c in comparison.contrasts if c.primary), None),
         "to_baseline": {c.arm: c for c in comparison.contrasts if c.against == comparison.baseline},
+        "controls": [c for c in comparison.contrasts if comparison.recipe.arms[c.against].get("match") == c.arm],
         "spread": _spread(comparison),
         "metrics": METRICS,
         "overall": OVERALL,
@@ -155,7 +157,9 @@ def _boxes(entries: list[dict[str, Any]], truth: dict[str, Any]) -> Drawn:
 
 
 def _panel(sample: Sample, title: str, drawn: Drawn) -> Any:
-    image: Any = cv2.imread(str(sample.image))
+    image: Any = imread(str(sample.image))
+    if image is None:  # a format that OpenCV does not read here
+        image = np.full((sample.height, sample.width, 3), 128, np.uint8)
     scale = WIDTH / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     annotator = Annotator(image, line_width=2, font_size=10)

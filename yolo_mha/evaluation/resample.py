@@ -41,11 +41,6 @@ def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Weights:
     return np.ascontiguousarray(counts.T, np.float32)
 
 
-def leave_one_out_weights(images: int) -> Weights:
-    """Return weights that leave out one image each, shape (images, images)."""
-    return 1 - np.eye(images, dtype=np.float32)
-
-
 def resampled_scores(matches: Matches, weights: Weights, progress: Progress | None = None) -> dict[str, Values]:
     """Compute AP for every column of weights.
 
@@ -73,6 +68,11 @@ def resampled_scores(matches: Matches, weights: Weights, progress: Progress | No
     scores = {"AP": over_classes(0, 0), "AP50": over_classes(0, 1)}
     scores |= {f"AP{AREAS[area]}": over_classes(area, 0) for area in range(1, len(AREAS))}
     return scores | {class_metric(name): results[name, 0][0] for name in matches.classes}
+
+
+def resampled_ap(matches: Matches, weights: Weights) -> Values:
+    """Compute AP alone, see `resampled_scores`."""
+    return _mean(np.stack([average_precision(tables[0], weights)[0] for tables in matches.classes.values()]))
 
 
 def class_metric(name: str) -> str:

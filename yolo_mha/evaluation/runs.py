@@ -203,6 +203,7 @@ def _job(plan: Recipe, dataset: Dataset, folder: Path, arm: str, seed: int, buil
         **({"pretrained": str(start)} if built[arm].extends else {}),
         **words,
         "data": str(dataset.yaml),
+        "patience": 0,  # stopping early would choose on the images that are scored
         "project": str(folder / "arms" / arm),
         "name": f"seed{seed}",
         "exist_ok": True,

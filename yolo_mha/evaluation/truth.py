@@ -253,10 +253,10 @@ def _read_image_ids(
     names += [(image["file_name"], image["id"]) for image in truth.coco["images"]]
     by_name = _unique(names)
     values = {r["image_id"] for r in results}
-    if truth.given and values <= own.keys():
-        return "image_id", "id of the annotations", own
     if results and all(isinstance(r.get("file_name"), str) and r["file_name"] in by_name for r in results):
         return "file_name", "file_name", by_name
+    if truth.given and values <= own.keys():
+        return "image_id", "id of the annotations", own
     stems = [(PurePosixPath(name).stem, i) for name, i in names]
     readings = {
         "id of the annotations" if truth.given else "position": own,
@@ -292,10 +292,10 @@ def _read_category_ids(results: list[dict[str, Any]], truth: Truth) -> tuple[str
     values = {r["category_id"] for r in results}
     own = {c["id"]: c["id"] for c in truth.coco["categories"]}
     by_name = {c["name"]: c["id"] for c in truth.coco["categories"]}
-    if truth.given and values <= own.keys():
-        return "category_id", "id of the annotations", own
     if results and all(isinstance(r.get("category_name"), str) and r["category_name"] in by_name for r in results):
         return "category_name", "category_name", by_name
+    if truth.given and values <= own.keys():
+        return "category_id", "id of the annotations", own
     index = dict(enumerate(truth.category_ids))
     from_one = {i + 1: category for i, category in index.items()}
     readings = {"class index": index, "class index counted from 1": from_one}

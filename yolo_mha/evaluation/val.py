@@ -247,7 +247,7 @@ def _scored(
 ) -> ValResult:
     """Score predictions and write everything down."""
     predictions = write_text(save_dir / "predictions.json", json.dumps(results))
-    annotations = write_text(save_dir / "annotations.json", json.dumps(truth.coco))
+    annotations = write_text(save_dir / "annotations.json", json.dumps(check_truth(truth.coco)))
     scores = evaluate(truth.coco, results, backend=backend, progress=track)
     curves = draw_pr_curves(scores, save_dir / "pr_curves.png") if plots else None
     result = ValResult(

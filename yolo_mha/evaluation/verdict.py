@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from .intervals import LEAST_SEEDS, MOST_SEEDS, Interval, images_needed, seeds_needed
+from .intervals import LEAST_SEEDS, Interval, images_needed, seeds_needed, seeds_to_settle
 
 HELPS, HURTS, SAME, INCONCLUSIVE, NONE = (
     "helps",
@@ -34,12 +35,14 @@ class Verdict:
     seeds_needed: int | None = None
 
 
-def judge(interval: Interval, arm: str, against: str, metric: str, margin: float, best: float) -> Verdict:
+def judge(
+    interval: Interval, arm: str, against: str, metric: str, margin: float, *, best: float, planned: int
+) -> Verdict:
     """Say what an interval means.
 
     It helps or hurts where the interval lies on one side of zero. Where it holds zero and lies within the margin on
     both sides, a difference that matters is excluded (two one-sided tests, Schuirmann 1987, at 2.5 % each). Otherwise
-    nothing is known yet, and the number of seeds is given that would find a difference of the margin.
+    nothing is known yet, and a rough number of seeds is given that would find a difference of the margin.
 
     Args:
         interval: Of the difference arm less baseline.
@@ -48,6 +51,7 @@ def judge(interval: Interval, arm: str, against: str, metric: str, margin: float
         metric: Name of the metric.
         margin: The smallest difference that matters, chosen before the run.
         best: The metric of the better of the two.
+        planned: Number of seeds that were to be trained; runs that failed are missing.
     """
     if best < LEARNED:
         return Verdict(
@@ -64,25 +68,28 @@ def judge(interval: Interval, arm: str, against: str, metric: str, margin: float
             f"cannot tell what training again would give; {LEAST_SEEDS} or more can.",
         )
     design = f"{interval.seeds} seeds, {interval.images} images"
-    if interval.low > 0:
-        return Verdict(HELPS, f"{arm} helps: {size} against {against} ({design}).")
-    if interval.high < 0:
-        return Verdict(HURTS, f"{arm} hurts: {size} against {against} ({design}).")
+    if interval.seeds < planned:
+        design += f"; {planned - interval.seeds} of {planned} seeds failed and are not in it"
     widest = max(-interval.low, interval.high, 0.0)
+    small = f", by less than the margin of {margin:g}" if widest < margin else ""
+    if interval.low > 0 or interval.high < 0:
+        word = HELPS if interval.low > 0 else HURTS
+        return Verdict(word, f"{arm} {word}{small}: {size} against {against} ({design}).")
     if widest <= margin:
-        return Verdict(
-            SAME, f"{arm} makes no difference larger than {widest:.3f} against {against}: {size} ({design})."
-        )
-    needed = seeds_needed(interval, margin)
-    if needed is None:
-        images = images_needed(interval, margin)
-        then = (
-            f"{MOST_SEEDS} seeds would not find a difference of {margin:g}"
-            if images <= interval.images
-            else f"more seeds alone will not find a difference of {margin:g}, about {images:,} test images would"
-        )
-    elif needed <= interval.seeds:  # a difference of the margin would have been seen, yet a smaller one may be there
-        then = "a difference of the margin would probably have been seen; a smaller one may still be there"
-    else:
-        then = f"about {needed} seeds would be needed to find a difference of {margin:g}"
+        bound = math.ceil(widest * 1000) / 1000
+        return Verdict(SAME, f"{arm} makes no difference larger than {bound:.3f} against {against}: {size} ({design}).")
+    needed, then = _next(interval, margin)
     return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {size} ({design}); {then}.", needed)
+
+
+def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
+    """Return about how many seeds would be needed, None where seeds alone do not suffice, and that in words."""
+    needed = seeds_needed(interval, margin)
+    if needed is not None and needed > interval.seeds:
+        return needed, f"about {needed} seeds would be needed to find a difference of {margin:g}"
+    if needed is not None:  # a design large enough, and an unlucky one
+        needed = seeds_to_settle(interval, margin)
+        if needed is not None:
+            return needed, f"about {needed} seeds would be needed if the estimate stays"
+    images = max(images_needed(interval, margin), interval.images + 1)
+    return None, f"more seeds alone do not suffice, it takes about {images:,} test images as well"

@@ -17,7 +17,7 @@ from .recipe import Recipe
 
 def classes(plan: Recipe, dataset: Dataset) -> dict[int, str]:
     """Return the class names that are trained for."""
-    return {0: "item"} if plan.train.get("single_cls") else dict(dataset.names)
+    return dict(dataset.names)
 
 
 def for_classes(network: Network, names: Mapping[int, str], seed: int) -> Network:
