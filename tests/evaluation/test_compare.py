@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 import yolo_mha
+from yolo_mha.data.beacons import generate
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
 from yolo_mha.evaluation import comparison
 from yolo_mha.paths import shipped
@@ -16,10 +17,11 @@ SCHEMA = json.loads((Path(comparison.__file__).parent / "compare.schema.json").r
 
 
 @pytest.fixture(scope="module")
-def finished(beacons, tiny, tmp_path_factory):
+def finished(tiny, tmp_path_factory):
     """Two arms with three seeds, from weights that know the task, and how to call it again."""
     folder = tmp_path_factory.mktemp("compare")
-    settings = {"model": str(DEMO), "at": "neck", "num_heads": 2, "control": False, "data": str(beacons), "jobs": 2}
+    data = generate(folder / "data", train=16, val=12)
+    settings = {"model": str(DEMO), "at": "neck", "num_heads": 2, "control": False, "data": str(data), "jobs": 2}
     settings |= {**tiny, "imgsz": 188, "batch": 16}  # not a multiple of the stride
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -60,7 +62,7 @@ def test_compare__is_about_the_scores_of_the_runs(finished):
     assert contrast.primary
     assert effect.delta == pytest.approx(sum(deltas) / 3)
     assert effect.low < effect.delta < effect.high
-    assert (effect.scope, effect.seeds, effect.images) == ("seeds and images", 3, 8)
+    assert (effect.scope, effect.seeds, effect.images) == ("seeds and images", 3, 12)
     assert f"{effect.delta:+.3f}" in contrast.verdict.sentence
 
 

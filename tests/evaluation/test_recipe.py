@@ -6,6 +6,7 @@ import torch
 import yaml
 
 import yolo_mha
+from yolo_mha import registry
 from yolo_mha.engine.settings import parse
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
 from yolo_mha.evaluation.recipe import check_recipe, describe, read_recipe, recipe_from_settings
@@ -174,3 +175,13 @@ def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
             check_recipe(plan)
     settings = {"model": "demo-baseline.yaml", "attention": tmp_path / "other.pt", "data": "x", "pretrained": str(DEMO)}
     check_recipe(recipe_from_settings(settings))  # the weights are those of `pretrained` then
+
+
+def test_block_of_the_calling_script__is_refused(monkeypatch):
+    monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))
+    block = type("InScript", (torch.nn.Identity,), {"__module__": "__main__"})
+    with pytest.warns(UserWarning, match="open in that script only"):
+        yolo_mha.register(block)
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "block": "InScript", "control": False, "data": "x"}
+    with pytest.raises(ConfigError, match="A block of the calling script"):
+        check_recipe(recipe_from_settings(settings))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +115,7 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with tempfile.TemporaryDirectory(prefix="yolo-mha-") as folder:
         file = Path(folder) / "trace.json"
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with _standard_error_closed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             run()
         profiler.export_chrome_trace(str(file))
         events = [e for e in json.loads(file.read_text())["traceEvents"] if e.get("name") == "[memory]"]
@@ -121,3 +123,16 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
         return 0
     first = min(events, key=lambda e: e["ts"])["args"]
     return int(max(e["args"]["Total Allocated"] for e in events) - (first["Total Allocated"] - first["Bytes"]))
+
+
+@contextlib.contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Keep what the profiler's C++ code writes to standard error, below Python's own, off the screen."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -158,7 +158,9 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _refuse_script_blocks(name: str, network: Network) -> None:
     """Refuse blocks that the process of a run could not import."""
-    found = {type(m).__name__ for m in network.modules() if is_block(m) and type(m).__module__ == "__main__"}
+    found = {
+        type(m).__name__ for m in network.modules() if is_block(type(m).__name__) and type(m).__module__ == "__main__"
+    }
     if found:
         raise ConfigError(
             "A block of the calling script is unknown in the processes that train.",

@@ -20,7 +20,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ..data.files import write_text
 from ..data.yolo import Dataset
 from ..engine.progress import bar
-from ..registry import block_modules
+from ..registry import Network, is_block
 from ..surgery.text import dump
 from .networks import ArmNetwork, build_arms
 from .one_run import END, Job
@@ -34,7 +34,7 @@ POLL = 0.2  # seconds between looks at the processes
 SAVE = 5.0  # seconds between notes of the time that a run has taken, for the case that this process is killed
 STOP = 10.0  # seconds that a process may take to end
 
-# Imports the modules of all registered blocks, so that a block of the user's is known in the process as well. The
+# Imports the modules of the network's blocks, so that a block of the user's is known in the process as well. The
 # working directory, which -c puts first on the path, may be a stranger's.
 CHILD = """
 import sys
@@ -137,7 +137,7 @@ def train_runs(plan: Recipe, dataset: Dataset, folder: Path) -> list[Run]:
                 while waiting and len(running) < plan.jobs:
                     key = waiting.pop(0)
                     job = _job(plan, dataset, folder, *key, built)
-                    running[key] = _start(runs[key], job, progress, epochs)
+                    running[key] = _start(runs[key], job, _block_modules(built[key[0]].network), progress, epochs)
                 time.sleep(POLL)
                 for key, attempt in list(running.items()):
                     runs[key] = _look(attempt, progress)
@@ -218,7 +218,12 @@ def _one_scale(content: Mapping[str, Any]) -> str:
     return dump({**content, "scales": {k: v for k, v in scales.items() if k == letter}})
 
 
-def _start(run: Run, job: Job, progress: Progress, epochs: int) -> _Attempt:
+def _block_modules(network: Network) -> list[str]:
+    """Name the Python modules that the process of a run imports, so that it knows the network's blocks."""
+    return sorted({type(m).__module__ for m in network.modules() if is_block(type(m).__name__)})
+
+
+def _start(run: Run, job: Job, modules: list[str], progress: Progress, epochs: int) -> _Attempt:
     """Start the process of a run."""
     goes_on = (run.folder / "weights" / "last.pt").exists()
     if not goes_on:
@@ -229,7 +234,7 @@ def _start(run: Run, job: Job, progress: Progress, epochs: int) -> _Attempt:
     with log.open("ab" if goes_on else "wb") as file:
         log_start = file.tell()
         process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *sorted(block_modules())],
+            [sys.executable, "-c", CHILD, *modules],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
