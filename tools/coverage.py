@@ -274,7 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.json:
         write_text(settings.json, json.dumps(rows, indent=1))
     worst = min(r["coverage"] for r in rows if r["method"] == OURS)
-    console.print(f"{OURS}: covers {worst:.3f} at worst; {LEAST} is asked for")
+    error = np.sqrt(LEAST * (1 - LEAST) / settings.simulations)
+    console.print(f"{OURS}: covers {worst:.3f} at worst, standard error {error:.3f}; {LEAST} is asked for")
     return int(worst < LEAST)
 
 

@@ -76,7 +76,12 @@ def comparison(tmp_path) -> found.Comparison:
         ],
         start=[
             found.StartCheck(
-                0, {"baseline": "ab" * 32, "attention": "ab" * 32}, True, {"baseline": 5, "attention": 5}, 5
+                0,
+                {"baseline": "ab" * 32, "attention": "ab" * 32},
+                True,
+                {"baseline": 5, "attention": 5},
+                {"baseline": "cd" * 32, "attention": "cd" * 32},
+                5,
             )
         ],
         settings={"imgsz": 64, "conf": 0.001},
@@ -101,7 +106,15 @@ def folder(comparison, samples, tmp_path) -> Path:
 def test_report__holds_the_numbers_and_needs_no_network(folder):
     page = (folder / "report.html").read_text()
     numbers = ("attention helps: AP +0.050", "+0.050 [+0.030, +0.070]", "\u00d71.05", "0.460 \u00b1 0.010", "\u2013")
-    for text in (*numbers, "epochs=2", "A note.", "abababababababab", "yolo-mha compare recipe.yaml", "primary: helps"):
+    for text in (
+        *numbers,
+        "epochs=2",
+        "A note.",
+        "abababababababab",
+        "cdcdcdcdcdcdcdcd",
+        "yolo-mha compare recipe.yaml",
+        "primary: helps",
+    ):
         assert text in page, text
     assert "<b>cat</b>" not in page
     assert "&lt;b&gt;cat" in page
@@ -114,10 +127,10 @@ def test_report__draws_truth_and_both_arms_for_every_win(folder):
     pictures = sorted((folder / "wins").glob("*.jpg"))
     assert [p.name for p in pictures] == ["1-attention.jpg", "2-attention.jpg"]
     picture = cv2.imread(str(pictures[0])).astype(int)
-    assert picture.shape == (360 + 28, 3 * 366, 3)
+    assert picture.shape == (400 + 28, 3 * 406, 3)
     coloured = np.ptp(picture, axis=2) > 60
     for panel in range(3):
-        assert coloured[28:, panel * 366 : (panel + 1) * 366].any(), panel
+        assert coloured[28:, panel * 406 : (panel + 1) * 406].any(), panel
 
 
 def test_report__as_markdown(folder):

@@ -125,6 +125,7 @@ class StartCheck:
         first_batch: SHA-256 of the first training batch, images and labels, by arm.
         same_batches: Whether it is the same for all arms.
         shared: How many of the baseline's tensors each arm began with, bit by bit.
+        weights: SHA-256 over those tensors of each arm that stand where the baseline has its own.
         tensors: Number of the baseline's tensors.
     """
 
@@ -132,6 +133,7 @@ class StartCheck:
     first_batch: dict[str, str]
     same_batches: bool
     shared: dict[str, int]
+    weights: dict[str, str]
     tensors: int
 
 

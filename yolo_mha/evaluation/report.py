@@ -22,7 +22,7 @@ from .coco import METRICS
 from .comparison import Comparison, Win
 from .resample import OVERALL
 
-WIDTH = 360  # pixels of one of the pictures side by side
+WIDTH = 400  # pixels of one of the pictures side by side
 SHOWN_SCORE = 0.25
 DASH = "\u2013"  # for what there is not
 
@@ -162,7 +162,7 @@ def _panel(sample: Sample, title: str, drawn: Drawn) -> Any:
         image = np.full((sample.height, sample.width, 3), 128, np.uint8)
     scale = WIDTH / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    annotator = Annotator(image, line_width=2, font_size=10)
+    annotator = Annotator(image, line_width=1, font_size=10)
     for box, kind, label in zip(*drawn, strict=True):
         annotator.box_label([v * scale for v in box], label, color=colors(kind, True))
     picture = annotator.result()
