@@ -104,6 +104,20 @@ def test_compare__of_one_seed_gives_no_verdict(finished, monkeypatch, tmp_path):
     )
 
 
+def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monkeypatch, tmp_path):
+    _, settings, cwd = finished
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cwd / "runs", tmp_path / "runs")
+    folder = tmp_path / "runs" / "compare" / "compare"
+    recipe, before = (folder / "recipe.yaml").read_text(), json.loads((folder / "compare.json").read_text())
+    (folder / "recipe.yaml").write_text(recipe.replace("- 2\n", ""))
+    (folder / "compare.json").write_text(json.dumps({**before, "recipe": {**before["recipe"], "seeds": [0, 1]}}))
+    added = yolo_mha.compare(**settings, seeds=(0, 1, 2))
+    assert added.save_dir == str(folder)
+    assert added.looks == [[0, 1]]
+    assert any("concluded before, with 2 seeds" in note for note in added.notes)
+
+
 @pytest.mark.slow
 def test_compare__dry_run_is_a_plan(beacons, tiny):
     found = yolo_mha.compare(model=str(DEMO), at="neck", data=str(beacons), dry_run=True, seeds="0,1", **tiny)

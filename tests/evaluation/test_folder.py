@@ -30,12 +30,14 @@ def test_open_folder__finds_the_same_plan_again(data, tmp_path):
     assert first == tmp_path / "runs" / "compare" / "compare"
     assert opened(replace(plan, jobs=3)) == first
     assert opened(read_recipe(first / "recipe.yaml", {})) == first
-    for other in ({"epochs": 3}, {"seeds": (0, 1, 2)}, {"margin": 0.02}, {"num_heads": 2}):
+    for other in ({"epochs": 3}, {"seeds": (0, 2)}, {"margin": 0.02}, {"num_heads": 2}):
         assert opened(recipe_from_settings({**settings, **other})) != first
     assert opened(plan) == first
     assert len(list(first.parent.iterdir())) == 5  # one a plan, and nothing else
     saved = yaml.safe_load((first / "recipe.yaml").read_text())
     assert saved["seeds"] == [0, 1]
+    assert opened(replace(plan, seeds=(0, 1, 2))) == first
+    assert yaml.safe_load((first / "recipe.yaml").read_text())["seeds"] == [0, 1, 2]
 
 
 def test_open_folder__leaves_a_stranger_alone(data, tmp_path):

@@ -84,6 +84,7 @@ def comparison(tmp_path) -> found.Comparison:
                 5,
             )
         ],
+        looks=[[0]],
         settings={"imgsz": 64, "conf": 0.001},
         notes=["A note."],
         environment={"torch": "2"},

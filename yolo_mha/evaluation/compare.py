@@ -114,7 +114,7 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
     found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], track)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
-    start = shared_start(runs)
+    start, looks = shared_start(runs), _looks(plan, folder)
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     comparison = Comparison(
         schema_version=SCHEMA_VERSION,
@@ -129,10 +129,12 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
         contrasts=found,
         wins=wins,
         start=start,
+        looks=looks,
         settings=settings,
         notes=[
             *_notes(plan, runs),
-            *_start_notes(plan, start),
+            *_start_notes(start),
+            *_look_notes(looks),
             *class_notes(plan, dataset),
             *_control_notes(plan),
             *truth.audit.notes,
@@ -232,7 +234,27 @@ def _notes(plan: Recipe, runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def _start_notes(plan: Recipe, checks: Sequence[StartCheck]) -> list[str]:
+def _looks(plan: Recipe, folder: Path) -> list[list[int]]:
+    """Return the seeds with which this comparison was concluded before, where there were fewer."""
+    try:
+        before = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        looks, seeds = list(before["looks"]), list(before["recipe"]["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return looks if set(seeds) == set(plan.seeds) else [*looks, seeds]
+
+
+def _look_notes(looks: Sequence[Sequence[int]]) -> list[str]:
+    if not looks:
+        return []
+    numbers = ", then ".join(str(len(seeds)) for seeds in looks)
+    return [
+        f"This comparison was concluded before, with {numbers} seeds. Adding seeds until an answer comes out makes it "
+        "less sure than 95 %."
+    ]
+
+
+def _start_notes(checks: Sequence[StartCheck]) -> list[str]:
     """Say whether the arms of a seed began alike, or which did not."""
     notes = []
     if other := [str(check.seed) for check in checks if not check.same_batches]:

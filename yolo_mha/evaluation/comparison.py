@@ -20,7 +20,7 @@ METHOD = (
     "resamples of the images, drawn once for all models. The 95 % interval joins the spread over seeds, with Student's "
     "t, and the share of the images that all seeds have in common (two-way random model; Howe 1974). With fewer than 3 "
     "seeds it covers the choice of images alone. Images are taken as independent: frames of one video are not, and "
-    "intervals on them are too narrow. Adding seeds until an answer comes out makes that answer less sure than 95 %."
+    "intervals on them are too narrow."
 )
 
 
@@ -151,6 +151,7 @@ class Comparison:
         contrasts: Each arm against the baseline, the primary contrast first, and the primary arm against the others.
         wins: The images that speak most for an arm, and most for the baseline.
         start: Whether the arms of each seed began alike.
+        looks: Seeds with which the comparison was concluded before some were added.
         settings: Evaluation settings that the numbers depend on.
         notes: What may and may not be concluded.
         environment: Versions and machine.
@@ -168,6 +169,7 @@ class Comparison:
     contrasts: list[Contrast]
     wins: list[Win]
     start: list[StartCheck]
+    looks: list[list[int]]
     settings: dict[str, Any]
     notes: list[str]
     environment: dict[str, str]

@@ -34,9 +34,9 @@ SPLITS = ("train", "val")
 def open_folder(plan: Recipe, dataset: Dataset, root: str | Path = "runs/compare") -> Iterator[Path]:
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
-    A folder is taken up again if its recipe is the same in everything but ``jobs``, and the files that it names
-    (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the next free
-    one of ``name``, ``name2``, ... is made.
+    A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that it
+    names (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the next
+    free one of ``name``, ``name2``, ... is made.
 
     Args:
         plan: The recipe.
@@ -61,6 +61,7 @@ def open_folder(plan: Recipe, dataset: Dataset, root: str | Path = "runs/compare
             fix="wait until it is done, or give another name=",
         ) from e
     try:
+        write_text(folder / RECIPE, _text(plan))
         yield folder
     finally:
         lock.release()
@@ -105,20 +106,19 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def _find_or_make(plan: Recipe, inputs: dict[str, str], root: Path) -> Path:
-    written = {RECIPE: yaml.safe_dump(asdict(plan), sort_keys=False), INPUTS: json.dumps(inputs, indent=2)}
+    written = {RECIPE: _text(plan), INPUTS: json.dumps(inputs, indent=2)}
+    wanted = yaml.safe_load(written[RECIPE])
     number = 1
     while True:
         folder = root / (plan.name if number == 1 else f"{plan.name}{number}")
         if not folder.exists():
             _make(folder, written)
         found = {name: _read(folder / name) for name in written}
-        if found[RECIPE] is not None and _same(found[RECIPE]) == _same(yaml.safe_load(written[RECIPE])):
-            if found[INPUTS] == inputs:
-                return folder
-            changed = [key for key, value in inputs.items() if (found[INPUTS] or {}).get(key) != value]
-            LOGGER.warning(
-                f"{folder} is of the same recipe, but {', '.join(changed)} changed since: a new folder is made"
-            )
+        other = _other_keys(found[RECIPE], wanted)
+        if not other and found[INPUTS] == inputs:
+            return folder
+        changed = other or [key for key, value in inputs.items() if (found[INPUTS] or {}).get(key) != value]
+        LOGGER.warning(f"{folder} differs in {', '.join(changed)}, so it is left as it is")
         number += 1
 
 
@@ -141,6 +141,13 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _same(recipe: Any) -> Any:
-    """Return what of a recipe decides on its results."""
-    return {k: v for k, v in recipe.items() if k != "jobs"} if isinstance(recipe, dict) else recipe
+def _text(plan: Recipe) -> str:
+    return yaml.safe_dump(asdict(plan), sort_keys=False)
+
+
+def _other_keys(saved: Any, wanted: dict[str, Any]) -> list[str]:
+    """Name what of a saved recipe decides on its results and is not as wanted; seeds may have been added."""
+    if not isinstance(saved, dict) or not isinstance(saved.get("seeds"), list):
+        return [RECIPE]
+    other = [key for key in wanted if key not in ("jobs", "seeds") and saved.get(key) != wanted[key]]
+    return other + ["seeds"] * (not set(saved["seeds"]) <= set(wanted["seeds"]))
