@@ -34,9 +34,9 @@ SPLITS = ("train", "val")
 def open_folder(plan: Recipe, dataset: Dataset, root: str | Path = "runs/compare") -> Iterator[Path]:
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
-    A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that it
-    names (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the next
-    free one of ``name``, ``name2``, ... is made.
+    A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that
+    it names (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the
+    next free one of ``name``, ``name2``, ... is made.
 
     Args:
         plan: The recipe.
