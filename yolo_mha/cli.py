@@ -385,9 +385,10 @@ def _show_val(result: Any, console: Console) -> None:
     for name, value in scores.metrics.items():
         table.add_row(name, _number(value))
     console.print(table)
-    table = Table("class", "AP", "AP50")
+    columns = ("AP", "AP50", "APsmall", "APmedium", "APlarge")
+    table = Table("class", "objects", *columns)
     for name, values in scores.per_class.items():
-        table.add_row(name, _number(values["AP"]), _number(values["AP50"]))
+        table.add_row(name, f"{values['objects']:,}", *(_number(values[column]) for column in columns))
     console.print(table)
     if result.ultralytics:
         own = result.ultralytics
