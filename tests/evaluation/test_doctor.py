@@ -464,7 +464,7 @@ def test_doctor__a_batch_that_does_not_fit_is_refused_without_being_allocated(mo
     monkeypatch.setattr(doctor_footprint, "LEAST_SECONDS", 0)
     taken = []
     take = doctor_footprint._take
-    monkeypatch.setattr(doctor_footprint, "_take", lambda p: taken.extend(x.batch for x in p.values()) or take(p))
+    monkeypatch.setattr(doctor_footprint, "_take", lambda m, p: taken.extend(x.batch for x in p.values()) or take(m, p))
     monkeypatch.setattr(page, "check_export", lambda *_: page.Check("export", "skipped", "Not in this test."))
     diagnosis = page.doctor("demo-baseline.yaml", imgsz=192, batch=1_000_000, device="cpu")
     check = by_name(diagnosis)["memory"]

@@ -56,6 +56,13 @@ def test_paired_interval__of_fewer_than_three_seeds_is_about_images_alone(seeds)
     assert (interval.sd_seeds is None) == (seeds == 1)
 
 
+def test_paired_interval__corrects_the_bootstrap_for_the_number_of_images():
+    """A resample of n images spreads by (n - 1) / n of what other images would."""
+    deltas, replicates = crossed(1, 12, (0.2, 0.0, 0))
+    half = stats.t.ppf(0.975, 11) * math.sqrt(replicates[0].var(ddof=1) * 12 / 11)
+    assert paired_interval(deltas, replicates, 12).high == pytest.approx(deltas[0] + half)
+
+
 def test_paired_interval__leaves_out_resamples_without_objects():
     deltas, replicates = crossed(3, 40, (0.2, 0.1, 0))
     holes = replicates.copy()

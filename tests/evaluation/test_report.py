@@ -58,7 +58,7 @@ def comparison(tmp_path) -> found.Comparison:
     contrast = found.Contrast(
         "attention", "baseline", True, [0, 1, 2],
         {"AP": effect(0.05), "AP50": effect(0.04), "APsmall": effect(0.0), "APmedium": effect(0.1), "APlarge": None},
-        {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", "AP", 0.01, best=0.45, planned=3),
+        {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", 0.01, best=0.45, planned=3),
     )  # fmt: skip
     cv2.imwrite(str(tmp_path / "7.png"), np.full((300, 80, 3), 90, np.uint8))
     arms_of_recipe = {"baseline": {"model": "a.yaml"}, "attention": {"model": "b.yaml"}}

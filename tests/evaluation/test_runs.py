@@ -13,9 +13,10 @@ import torch
 import yolo_mha
 from yolo_mha.data.yolo import load_dataset
 from yolo_mha.errors import ConfigError
+from yolo_mha.evaluation import child
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.recipe import Recipe
-from yolo_mha.evaluation.runs import CHILD, read_run, train_runs
+from yolo_mha.evaluation.runs import read_run, train_runs
 from yolo_mha.evaluation.start import shared_start
 from yolo_mha.evaluation.weights import class_notes, write_start
 from yolo_mha.paths import shipped
@@ -213,7 +214,7 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     )
     job = json.dumps({"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run")})
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, "mine"],
+        [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -161,6 +161,8 @@ def test_read_truth__annotations_of_a_yolo_dataset(tmp_path):
     kept = read_results([prediction(i, 7) for i in (11, 13)], truth, samples)
     assert [r["image_id"] for r in kept] == [11]
     assert "1 predictions are on images that are not scored" in truth.audit.notes[-1]
+    named = read_results([prediction(11, 7, file_name="b.png", category_name="cat")], truth, samples)
+    assert [(r["image_id"], r["category_id"]) for r in named] == [(12, 5)]  # names decide over ids that are known too
 
     instances(path, [(11, "z.png")], [])
     with pytest.raises(DataError, match="knows none of the images"):

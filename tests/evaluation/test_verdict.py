@@ -21,7 +21,7 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
     ],
 )
 def test_judge__says_what_the_interval_allows(given, word, sentence):
-    verdict = judge(given, "attention", "baseline", "AP", margin=0.01, best=0.4, planned=5)
+    verdict = judge(given, "attention", "baseline", margin=0.01, best=0.4, planned=5)
     assert verdict.word == word
     assert sentence in verdict.sentence
     assert (verdict.seeds_needed or 0) >= 0
@@ -29,26 +29,27 @@ def test_judge__says_what_the_interval_allows(given, word, sentence):
 
 def test_judge__an_interval_beyond_the_margin_is_no_equality():
     """It holds zero, and reaches beyond the margin on one side."""
-    assert judge(interval(0.006, 0.007), "a", "b", "AP", margin=0.01, best=0.4, planned=5).word == INCONCLUSIVE
-    assert judge(interval(0.006, 0.007), "a", "b", "AP", margin=0.02, best=0.4, planned=5).word == SAME
+    assert judge(interval(0.006, 0.007), "a", "b", margin=0.01, best=0.4, planned=5).word == INCONCLUSIVE
+    assert judge(interval(-0.006, 0.007), "a", "b", margin=0.01, best=0.4, planned=5).word == INCONCLUSIVE
+    assert judge(interval(0.006, 0.007), "a", "b", margin=0.02, best=0.4, planned=5).word == SAME
 
 
 def test_judge__two_models_that_learned_nothing_do_not_agree():
-    verdict = judge(interval(0.0, 0.0001), "a", "b", "AP", margin=0.01, best=0.001, planned=5)
+    verdict = judge(interval(0.0, 0.0001), "a", "b", margin=0.01, best=0.001, planned=5)
     assert verdict.word == NONE
     assert "neither has learned anything" in verdict.sentence
 
 
 def test_judge__says_where_seeds_failed_and_where_a_difference_is_small():
-    few = judge(interval(0.03, 0.02, seeds=3), "a", "b", "AP", margin=0.01, best=0.4, planned=5)
+    few = judge(interval(0.03, 0.02, seeds=3), "a", "b", margin=0.01, best=0.4, planned=5)
     assert "2 of 5 seeds failed" in few.sentence
-    small = judge(interval(0.003, 0.002), "a", "b", "AP", margin=0.01, best=0.4, planned=5)
+    small = judge(interval(0.003, 0.002), "a", "b", margin=0.01, best=0.4, planned=5)
     assert small.sentence.startswith("a helps, by less than the margin of 0.01")
 
 
 def test_judge__a_large_design_without_an_answer_names_the_next_step():
     given = Interval(0.0045, -0.0005, 0.0095, "seeds and images", 10, 100, 0.005, 0.0005, None)
-    verdict = judge(given, "a", "b", "AP", margin=0.0094, best=0.4, planned=10)
+    verdict = judge(given, "a", "b", margin=0.0094, best=0.4, planned=10)
     assert verdict.word == INCONCLUSIVE
     assert verdict.seeds_needed > 10
     assert "if the estimate stays" in verdict.sentence

@@ -26,7 +26,7 @@ from ..engine.train import check_dataset
 from ..errors import ConfigError, RunError
 from ..registry import guarded
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
-from .contrasts import RESAMPLES, contrasts
+from .contrasts import RESAMPLES, contrasts, counted
 from .cost import Cost, measure
 from .estimate import Estimate, estimate
 from .folder import open_folder
@@ -174,11 +174,7 @@ def _matched(scores: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, d
             json.loads((content["folder"] / f"{name}.json").read_text()) for name in ("annotations", "predictions")
         )
         text = f"matching detections, run {i} of {len(scores)}"
-        finished.setdefault(arm, {})[seed] = match(
-            truth,
-            results,
-            lambda items, _, total, text=text: track(items, text, total),  # type: ignore[misc]
-        )
+        finished.setdefault(arm, {})[seed] = match(truth, results, counted(track, text))
     return finished
 
 

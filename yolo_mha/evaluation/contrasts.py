@@ -44,7 +44,7 @@ def contrasts(
     weights = np.concatenate([np.ones((images, 1), np.float32), drawn], axis=1)  # the images as they are come first
     scores = {}
     for i, (run, matches) in enumerate(runs.items(), 1):
-        named = _counted(progress, f"resampling images, run {i} of {len(runs)}")
+        named = counted(progress, f"resampling images, run {i} of {len(runs)}")
         scores[run] = resampled_scores(matches, weights, named)
     support = _support(next(iter(runs.values())))
 
@@ -67,7 +67,7 @@ def contrasts(
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=judge(ap, arm, against, "AP", plan.margin, best=best, planned=len(plan.seeds)) if ap else None,
+                verdict=judge(ap, arm, against, plan.margin, best=best, planned=len(plan.seeds)) if ap else None,
             )
         )
         if against == baseline and seeds:
@@ -77,7 +77,8 @@ def contrasts(
     return found, wins
 
 
-def _counted(progress: Progress | None, text: str) -> Progress | None:
+def counted(progress: Progress | None, text: str) -> Progress | None:
+    """Let a progress display say another text than the one that it is given."""
     return (lambda items, _, total: progress(items, text, total)) if progress else None
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,8 +18,9 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ..data.files import write_text
 from ..data.yolo import Dataset
 from ..engine.progress import bar
-from ..registry import Network, is_block
+from ..registry import Network
 from ..surgery.text import dump
+from . import child
 from .networks import ArmNetwork, build_arms
 from .one_run import END, Job
 from .recipe import Recipe
@@ -33,19 +32,6 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 POLL = 0.2  # seconds between looks at the processes
 SAVE = 5.0  # seconds between notes of the time that a run has taken, for the case that this process is killed
 STOP = 10.0  # seconds that a process may take to end
-
-# Imports the modules of the network's blocks, so that a block of the user's is known in the process as well. The
-# working directory, which -c puts first on the path, may be a stranger's.
-CHILD = """
-import sys
-if sys.path[0] == "":
-    del sys.path[0]
-import importlib
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-from yolo_mha.evaluation.one_run import main
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -137,7 +123,7 @@ def train_runs(plan: Recipe, dataset: Dataset, folder: Path) -> list[Run]:
                 while waiting and len(running) < plan.jobs:
                     key = waiting.pop(0)
                     job = _job(plan, dataset, folder, *key, built)
-                    running[key] = _start(runs[key], job, _block_modules(built[key[0]].network), progress, epochs)
+                    running[key] = _start(runs[key], job, built[key[0]].network, progress, epochs)
                 time.sleep(POLL)
                 for key, attempt in list(running.items()):
                     runs[key] = _look(attempt, progress)
@@ -218,12 +204,7 @@ def _one_scale(content: Mapping[str, Any]) -> str:
     return dump({**content, "scales": {k: v for k, v in scales.items() if k == letter}})
 
 
-def _block_modules(network: Network) -> list[str]:
-    """Name the Python modules that the process of a run imports, so that it knows the network's blocks."""
-    return sorted({type(m).__module__ for m in network.modules() if is_block(type(m).__name__)})
-
-
-def _start(run: Run, job: Job, modules: list[str], progress: Progress, epochs: int) -> _Attempt:
+def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
     """Start the process of a run."""
     goes_on = (run.folder / "weights" / "last.pt").exists()
     if not goes_on:
@@ -234,11 +215,11 @@ def _start(run: Run, job: Job, modules: list[str], progress: Progress, epochs: i
     with log.open("ab" if goes_on else "wb") as file:
         log_start = file.tell()
         process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *modules],
+            child.command(Job.__module__, network),
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**child.environment(), "PYTHONUNBUFFERED": "1"},
         )
     with contextlib.suppress(BrokenPipeError):  # its exit code says the rest
         process.stdin.write(f"{json.dumps(asdict(job), default=str)}\n".encode())  # type: ignore[union-attr]

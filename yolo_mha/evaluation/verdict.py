@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 from .intervals import LEAST_SEEDS, Interval, images_needed, seeds_needed, seeds_to_settle
 
-HELPS, HURTS, SAME, INCONCLUSIVE, NONE = (
-    "helps",
-    "hurts",
-    "no difference that matters",
-    "inconclusive",
-    "no verdict",
-)
-
-
+HELPS, HURTS, INCONCLUSIVE, NONE = "helps", "hurts", "inconclusive", "no verdict"
+SAME = "no difference that matters"
 LEARNED = 0.005  # a model below this AP has learned next to nothing, and two of them differ in nothing
 
 
@@ -35,9 +28,7 @@ class Verdict:
     seeds_needed: int | None = None
 
 
-def judge(
-    interval: Interval, arm: str, against: str, metric: str, margin: float, *, best: float, planned: int
-) -> Verdict:
+def judge(interval: Interval, arm: str, against: str, margin: float, *, best: float, planned: int) -> Verdict:
     """Say what an interval means.
 
     It helps or hurts where the interval lies on one side of zero. Where it holds zero and lies within the margin on
@@ -45,21 +36,20 @@ def judge(
     nothing is known yet, and a rough number of seeds is given that would find a difference of the margin.
 
     Args:
-        interval: Of the difference arm less baseline.
+        interval: Of the difference in AP, the arm less the other.
         arm: Name of the arm.
         against: Name of what it is compared with.
-        metric: Name of the metric.
         margin: The smallest difference that matters, chosen before the run.
-        best: The metric of the better of the two.
+        best: AP of the better of the two.
         planned: Number of seeds that were to be trained; runs that failed are missing.
     """
     if best < LEARNED:
         return Verdict(
             NONE,
-            f"No verdict on {arm} against {against}: neither has learned anything ({metric} {best:.3f} at best). Train "
+            f"No verdict on {arm} against {against}: neither has learned anything (AP {best:.3f} at best). Train "
             "longer, or look at the data.",
         )
-    size = f"{metric} {interval.delta:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
+    size = f"AP {interval.delta:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
     if interval.scope == "images":
         some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
         return Verdict(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -23,7 +21,8 @@ import psutil
 import torch
 
 from ...errors import RunError
-from ...registry import Network, block_modules
+from ...registry import Network
+from .. import child
 from .probe import MIB, Probe
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20  # timed steps of each model, after one that is not timed
@@ -31,18 +30,6 @@ LEAST_SECONDS = 4.0  # that timed steps take together, within these rounds
 ENOUGH_PIXELS = 320  # a side of one image; below that what the allocator happens to keep is not small beside it
 RESERVE = 1.1  # what must be free for each byte of the estimate
 CGROUP = Path("/sys/fs/cgroup")
-
-# See `runs.CHILD`: modules of the user's blocks are imported, and nothing from the working directory.
-CHILD = """
-import sys
-if sys.path[0] == "":
-    del sys.path[0]
-import importlib
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-from yolo_mha.evaluation.doctor.probe import main
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -143,7 +130,8 @@ def footprints(
         def estimate(batches: tuple[int, int], target: int) -> dict[str, Footprint]:
             for batch in batches:
                 progress(f"training steps with {batch} image{'s' * (batch > 1)}")
-                for name, result in _take({n: replace(probe, model=f, batch=batch) for n, f in files.items()}).items():
+                batches_of = {n: replace(probe, model=f, batch=batch) for n, f in files.items()}
+                for name, result in _take(models, batches_of).items():
                     small[name][batch] = result
             return {name: _estimate(results, target) for name, results in small.items()}
 
@@ -162,7 +150,7 @@ def footprints(
         together = sum(found[name].needed for name in fitting) <= free
         groups = [fitting] if together else [[name] for name in fitting]
         for group in groups:
-            for name, (step, _, _) in _take({n: replace(probe, model=files[n]) for n in group}).items():
+            for name, (step, _, _) in _take(models, {n: replace(probe, model=files[n]) for n in group}).items():
                 found[name] = replace(found[name], measured=step)
     return found
 
@@ -192,14 +180,14 @@ def _estimate(probes: dict[int, tuple[Step, float, float]], batch: int) -> Footp
     return Footprint(Step(mib, seconds), None, {n: step for n, (step, _, _) in sorted(probes.items())}, base)
 
 
-def _take(probes: Mapping[str, Probe]) -> dict[str, tuple[Step, float, float]]:
+def _take(models: Mapping[str, Network], probes: Mapping[str, Probe]) -> dict[str, tuple[Step, float, float]]:
     """Run probes side by side, one step of each in turn.
 
     Returns:
         The step, the seconds of its part that does not depend on the batch, and the memory before there was a model.
     """
     with tempfile.TemporaryFile() as log:
-        processes = {name: _start(log) for name in probes}
+        processes = {name: _start(models[name], log) for name in probes}
         try:
             for name, probe in probes.items():
                 _tell(processes[name], json.dumps(asdict(probe)))
@@ -224,15 +212,15 @@ def _take(probes: Mapping[str, Probe]) -> dict[str, tuple[Step, float, float]]:
                 process.wait()
 
 
-def _start(log: IO[bytes]) -> subprocess.Popen[str]:
+def _start(network: Network, log: IO[bytes]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, *sorted(block_modules())],
+        child.command(Probe.__module__, network),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
         bufsize=1,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=child.environment(),
     )
 
 
