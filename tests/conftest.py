@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="ultralytics-")  # leave the user's settings alone
@@ -11,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
 
 import pytest
 import torch
+from random_coco import made_up
 
 import yolo_mha
 from yolo_mha.data.beacons import generate
@@ -33,6 +35,12 @@ def trained(beacons, tiny, tmp_path_factory) -> Path:
     """A checkpoint of the demo's attention model after one short epoch."""
     project = tmp_path_factory.mktemp("trained")
     return Path(yolo_mha.train("demo-mha.yaml", beacons, project=project.as_posix(), name="run", **tiny).best)
+
+
+@pytest.fixture
+def random_coco() -> Callable:
+    """The function `made_up`: random ground truths and detections in COCO's layout."""
+    return made_up
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ ORDER = [
     "surgery",
     "data",
     "engine",
+    "scoring",
     "deploy",
     "evaluation",
     "inspection",

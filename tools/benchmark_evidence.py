@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from yolo_mha.evaluation.coco import BACKENDS, evaluate
 from yolo_mha.evaluation.matches import match
 from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
+from yolo_mha.scoring.coco import BACKENDS, evaluate
 
 EXAMPLES = """examples:
   python tools/benchmark_evidence.py                  5,000 images; about five minutes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .engine.train import train
     from .evaluation.compare import compare
     from .evaluation.doctor import doctor
-    from .evaluation.val import val
+    from .scoring.val import val
 
 __version__ = metadata.version("yolo-mha")
 __all__ = [
@@ -50,7 +50,7 @@ _LAZY = {
     "insert": "engine.insert",
     "remove": "engine.insert",
     "train": "engine.train",
-    "val": "evaluation.val",
+    "val": "scoring.val",
     "predict": "engine.predict",
     "export": "deploy.export",
     "compare": "evaluation.compare",

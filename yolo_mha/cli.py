@@ -237,7 +237,7 @@ def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> N
 
       yolo-mha val predictions=results.json annotations=instances.json backend=faster-coco-eval plots=False
     """
-    from .evaluation.val import val as function
+    from .scoring.val import val as function
 
     _run(function, settings, _show_val, json=json, debug=debug)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from yolo_mha.evaluation.coco import evaluate
 from yolo_mha.evaluation.matches import match
 from yolo_mha.evaluation.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
+from yolo_mha.scoring.coco import evaluate
 
 
 def _reference(truth, results) -> dict[str, float]:

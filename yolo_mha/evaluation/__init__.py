@@ -1,1 +1,1 @@
-"""Scoring detectors and comparing them."""
+"""Comparing detectors: paired runs, statistics, reports; and what to look at before training."""

@@ -25,6 +25,8 @@ from ..engine.progress import track
 from ..engine.train import check_dataset
 from ..errors import ConfigError, RunError
 from ..registry import guarded
+from ..scoring.truth import read_truth
+from ..scoring.val import score
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts, counted
 from .cost import Cost, measure
@@ -37,8 +39,6 @@ from .recipe import Recipe, check_recipe, describe, read_recipe, recipe_from_set
 from .report import write_reports
 from .runs import Run, train_runs
 from .start import shared_start
-from .truth import read_truth
-from .val import score
 from .weights import class_notes
 
 # settings of the recipe that also decide how its models are scored

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .coco import Progress
+from ..scoring.coco import Progress
 from .comparison import Contrast, Win
 from .intervals import paired_interval
 from .matches import Matches

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coco import AREAS, REFERENCE, Progress, check_results, check_truth, class_names, evaluated_classes
+from ..scoring.coco import AREAS, REFERENCE, Progress, check_results, check_truth, class_names, evaluated_classes
 
 Positions = NDArray[np.int32]
 

@@ -19,12 +19,12 @@ from ..engine.model import check_checkpoint
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
 from ..registry import Network, is_block
+from ..scoring.val import refuse_class_filters
 from ..surgery.graft import renamed, same_values
 from ..surgery.insert import BLOCK, block_options
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
 from .networks import ArmNetwork, build_arms
-from .val import refuse_class_filters
 
 OWN = ("name", "data", "seeds", "jobs", "primary", "margin")
 FIELDS = (*OWN, "arms", "train")

@@ -17,8 +17,8 @@ from ultralytics.utils.plotting import Annotator, colors
 
 from ..data.files import whole_file, write_text
 from ..data.yolo import Sample
+from ..scoring.coco import METRICS
 from .charts import cost_chart, curves_chart, effects_chart
-from .coco import METRICS
 from .comparison import Comparison, Win
 from .resample import OVERALL
 

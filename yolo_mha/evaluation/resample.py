@@ -13,12 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.cocoeval import Params
 
-from .coco import AREAS, Progress
+from ..scoring.coco import AREAS, RECALLS, Progress
 from .matches import Matches, Table, Threshold
 
-RECALLS = Params(iouType="bbox").recThrs  # 0, 0.01, ... 1
 LARGEST = 4_000_000  # entries of one array at a time
 OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
 

@@ -9,8 +9,8 @@ from data.formats import coco, instances, picture, voc
 from yolo_mha.data.yolo import Dataset, Sample, load_dataset, read_split
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.evaluation.coco import evaluate
-from yolo_mha.evaluation.truth import Truth, detections, ground_truth, read_results, read_truth
+from yolo_mha.scoring.coco import evaluate
+from yolo_mha.scoring.truth import Truth, detections, ground_truth, read_results, read_truth
 
 
 def sample(name: str, boxes, classes) -> Sample:

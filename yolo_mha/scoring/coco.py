@@ -32,6 +32,7 @@ METRICS = (
     "ARmedium",
     "ARlarge",
 )
+RECALLS = reference_cocoeval.Params(iouType="bbox").recThrs  # 0, 0.01, ... 1
 BACKENDS = ("pycocotools", "faster-coco-eval")
 AREAS = ("all", "small", "medium", "large")  # below 32 x 32 pixels, below 96 x 96, the rest
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from yolo_mha.errors import ConfigError
-from yolo_mha.evaluation.coco import BACKENDS, evaluate
-from yolo_mha.evaluation.curves import draw_pr_curves
+from yolo_mha.scoring.coco import BACKENDS, evaluate
+from yolo_mha.scoring.curves import draw_pr_curves
 
 BOX = [10.0, 10.0, 100.0, 100.0]
 

@@ -7,8 +7,8 @@ import pytest
 from yolo_mha.data.yolo import Sample
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.evaluation.coco import METRICS, evaluate, evaluate_files
-from yolo_mha.evaluation.truth import detections, ground_truth
+from yolo_mha.scoring.coco import METRICS, evaluate, evaluate_files
+from yolo_mha.scoring.truth import detections, ground_truth
 
 
 def sample(name: str, boxes, classes) -> Sample:

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
-from .coco import CocoScores
-from .resample import RECALLS
+from .coco import RECALLS, CocoScores
 
 MOST_NAMED = 10  # classes with a line and a name of their own
 IOUS = np.linspace(0.5, 0.95, 10)

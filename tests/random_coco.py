@@ -1,9 +1,6 @@
 """Random ground truths and detections in COCO's layout."""
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
 Case = tuple[dict, list[dict]]
 
@@ -47,9 +44,3 @@ def made_up(rng: np.random.Generator, images: int, classes: int, *, objects: int
         for _ in range(rng.integers(4)):
             detect(image, int(2 * rng.integers(classes) + 1), [float(v) for v in rng.uniform(1, 300, 4)])
     return truth, results
-
-
-@pytest.fixture
-def random_coco() -> Callable[..., Case]:
-    """The function `made_up`."""
-    return made_up

@@ -1,0 +1,1 @@
+"""COCO scores of a model or of a predictions file."""
