@@ -1,12 +1,20 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
-from yolo_mha.errors import DataError, UnsupportedTaskError
+from yolo_mha.errors import CheckpointError, ConfigError, DataError, UnsupportedTaskError
 
 
 @pytest.fixture
@@ -20,10 +28,23 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
+def make_video(path: Path, frames: int, fps: float = 10, code: str = "MJPG") -> Path:
+    """Write a video of beacons images."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, (192, 192))
+    for i in range(frames):
+        writer.write(draw(1, i)[0])
+    writer.release()
+    return path
+
+
+def records(result) -> list[dict]:
+    return [json.loads(line) for line in Path(result.predictions).read_text().splitlines()]
+
+
 def test_predict__works_out_of_the_box_and_is_right():
     result = yolo_mha.predict()
     _, labels = draw(1, 0)
-    lines = [json.loads(line) for line in Path(result.predictions).read_text().splitlines()]
+    lines = records(result)
     assert result.images == len(lines) == 1
     found = sorted(d["class"] for d in lines[0]["detections"])
     assert found == sorted(labels[:, 0].astype(int).tolist())
@@ -31,26 +52,24 @@ def test_predict__works_out_of_the_box_and_is_right():
     drawn = [p for p in Path(result.save_dir).iterdir() if p.suffix in (".png", ".jpg")]
     assert len(drawn) == 1
     assert Path(result.save_dir).is_relative_to(Path.cwd() / "runs")
+    assert result.exit_code == 0
 
 
 def test_predict__folder_goes_on_past_a_broken_file_and_names_it(pictures):
     result = yolo_mha.predict(source=pictures, save=False)
     assert result.images == 3
     assert result.skipped == [str(pictures / "broken.jpg")]
+    assert (result.skipped_count, result.exit_code) == (1, 1)
 
 
 def test_predict__video_frame_by_frame(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (192, 192))
-    for i in range(7):
-        writer.write(draw(1, i)[0])
-    writer.release()
-    result = yolo_mha.predict(source=tmp_path / "v.avi", imgsz=192)
-    lines = [json.loads(line) for line in Path(result.predictions).read_text().splitlines()]
+    result = yolo_mha.predict(source=make_video(tmp_path / "v.avi", 7), imgsz=192)
+    lines = records(result)
     assert result.images == len(lines) == 7
     assert [line["frame"] for line in lines] == list(range(7))
-    written = next(p for p in Path(result.save_dir).iterdir() if p.suffix in (".avi", ".mp4"))
-    video = cv2.VideoCapture(str(written))
+    video = cv2.VideoCapture(result.outputs["annotated"])
     assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (7, 10)
+    assert any("Audio" in note for note in result.notes)
 
 
 def test_predict__a_cut_off_picture_is_named(pictures):
@@ -71,13 +90,9 @@ def test_predict__goes_on_past_a_broken_video(tmp_path):
 
 def test_predict__frames_count_in_each_file(tmp_path):
     for name in ("a", "b"):
-        writer = cv2.VideoWriter(str(tmp_path / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (192, 192))
-        for i in range(2):
-            writer.write(draw(1, i)[0])
-        writer.release()
-    result = yolo_mha.predict(source=tmp_path, imgsz=192, save=False)
-    lines = [json.loads(line) for line in Path(result.predictions).read_text().splitlines()]
-    assert [(Path(x["source"]).name, x["frame"]) for x in lines] == [
+        make_video(tmp_path / f"{name}.avi", 2)
+    result = yolo_mha.predict(source=tmp_path, imgsz=192, save=False, batch=4)
+    assert [(Path(x["source"]).name, x["frame"]) for x in records(result)] == [
         ("a.avi", 0),
         ("a.avi", 1),
         ("b.avi", 0),
@@ -112,7 +127,183 @@ def test_predict__refuses_other_tasks(pictures):
         yolo_mha.predict("yolov8n-seg.yaml", pictures)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"visualize": True},
+        {"batch": -1},
+        {"batch": 0.5},
+        {"classes": [0, 3]},
+        {"tracker": "botsort.yaml"},
+        {"save_csv": "maybe"},
+        {"overlap": 0.2},
+        {"slice": 8},
+        {"slice": [96, 96, 96]},
+        {"slice": 96, "overlap": 1},
+        {"slice": 96, "augment": True},
+    ],
+)
+def test_predict__refuses_settings_that_it_cannot_honour(pictures, settings):
+    with pytest.raises(ConfigError):
+        yolo_mha.predict(source=pictures, **settings)
+    assert not Path("runs").exists()
+
+
+def test_predict__show_needs_a_screen(pictures, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(ConfigError, match="screen"):
+        yolo_mha.predict(source=pictures, show=True)
+
+
 def test_predict__real_picture_and_video(test_data):
     for source, images in (("bus.jpg", 1), ("street.mp4", 67)):
         result = yolo_mha.predict("yolov8n-mha-p5.yaml", test_data / "video" / source, imgsz=160, save=False)
         assert result.images == images
+
+
+# The same numbers as Ultralytics' own prediction ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(tmp_path) -> Path:
+    """A folder of five pictures of several sizes and a video of seven frames."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for i, (h, w) in enumerate([(192, 192), (150, 192), (192, 130), (192, 192), (150, 192)]):
+        cv2.imwrite(str(folder / f"{i}.png"), draw(1, i)[0][:h, :w])
+    make_video(folder / "v.avi", 7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory) -> dict[str, Path]:
+    """The demo's model in the formats that run here."""
+    folder = tmp_path_factory.mktemp("exports")
+    shipped = Path(yolo_mha.__file__).parents[1] / "weights" / "demo-mha.pt"
+    (folder / "demo.pt").write_bytes(shipped.read_bytes())
+    made = {"pt": folder / "demo.pt"}
+    for name in ("onnx", "torchscript", "openvino"):
+        made[name] = Path(yolo_mha.YOLO(made["pt"]).export(format=name, dynamic=True, imgsz=192, device="cpu"))
+    return made
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch": 4}, {"batch": 2, "vid_stride": 3, "conf": 0.05, "classes": [1, 2]}])
+@pytest.mark.parametrize("kind", ["pt", "onnx"])
+def test_predict__numbers_are_those_of_ultralytics(mixed, exports, kind, settings):
+    result = yolo_mha.predict(exports[kind], mixed, save=False, **settings)
+    theirs = yolo_mha.YOLO(exports[kind]).predict(mixed, stream=True, verbose=False, **settings)
+    ours = records(result)
+    expected = [(r.path, r.boxes.cls.tolist(), r.boxes.conf.tolist(), r.boxes.xyxy.tolist()) for r in theirs]
+    assert len(expected) == 5 + 7 // settings.get("vid_stride", 1)
+    columns = ("class", "score", "box")
+    assert [(r["source"], *([d[c] for d in r["detections"]] for c in columns)) for r in ours] == expected
+    assert sum(len(e[1]) for e in expected) > 20
+
+
+def test_predict__gray_models_see_gray_pictures(mixed):
+    torch.save({"model": DetectionModel("yolov8n.yaml", ch=1, verbose=False)}, "gray.pt")
+    settings = {"conf": 1e-9, "max_det": 5, "imgsz": 192}
+    result = yolo_mha.predict("gray.pt", mixed, **settings)
+    assert cv2.VideoCapture(str(Path(result.save_dir) / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7
+    ours = records(result)
+    theirs = yolo_mha.YOLO("gray.pt").predict(mixed, stream=True, verbose=False, **settings)
+    assert [[d["box"] for d in r["detections"]] for r in ours] == [r.boxes.xyxy.tolist() for r in theirs]
+    assert sum(len(r["detections"]) for r in ours) == 60
+
+
+def test_predict__reading_ahead_as_on_a_gpu_changes_nothing(mixed, monkeypatch):
+    plain = yolo_mha.predict(source=mixed, save=False, batch=2)
+    monkeypatch.setattr("ultralytics.nn.autobackend.AutoBackend.prefetch", True, raising=False)
+    ahead = yolo_mha.predict(source=mixed, save=False, batch=2)
+    assert records(plain) == records(ahead)
+
+
+def test_predict__formats_agree(exports):
+    cv2.imwrite("x.png", draw(1, 0)[0])
+    results = {kind: records(yolo_mha.predict(model, "x.png", imgsz=192))[0] for kind, model in exports.items()}
+    expected = results["pt"]["detections"]
+    assert len(expected) > 3
+    for kind, record in results.items():
+        assert [d["class"] for d in record["detections"]] == [d["class"] for d in expected], kind
+        for ours, theirs in zip(record["detections"], expected, strict=True):
+            assert np.abs(np.subtract(ours["box"], theirs["box"])).max() < 0.5, kind
+
+
+def test_predict__a_broken_export_is_one_error(tmp_path, pictures):
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(CheckpointError):
+        yolo_mha.predict(tmp_path / "x.onnx", pictures)
+    assert not Path("runs").exists()
+
+
+def test_predict__an_export_cannot_augment(exports, pictures):
+    with pytest.raises(ConfigError, match="augment"):
+        yolo_mha.predict(exports["onnx"], pictures, augment=True)
+
+
+def test_predict__augment_is_passed_on(pictures):
+    plain, augmented = (yolo_mha.predict(source=pictures / "0.png", save=False, augment=a) for a in (False, True))
+    assert records(plain)[0]["detections"] != records(augmented)[0]["detections"]
+
+
+# Interruption --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_predict__interrupted_leaves_complete_files(tmp_path, sent, code):
+    still = tmp_path / "long.mp4"
+    writer = cv2.VideoWriter(str(still), cv2.VideoWriter.fourcc(*"mp4v"), 25, (192, 192))
+    for i in range(4_000):
+        writer.write(np.full((192, 192, 3), i % 200, np.uint8))
+    writer.release()
+    command = [
+        sys.executable,
+        "-m",
+        "yolo_mha",
+        "predict",
+        f"source={still}",
+        "save_json=True",
+        "save_csv=True",
+        "--json",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    folder, deadline = tmp_path / "runs" / "detect" / "predict", time.monotonic() + 60
+    while not (folder / "predictions.jsonl").exists() or (folder / "predictions.jsonl").read_text().count("\n") < 20:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(sent)
+    out, _ = process.communicate(timeout=30)
+    answer = json.loads(out)
+    assert (process.returncode, answer["interrupted"], answer["exit_code"]) == (code, True, code)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert 20 <= len(lines) < 4_000
+    assert isinstance(json.loads((folder / "predictions.json").read_text()), list)
+    video, frames = cv2.VideoCapture(str(folder / "long.mp4")), 0
+    while video.read()[0]:
+        frames += 1
+    assert abs(frames - len(lines)) <= 1
+    assert abs(frames - answer["images"]) <= 1
+
+
+def test_predict__a_failure_on_the_way_keeps_what_was_done(tmp_path, monkeypatch):
+    """The answer of an interruption comes with the exception, which goes on to the caller."""
+    make_video(tmp_path / "v.avi", 5)
+    from yolo_mha.engine.outputs import Outputs
+
+    write, written = Outputs.write, []
+
+    def third_fails(self, frame, result):
+        written.append(frame.index)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(self, frame, result)
+
+    monkeypatch.setattr(Outputs, "write", third_fails)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        yolo_mha.predict(source=tmp_path / "v.avi")
+    answer = stop.value.result
+    assert (answer.images, answer.interrupted, answer.exit_code) == (2, True, 130)
+    assert len(records(answer)) == 2

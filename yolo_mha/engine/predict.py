@@ -1,30 +1,37 @@
-"""Inference on images, folders and video."""
+"""Detection and tracking in pictures, videos, cameras and streams."""
 
 from __future__ import annotations
 
-import glob
-import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
-from PIL import Image
-from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+import numpy as np
+import torch
+from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
-from ..data.files import whole_file, write_text
-from ..errors import DataError, nearest, run_failed
+from ..data.files import whole_file
+from ..errors import CheckpointError, ConfigError, DataError, DependencyError, YoloMHAError, run_failed
 from ..registry import guarded
 from . import settings as config
+from .loader import Loader
 from .model import YOLO, require_detection
+from .outputs import Outputs
 from .progress import bar
+from .slicing import Slicer, check_tiles
+from .sources import Frame, Skipped, find
+from .tracking import DEFAULT_TRACKER, find_tracker
 
 DEMO_MODEL = "demo-mha.pt"
+OWN = ("save_csv", "slice", "overlap")
+OVERLAP = 0.2  # of tiles
+FILES = ("save", "save_txt", "save_conf", "save_crop", "save_json", "save_frames")  # written here, not by the predictor
+INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,19 @@ class PredictResult:
     """What was found, and where it is written.
 
     Attributes:
-        save_dir: Folder with the annotated pictures or video.
+        save_dir: Folder of all that was written.
         predictions: JSON Lines, one object an image or frame: ``source``, ``frame``, ``width``, ``height`` and
-            ``detections`` of ``name``, ``class``, ``score`` and ``box`` (x1, y1, x2, y2 in pixels); frames count from 0
-            in each file.
+            ``detections`` of ``name``, ``class``, ``score``, ``box`` (x1, y1, x2, y2 in pixels) and, when tracking,
+            ``id``. Frames count from 0 in each file; with ``vid_stride`` and after damage they keep their number.
         images: Number of images and frames.
         found: Number of detections by class name.
-        skipped: Files that could not be read.
+        skipped: Files that could not be read, and files with the frames that were lost.
+        skipped_count: Number of these files and frames.
+        outputs: File or folder of each kind of output.
+        notes: What else is good to know.
+        tracks: Number of objects that were followed; None without tracking.
+        interrupted: Whether Ctrl-C or SIGTERM ended it. What was written up to there is complete.
+        exit_code: 0; 1 where something was skipped; 130 after Ctrl-C; that of the signal's handler after SIGTERM.
     """
 
     save_dir: str
@@ -46,23 +59,35 @@ class PredictResult:
     images: int
     found: dict[str, int]
     skipped: list[str]
+    skipped_count: int
+    outputs: dict[str, str]
+    notes: list[str]
+    tracks: int | None = None
+    interrupted: bool = False
+    exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-@guarded()
 def predict(
-    model: str | Path = DEMO_MODEL, source: str | Path | int | None = None, *, trust: bool = False, **settings: Any
+    model: str | Path = DEMO_MODEL,
+    source: str | Path | int | list[str | Path] | None = None,
+    *,
+    trust: bool = False,
+    **settings: Any,
 ) -> PredictResult:
     """Detect objects and draw them.
 
     Args:
         model: Checkpoint or exported model; the demo's attention model if not given.
-        source: Image, folder, glob, video, camera index or stream address; a sample image if not given and the model
-            is the demo's.
+        source: Image, folder, glob, list of these (``.txt``, ``.csv`` or a Python list), video, camera index, stream
+            address, or a ``.streams`` file of several; a sample image if not given and the model is the demo's.
         trust: Read the checkpoint with full pickle, for files that you made yourself.
-        **settings: Ultralytics' prediction settings: ``conf``, ``imgsz``, ``classes``, ``save``, ``save_txt``, ...
+        **settings: Ultralytics' prediction settings: ``conf``, ``imgsz``, ``classes``, ``batch``, ``vid_stride``,
+            ``save``, ``save_txt``, ``save_conf``, ``save_crop``, ``save_json``, ``save_frames``, ... Of our own:
+            ``save_csv=True``; and ``slice``, the side of square tiles or [height, width] in pixels, with ``overlap``
+            (0.2), their share that neighbours repeat, to predict tile by tile, see `Slicer`.
 
     Returns:
         Counts and paths. Results are written while they come, so memory does not grow with the length of a video.
@@ -70,128 +95,265 @@ def predict(
     Raises:
         ConfigError: A setting is unknown or unusable.
         DataError: The source is missing, or nothing in it can be read.
+        DependencyError: A package is missing that the model or slicing needs.
         ModelError, CheckpointError: The model cannot be read.
         UnsupportedTaskError: The model is not for box detection.
+        KeyboardInterrupt, SystemExit: It was interrupted by Ctrl-C or SIGTERM; what was done is complete, and the
+            exception's attribute ``result`` is the answer up to there.
     """
-    passed = config.check(settings)
     if source is None and str(model) == DEMO_MODEL:
+        config.check(settings, own=OWN)  # before anything is written
         source = sample_image(Path.cwd() / "runs" / "sample.png")
-    files, frames, broken = _check_source(source)
+    return _predict(model, source, trust, settings, tracker=None)
+
+
+def track(
+    model: str | Path = DEMO_MODEL,
+    source: str | Path | int | list[str | Path] | None = None,
+    *,
+    tracker: str | Path = DEFAULT_TRACKER,
+    trust: bool = False,
+    **settings: Any,
+) -> PredictResult:
+    """Detect objects, follow them from frame to frame, and draw them with their ids.
+
+    Ids begin at 1 in each video and stream. The pictures of a folder, sorted by name, are taken as one video.
+
+    Args:
+        model: Checkpoint or exported model.
+        source: As for `predict`.
+        tracker: One of Ultralytics' trackers by name, or a tracker YAML.
+        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        **settings: As for `predict`, without ``slice``. ``conf`` is 0.1 if not given, as in Ultralytics: trackers use
+            faint detections to hold on to an object.
+
+    Returns:
+        As `predict`; detections have an ``id``.
+
+    Raises:
+        YoloMHAError: As `predict`; a `DependencyError` also where ``lap`` is missing.
+    """
+    return _predict(model, source, trust, settings, tracker=find_tracker(tracker))
+
+
+@guarded()
+def _predict(
+    model: str | Path, source: Any, trust: bool, settings: dict[str, Any], tracker: str | None
+) -> PredictResult:
+    passed = _check(settings, tracker)
+    found = find(source)
     network = YOLO(model, trust=trust)
-    require_detection(network.task, "predict")
-    with tempfile.TemporaryDirectory() as folder:
-        if broken:  # Ultralytics stops at a broken video, so it gets a list of the others
-            intact = "".join(f"{Path(f).absolute()}\n" for f in files if f not in broken)
-            source = write_text(Path(folder) / "intact.txt", intact)
-        arguments = {"save": True, "verbose": False, **config.in_working_directory(passed), "source": source}
-        try:
-            results = network.predict(stream=True, **arguments)
+    require_detection(network.task, "track" if tracker else "predict")
+    if passed.get("augment") and not isinstance(network.model, torch.nn.Module):
+        raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
+    stride = passed.get("vid_stride") or 1
+    loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")))
+    arguments = {"verbose": False, **config.in_working_directory(passed), **dict.fromkeys(FILES, False)}
+    if tiles := settings.get("slice"):
+        results = _by_tile(network, loader, arguments, tiles, settings.get("overlap", OVERLAP))
+    else:
+        results = _by_batch(network, loader, arguments, tracker)
+    run = _Run(loader, {"save": True, **settings}, tracker is not None)
+    try:
+        with closing(loader), closing(results):
             first = next(results, None)
-        except Exception as e:  # whatever Ultralytics or the source's backend meets
-            raise run_failed("Prediction", e) from e
-        if first is None:
-            raise DataError(
-                "Nothing in the source could be read.", given=f"source={source}", expected="images or a video"
-            )
-        save_dir = Path(first.save_dir or network.predictor.save_dir)
-        found, seen = _write(_chain(first, results), save_dir / "predictions.jsonl", frames)
-    skipped = {*broken, *(f for f in files if str(Path(f).absolute()) not in seen)}
-    return PredictResult(str(save_dir), str(save_dir / "predictions.jsonl"), seen.total(), dict(found), sorted(skipped))
+            if first is None:
+                raise _nothing_read(source, loader.skipped, stride)
+            outputs = run.write(Path(network.predictor.save_dir), _chain(first, results), found.total(stride))
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if run.outputs is not None:
+            stop.result = run.answer(run.outputs, stop)  # type: ignore[union-attr]
+        raise
+    except Exception as e:  # whatever Ultralytics or the source's backend meets
+        raise run_failed("Prediction", e) from e
+    return run.answer(outputs)
 
 
-def _write(results: Iterator[Any], file: Path, total: int | None) -> tuple[Counter[str], Counter[str]]:
-    """Write results as they come; count the detections by class name and the frames by absolute path."""
-    found: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
-    with whole_file(file) as lines, lines.open("w", encoding="utf-8") as out, bar() as progress:
-        task = progress.add_task("predicting", total=total)
+class _Run:
+    """Results on their way to the files, and what is counted by the way."""
+
+    def __init__(self, loader: Loader, settings: dict[str, Any], tracking: bool) -> None:
+        self.loader, self.settings, self.tracking = loader, settings, tracking
+        self.outputs: Outputs | None = None
+        self.images = 0
+        self.found: Counter[str] = Counter()
+        self.tracks: set[tuple[str, int]] = set()
+        self.quiet: Counter[str] = Counter()
+
+    def write(self, folder: Path, results: Iterator[tuple[Frame, Any]], total: int | None) -> Outputs:
+        """Write results as they come."""
+        self.outputs = outputs = Outputs(folder, self.settings)
+        with outputs, bar("images") as progress:
+            task = progress.add_task("tracking" if self.tracking else "predicting", total=total)
+            for frame, result in results:
+                if frame.silent:
+                    self.quiet[frame.source] += 1
+                    continue
+                if quiet := self.quiet.pop(frame.source, 0):  # at its end a stream is silent too, and nothing is lost
+                    self.loader.skipped.silent[frame.source] += quiet
+                detections = outputs.write(frame, result).detections
+                self.images += 1
+                self.found.update(d["name"] for d in detections)
+                self.tracks.update((frame.sequence, d["id"]) for d in detections if "id" in d)
+                progress.update(task, advance=1)
+        return outputs
+
+    def answer(self, outputs: Outputs, stop: BaseException | None = None) -> PredictResult:
+        """Say what was done, up to an interruption."""
+        skipped = self.loader.skipped
+        code = 1 if skipped.count else 0
+        if stop is not None:
+            given = getattr(stop, "code", None)
+            code = given if isinstance(given, int) else INTERRUPTED
+        return PredictResult(
+            save_dir=str(outputs.folder),
+            predictions=outputs.paths["jsonl"],
+            images=self.images,
+            found=dict(self.found),
+            skipped=skipped.names,
+            skipped_count=skipped.count,
+            outputs=outputs.paths,
+            notes=["Audio is not kept."] if outputs.videos else [],
+            tracks=len(self.tracks) if self.tracking else None,
+            interrupted=stop is not None,
+            exit_code=code,
+        )
+
+
+def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
+    """Check all settings, and return those of Ultralytics.
+
+    Raises:
+        ConfigError: One is unknown, unusable, or nothing that is done here.
+        DependencyError: supervision is missing, and tiles were asked for.
+    """
+    passed = config.check(settings, own=OWN)
+    if not isinstance(settings.get("save_csv", False), bool):
+        raise ConfigError(
+            "save_csv is a yes or no.", given=f"save_csv={settings['save_csv']}", expected="True or False"
+        )
+    batch = passed.get("batch")
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ConfigError("batch has an unusable value.", given=f"batch={batch}", expected="1 or more images")
+    if passed.get("visualize"):
+        raise ConfigError(
+            "Heatmaps are not made here.",
+            given="visualize=True",
+            expected="no visualize",
+            fix="yolo predict visualize=True",
+        )
+    if passed.get("tracker") is not None:
+        raise ConfigError(
+            "predict follows nothing.",
+            given=f"tracker={passed['tracker']}",
+            expected="no tracker",
+            fix="yolo-mha track",
+        )
+    if passed.get("show") and not check_imshow():
+        raise ConfigError(
+            "There is no screen to show anything on.", given="show=True", expected="no show, or a display"
+        )
+    if settings.get("slice"):
+        check_tiles(settings["slice"], settings.get("overlap", OVERLAP))
+        for key, given in (("tracker", tracker), ("augment", passed.get("augment")), ("show", passed.get("show"))):
+            if given:
+                raise ConfigError(
+                    f"slice does not go with {key}.", given=f"slice={settings['slice']}", expected="one of them"
+                )
+    elif "overlap" in settings:
+        raise ConfigError(
+            "overlap is of tiles.", given=f"overlap={settings['overlap']}", expected="slice=640 beside it"
+        )
+    return passed
+
+
+def _by_batch(
+    network: YOLO, loader: Loader, arguments: dict[str, Any], tracker: str | None
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Let Ultralytics' predictor, and its tracker, work through the batches of the loader."""
+    with _opening(network):
+        if tracker:
+            results = network.track(loader, stream=True, **{**arguments, "tracker": tracker})
+        else:
+            results = network.predict(loader, stream=True, **arguments)
+    _look_at_model(network, loader, arguments)
+    with closing(results):
         for result in results:
-            path = str(Path(result.path).absolute())
-            record = _record(result, seen[path])
-            seen[path] += 1
-            found.update(d["name"] for d in record["detections"])
-            out.write(json.dumps(record) + "\n")
-            progress.update(task, advance=1)
-    return found, seen
+            yield loader.pending.popleft(), result
+
+
+def _by_tile(
+    network: YOLO, loader: Loader, arguments: dict[str, Any], size: Any, overlap: float
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Predict the tiles of each frame."""
+    with _opening(network):
+        network.predict(np.zeros((32, 32, 3), np.uint8), **arguments)
+    _look_at_model(network, loader, arguments)
+    slicer = Slicer(
+        lambda tile: network.predict(tile, **arguments)[0],
+        size,
+        overlap,
+        agnostic=bool(arguments.get("agnostic_nms")),
+        max_det=network.predictor.args.max_det,
+    )
+    for frame in loader.frames():
+        yield frame, slicer(frame.image)
+
+
+@contextmanager
+def _opening(network: YOLO) -> Iterator[None]:
+    """Say readably why a model does not start.
+
+    Raises:
+        DependencyError: The package that runs an exported model is missing.
+        CheckpointError: An exported model is broken.
+    """
+    try:
+        yield
+    except YoloMHAError:
+        raise
+    except ImportError as e:
+        raise DependencyError(
+            f"A package that runs {network.model_name} is missing.",
+            given=" ".join(str(e).split())[:300],
+            fix="install it; nothing is installed by itself",
+        ) from e
+    except Exception as e:
+        if isinstance(network.model, torch.nn.Module):
+            raise
+        raise CheckpointError(
+            f"{network.model_name} does not open as an exported model.",
+            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
+            expected="a file that yolo-mha export or Ultralytics wrote",
+        ) from e
+
+
+def _look_at_model(network: YOLO, loader: Loader, arguments: dict[str, Any]) -> None:
+    """Read pictures with the model's channels, and make sure that it has the classes that were asked for.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    backend = network.predictor.model
+    loader.channels = getattr(backend, "channels", 3)
+    classes = arguments.get("classes")
+    unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]
+    if unknown:
+        known = ", ".join(f"{i} {name}" for i, name in list(backend.names.items())[:10])
+        raise ConfigError("The model has no such class.", given=f"classes={unknown}", expected=f"indices of: {known}")
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    with closing(rest):  # type: ignore[type-var]
-        yield first
-        yield from rest
+    yield first
+    yield from rest
 
 
-def _record(result: Any, frame: int) -> dict[str, Any]:
-    boxes = result.boxes
-    height, width = result.orig_shape
-    return {
-        "source": str(result.path),
-        "frame": frame,
-        "width": width,
-        "height": height,
-        "detections": [
-            {"name": result.names[int(c)], "class": int(c), "score": s, "box": box}
-            for c, s, box in zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
-        ],
-    }
-
-
-def _check_source(source: Any) -> tuple[list[str], int | None, list[str]]:
-    """List what a source holds, as Ultralytics will, before the model is loaded.
-
-    Returns:
-        The image and video files; how many images and frames they hold, None where that is not known; and the files
-        that cannot be read.
-
-    Raises:
-        DataError: The source is missing, or no image in it can be read.
-    """
-    text = str(source)
-    if source is None or text == "":
-        raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
-    path = Path(text)
-    if text.isdigit() or "://" in text or (path.suffix in (".txt", ".streams", ".csv") and path.is_file()):
-        return [], None, []
-    if path.is_file():
-        files = [text]
-    elif path.is_dir():
-        files = sorted(glob.glob(str(Path(glob.escape(text)) / "*.*")))
-    else:
-        files = sorted(glob.glob(text, recursive=True))
-    media = [f for f in files if Path(f).suffix[1:].lower() in IMG_FORMATS | VID_FORMATS]
-    if not media:
-        near = [str(p) for p in (path.parent.glob("*") if path.parent.is_dir() else ())]
-        raise DataError(
-            "The source has no image or video." if path.exists() else "Source not found.",
-            given=f"source={text}",
-            expected=nearest(text, near) if near and not path.exists() else "files such as x.jpg, x.png, x.mp4",
-        )
-    frames, broken = 0, []
-    for file in media:
-        if Path(file).suffix[1:].lower() in VID_FORMATS:
-            video = cv2.VideoCapture(file)
-            frames += max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-            if not video.isOpened():
-                broken.append(file)
-            video.release()
-        elif _readable(file):
-            frames += 1
-        else:
-            broken.append(file)
-    if len(broken) == len(media):
-        raise DataError(
-            "No image or video of the source can be read.", given=", ".join(broken[:5]), expected="intact files"
-        )
-    return media, frames, broken
-
-
-def _readable(file: str) -> bool:
-    try:
-        with Image.open(file) as image:
-            image.verify()
-    except Exception:  # PIL raises many kinds for a broken file
-        return False
-    return True
+def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
+    return DataError(
+        "Nothing in the source could be read.",
+        given=", ".join(skipped.names[:5]) or f"source={source}",
+        expected="images or a video" if stride == 1 else f"images, or videos of {stride} frames or more",
+    )
 
 
 def sample_image(path: Path) -> Path:

@@ -6,17 +6,44 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 console = Console(stderr=True)
 
 
-def bar() -> Progress:
-    """Return a progress display with a bar, counts, elapsed and remaining time."""
+class _Rate(ProgressColumn):
+    """How many units are done in a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {self.unit}/s" if speed else "")
+
+
+def bar(unit: str | None = None) -> Progress:
+    """Return a progress display with a bar, counts, elapsed and remaining time.
+
+    Args:
+        unit: What is counted, in the plural; with it the rate is shown too.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([_Rate(unit)] if unit else []),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -1,0 +1,214 @@
+import http.server
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+from test_predict import make_video, records
+
+import yolo_mha
+from yolo_mha.data.beacons import draw
+from yolo_mha.engine.sources import Skipped, find, read
+from yolo_mha.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Pictures in two folders, and a video."""
+    for name in ("a/x.png", "a/y.png", "b/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((32, 32, 3), np.uint8))
+    make_video(tmp_path / "v.avi", 3)
+    return tmp_path
+
+
+def names(source) -> list[str]:
+    return [str(Path(f).relative_to(Path.cwd())) for f in (*source.pictures, *source.videos)]
+
+
+def test_find__lists(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("v.avi\nb/x.png\na/*.png\n\n")
+    (tmp_path / "list.csv").write_text("source\nb\n" + str(tmp_path / "v.avi") + "\n")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "a" / "own.txt").write_text("y.png\ngone.png\n")
+    assert names(find("list.txt")) == ["a/x.png", "a/y.png", "b/x.png", "v.avi"]
+    assert names(find(Path("list.csv"))) == ["b/x.png", "v.avi"]
+    assert names(find(["b", Path("a/x.png")])) == ["a/x.png", "b/x.png"]
+    assert names(find("a/own.txt")) == ["a/y.png"]  # from the folder of the list
+    assert find("a/own.txt").missing == ["gone.png"]
+
+
+def test_find__names_what_a_list_lacks(folder):
+    result = yolo_mha.predict(source=["a/x.png", "gone.png"], save=False)
+    assert (result.images, result.skipped, result.exit_code) == (1, ["gone.png"], 1)
+
+
+@pytest.mark.parametrize(
+    "source", [None, 1.5, np.zeros((8, 8, 3)), [], ["gone.png"], "empty.txt", "binary.txt", "http://x.invalid/a.jpg"]
+)
+def test_find__refuses(tmp_path, source):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(DataError):
+        find(source)
+
+
+def test_total__is_known_for_files(folder):
+    assert find("*").total(1) == 3
+    assert find("**/*").total(1) == 6
+    assert find("**/*").total(2) == 4
+    Path("v.avi").write_bytes(b"no video")
+    assert find("**/*").total(1) == 3
+
+
+# Damaged videos ------------------------------------------------------------------------------------------------------
+
+
+def test_read__damaged_frames_are_named_and_the_others_keep_their_number(tmp_path):
+    """In Motion JPEG each frame stands alone, so those behind the damage tell whether the numbers are right."""
+    video = make_video(tmp_path / "v.avi", 40)
+    whole = {f.index: f.image for (f,) in read(find(video), Skipped())}
+    content = bytearray(video.read_bytes())
+    chunks = [m.start() for m in re.finditer(rb"00dc....\xff\xd8", content, re.DOTALL)]
+    for i in (18, 19, 25):
+        content[chunks[i] + 8 : chunks[i] + 400] = bytes(392)
+    video.write_bytes(content)
+    skipped = Skipped()
+    frames = {f.index: f.image for (f,) in read(find(video), skipped)}
+    assert set(frames) == set(range(40)) - {18, 19, 25}
+    assert all(np.array_equal(image, whole[i]) for i, image in frames.items())
+    assert (skipped.names, skipped.count) == ([f"{video}: frames 18-19, 25 (3 of 40)"], 3)
+
+
+def test_read__goes_on_past_damage_of_mpeg4(tmp_path):
+    video = make_video(tmp_path / "v.mp4", 40, code="mp4v")
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    video.write_bytes(content)
+    skipped = Skipped()
+    frames = [f.index for (f,) in read(find(video), skipped)]
+    assert frames[-1] == 39
+    assert 0 < skipped.count == 40 - len(frames) < 10
+    assert str(min(set(range(40)) - set(frames))) in skipped.names[0]
+
+
+def test_read__an_end_that_is_cut_off_is_named(tmp_path):
+    video = make_video(tmp_path / "v.avi", 40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    skipped = Skipped()
+    frames = [f.index for (f,) in read(find(video), skipped)]
+    assert frames == list(range(len(frames)))
+    assert 10 < len(frames) < 30
+    assert skipped.names == [f"{video}: frames {len(frames)}-39 ({40 - len(frames)} of 40)"]
+
+
+def test_read__real_damage(test_data, tmp_path):
+    content = bytearray((test_data / "video" / "street.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 20_000] = np.random.default_rng(0).bytes(20_000)
+    (tmp_path / "street.mp4").write_bytes(content)
+    skipped = Skipped()
+    frames = [f.index for (f,) in read(find(tmp_path / "street.mp4"), skipped)]
+    assert frames[-1] == 66
+    assert 0 < skipped.count == 67 - len(frames) < 20
+    assert "of 67" in skipped.names[0]
+
+
+def test_read__stride_takes_the_frames_of_ultralytics(tmp_path):
+    make_video(tmp_path / "v.avi", 8)
+    assert [f.index for (f,) in read(find("v.avi"), Skipped(), stride=3)] == [2, 5]
+    with pytest.raises(DataError, match="Nothing"):
+        yolo_mha.predict(source="v.avi", vid_stride=9)
+    assert not Path("runs").exists()
+
+
+def test_read__intact_videos_in_containers_that_do_not_count_frames(tmp_path):
+    for name, code in (("v.mkv", "MJPG"), ("v.mpg", "mpg1"), ("v.ts", "mp4v"), ("v.mov", "mp4v")):
+        skipped = Skipped()
+        frames = list(read(find(make_video(tmp_path / name, 30, 25, code)), skipped))
+        assert (len(frames), skipped.names) == (30, []), name
+
+
+# Cameras and streams -------------------------------------------------------------------------------------------------
+
+
+class Camera(http.server.BaseHTTPRequestHandler):
+    """Sends twelve pictures as Motion JPEG, as network cameras do, to the first two connections of an address.
+
+    The first connection looks whether there is a stream. The third picture is black.
+    """
+
+    seen: ClassVar[Counter] = Counter()
+
+    def do_GET(self):
+        self.seen[self.path] += 1
+        if self.seen[self.path] > 2:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        try:
+            for i in range(12):
+                image = draw(1, i)[0] if i != 2 else np.zeros((192, 192, 3), np.uint8)
+                picture = cv2.imencode(".jpg", image)[1].tobytes()
+                self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
+                self.wfile.write(picture + b"\r\n")
+                time.sleep(0.05)
+        except OSError:
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def camera():
+    """The address of a camera."""
+    Camera.seen.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/camera"
+    server.shutdown()
+    server.server_close()
+
+
+def test_predict__stream(camera):
+    result = yolo_mha.predict(source=camera, stream_buffer=True, imgsz=192)
+    lines = records(result)
+    assert 5 <= result.images == len(lines) <= 11
+    assert [name.split(": ")[1] for name in result.skipped] == ["1 frames without a signal"]
+    assert (result.skipped_count, result.exit_code) == (1, 1)
+    assert sum(result.found.values()) > 0
+    video = cv2.VideoCapture(result.outputs["annotated"])
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == len(lines)
+
+
+def test_predict__streams_side_by_side(camera, tmp_path):
+    (tmp_path / "two.streams").write_text(f"{camera}\n{camera}?second\n")
+    result = yolo_mha.predict(source="two.streams", stream_buffer=True, imgsz=192)
+    by_source: dict[str, list[int]] = {}
+    for line in records(result):
+        by_source.setdefault(line["source"], []).append(line["frame"])
+    assert len(by_source) == 2
+    assert all(len(frames) > 3 and frames == sorted(frames) for frames in by_source.values())
+    assert len(list(Path(result.save_dir).glob("*.mp4"))) == 2
+
+
+def test_find__a_stream_that_does_not_answer_is_one_error_within_seconds(monkeypatch):
+    monkeypatch.setattr("yolo_mha.engine.sources.OPEN_TIMEOUT_MS", 1500)
+    silent = socket.create_server(("127.0.0.1", 0))
+    started = time.monotonic()
+    for address in ("rtsp://127.0.0.1:9/x", f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x", "77"):
+        with pytest.raises(DataError, match="cannot be opened"):
+            yolo_mha.predict(source=address)
+    assert time.monotonic() - started < 6
+    silent.close()
+    assert not Path("runs").exists()

@@ -1,0 +1,349 @@
+"""What prediction writes: one small class a kind of file, each written while results come and closed in every case."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+
+from ..errors import RunError
+from .sources import Frame
+from .video import VideoWriter
+
+CSV_COLUMNS = ("source", "frame", "class", "name", "score", "x1", "y1", "x2", "y2", "id")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A result on its way to the files.
+
+    Attributes:
+        frame: What was looked at.
+        result: Ultralytics' result for it.
+        base: Name of the source, unlike that of every other source in this run.
+        drawing: Ultralytics' settings of `Results.plot`.
+    """
+
+    frame: Frame
+    result: Any
+    base: str
+    drawing: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The base, and for a frame of a video or stream its index."""
+        return self.base if self.frame.fps is None else f"{self.base}_{self.frame.index}"
+
+    @cached_property
+    def detections(self) -> list[dict[str, Any]]:
+        """Name, class, score and box (x1, y1, x2, y2 in pixels) of each detection, and its id when tracking."""
+        boxes, names = self.result.boxes, self.result.names
+        columns = (boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist())
+        found = [
+            {"name": names[int(c)], "class": int(c), "score": s, "box": b} for c, s, b in zip(*columns, strict=True)
+        ]
+        if boxes.is_track:
+            found = [{**one, "id": int(track)} for one, track in zip(found, boxes.id.tolist(), strict=True)]
+        return found
+
+    @cached_property
+    def drawn(self) -> Any:
+        """The picture with boxes, BGR."""
+        return self.result.plot(**self.drawing)
+
+
+class Output(Protocol):
+    """A kind of file."""
+
+    kind: str
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+
+    def write(self, item: Item) -> None:
+        """Add a result."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+class JsonLines:
+    """``predictions.jsonl``: one object an image or frame."""
+
+    kind = "jsonl"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "predictions.jsonl"
+        self._file = self.path.open("w", encoding="utf-8", buffering=1)
+
+    def write(self, item: Item) -> None:
+        height, width = item.result.orig_shape
+        record = {
+            "source": item.frame.source,
+            "frame": item.frame.index,
+            "width": width,
+            "height": height,
+            "detections": item.detections,
+        }
+        self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CocoJson:
+    """``predictions.json``: COCO results, which `val` reads; ``file_name`` and ``category_name`` tell them apart.
+
+    An image id is the file's name without its ending, as a number where it is one; a category id is the class index.
+    """
+
+    kind = "json"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "predictions.json"
+        self._file = self.path.open("w", encoding="utf-8")
+        self._file.write("[")
+        self._separator = "\n"
+
+    def write(self, item: Item) -> None:
+        image_id = int(item.name) if item.name.isascii() and item.name.isdecimal() else item.name
+        for found in item.detections:
+            x1, y1, x2, y2 = found["box"]
+            entry = {
+                "image_id": image_id,
+                "category_id": found["class"],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": found["score"],
+                "file_name": Path(item.frame.source).name,
+                "category_name": found["name"],
+            }
+            entry.update({} if item.frame.fps is None else {"frame": item.frame.index})
+            entry.update({"track_id": found["id"]} if "id" in found else {})
+            self._file.write(self._separator + json.dumps(entry))
+            self._separator = ",\n"
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.write("\n]\n")
+            self._file.close()
+
+
+class Csv:
+    """``predictions.csv``: one row a detection."""
+
+    kind = "csv"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "predictions.csv"
+        self._file = self.path.open("w", encoding="utf-8", newline="", buffering=1)
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(CSV_COLUMNS)
+
+    def write(self, item: Item) -> None:
+        for found in item.detections:
+            row = (found["class"], found["name"], found["score"], *found["box"], found.get("id", ""))
+            self._rows.writerow((item.frame.source, item.frame.index, *row))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Labels:
+    """``labels/``: Ultralytics' label files, with scores if wanted and ids when tracking."""
+
+    kind = "labels"
+
+    def __init__(self, folder: Path, save_conf: bool) -> None:
+        self.path = folder / "labels"
+        self.path.mkdir(exist_ok=True)
+        self._save_conf = save_conf
+
+    def write(self, item: Item) -> None:
+        file = self.path / f"{item.name}.txt"
+        file.unlink(missing_ok=True)  # Ultralytics adds to what is there
+        item.result.save_txt(file, save_conf=self._save_conf)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Crops:
+    """``crops/``: Ultralytics' cut-out detections, in a folder for each class."""
+
+    kind = "crops"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "crops"
+        self.path.mkdir(exist_ok=True)
+
+    def write(self, item: Item) -> None:
+        result = copy.copy(item.result)
+        result.names = {i: _folder_name(name) for i, name in result.names.items()}
+        result.save_crop(self.path, f"{item.name}.jpg")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Drawn:
+    """Pictures with boxes as ``.jpg``, videos with boxes at the rate and size of theirs, without sound."""
+
+    kind = "annotated"
+
+    def __init__(self, folder: Path, stride: int) -> None:
+        self._folder, self._stride = folder, stride
+        self._open: dict[str, VideoWriter] = {}
+        self._written: list[Path] = []
+        self.videos = 0
+
+    @property
+    def path(self) -> Path:
+        """The file where there is only one, the folder otherwise."""
+        return self._written[0] if len(self._written) == 1 else self._folder
+
+    def write(self, item: Item) -> None:
+        if item.frame.fps is None:
+            file = self._folder / f"{item.base}.jpg"
+            _write_picture(file, item.drawn)
+            self._note(file)
+            return
+        if item.base not in self._open:
+            if not item.frame.live:
+                self.close()  # files come one after the other
+            height, width = item.drawn.shape[:2]
+            rate = item.frame.fps / self._stride
+            self._open[item.base] = VideoWriter(self._folder / item.base, rate, width, height)
+            self._note(self._open[item.base].path)
+            self.videos += 1
+        self._open[item.base].write(item.drawn)
+
+    def _note(self, file: Path) -> None:
+        if len(self._written) < 2:
+            self._written.append(file)
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class DrawnFrames:
+    """``NAME_frames/``: each frame of a video or stream with boxes, as ``.jpg``."""
+
+    kind = "frames"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+
+    def write(self, item: Item) -> None:
+        if item.frame.fps is not None:
+            folder = self.path / f"{item.base}_frames"
+            folder.mkdir(exist_ok=True)
+            _write_picture(folder / f"{item.name}.jpg", item.drawn)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Outputs:
+    """All kinds of files that were asked for, in one folder.
+
+    Args:
+        folder: Where they go; it is made.
+        settings: Ultralytics' settings ``save``, ``save_txt``, ``save_conf``, ``save_crop``, ``save_json``,
+            ``save_frames``, ``vid_stride`` and those of drawing; and ``save_csv``.
+
+    Attributes:
+        folder: Where they go.
+        drawing: What is drawn.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.drawing = {
+            "conf": settings.get("show_conf", True),
+            "labels": settings.get("show_labels", True),
+            "boxes": settings.get("show_boxes", True),
+            "line_width": settings.get("line_width"),
+        }
+        self._bases: dict[str, str] = {}
+        self._taken: set[str] = set()
+        self._all: list[Output] = []
+        self._closing = ExitStack()
+        kinds: dict[str, Callable[[], Output]] = {
+            "save_json": lambda: CocoJson(folder),
+            "save_csv": lambda: Csv(folder),
+            "save_txt": lambda: Labels(folder, bool(settings.get("save_conf"))),
+            "save_crop": lambda: Crops(folder),
+            "save": lambda: Drawn(folder, settings.get("vid_stride") or 1),
+            "save_frames": lambda: DrawnFrames(folder),
+        }
+        try:
+            self._add(JsonLines(folder))
+            for key, make in kinds.items():
+                if settings.get(key):
+                    self._add(make())
+        except BaseException:
+            self._closing.close()
+            raise
+
+    def _add(self, output: Output) -> None:
+        self._all.append(output)
+        self._closing.callback(output.close)
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def write(self, frame: Frame, result: Any) -> Item:
+        """Write a result to all files, and return it with its detections."""
+        item = Item(frame, result, self._base(frame), self.drawing)
+        for output in self._all:
+            output.write(item)
+        return item
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """File or folder by kind."""
+        return {output.kind: str(output.path) for output in self._all}
+
+    @property
+    def videos(self) -> int:
+        """Number of videos that were written."""
+        return sum(output.videos for output in self._all if isinstance(output, Drawn))
+
+    def _base(self, frame: Frame) -> str:
+        """Name the files of a source; a second source of the same name gets -2, as in Ultralytics."""
+        if frame.fps is not None and frame.source in self._bases:
+            return self._bases[frame.source]
+        stem = frame.source if frame.live else Path(frame.source).stem
+        base, number = stem, 1
+        while base in self._taken:
+            number += 1
+            base = f"{stem}-{number}"
+        self._taken.add(base)
+        if frame.fps is not None:
+            self._bases[frame.source] = base
+        return base
+
+
+def _folder_name(name: str) -> str:
+    """Return a class name without what would lead to another folder."""
+    return re.sub(r"[/\\:\0]|^\.+", "_", name) or "_"
+
+
+def _write_picture(file: Path, image: Any) -> None:
+    if not cv2.imwrite(str(file), image):
+        raise RunError("A picture cannot be written.", given=str(file), fix="look at the folder and the disk")

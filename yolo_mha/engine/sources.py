@@ -1,0 +1,305 @@
+"""What there is to look at: pictures, video files, cameras and streams, one frame after another."""
+
+from __future__ import annotations
+
+import csv
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+from ultralytics.data.loaders import LoadStreams
+from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.utils.patches import imread
+
+from ..errors import DataError, nearest
+from .video import Image, count_frames, opens, read_video, usable_fps
+
+OPEN_TIMEOUT_MS = 5000
+MANY_VIDEOS = 100  # of more, frames are not counted beforehand: every file would have to be opened
+MAX_RANGES = 20  # of lost frames that are named
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files in the order in which they are read, or streams.
+
+    Attributes:
+        pictures: Absolute paths.
+        videos: Absolute paths, or addresses of video files.
+        stream: A camera index, a stream address, or a ``.streams`` file of several that are read side by side.
+        slots: Number of streams.
+        missing: Entries of a list that do not exist.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    stream: str = ""
+    slots: int = 0
+    missing: list[str] = field(default_factory=list)
+
+    def total(self, stride: int) -> int | None:
+        """Return the number of pictures and frames that will come, None where it is not known."""
+        if self.stream or len(self.videos) > MANY_VIDEOS:
+            return None
+        counts = [count_frames(video) for video in self.videos]
+        known = [count for count in counts if count is not None]
+        return len(self.pictures) + sum(c // stride for c in known) if len(known) == len(counts) else None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture, or a frame of a video or stream.
+
+    Attributes:
+        source: Path or address.
+        image: BGR, of shape (H, W, 3); other channels for a model that was trained on others.
+        index: Position in the video or stream, from 0.
+        fps: Frames per second of the video or stream; None for a picture.
+        live: Whether it comes from a camera or stream.
+        silent: Whether it stands in for a frame that a stream did not deliver.
+        sequence: The same for what belongs together: the frames of a video or stream, the pictures of a folder.
+    """
+
+    source: str
+    image: Image
+    index: int = 0
+    fps: float | None = None
+    live: bool = False
+    silent: bool = False
+    sequence: str = ""
+
+
+@dataclass
+class Skipped:
+    """What could not be read: whole files, frames of videos, and how often a stream was silent."""
+
+    files: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    silent: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+
+    def add_frames(self, path: str, lost: list[range], total: int) -> None:
+        """Take note of frames of a video; where none are named, of all of it."""
+        if not lost:
+            self.files.append(path)
+            return
+        number = sum(map(len, lost))
+        named = [f"{r.start}-{r.stop - 1}" if len(r) > 1 else str(r.start) for r in lost[:MAX_RANGES]]
+        more = ", ..." if len(lost) > MAX_RANGES else ""
+        share = f"{number} of {total}" if total else str(number)
+        self.frames.append(f"{path}: frames {', '.join(named)}{more} ({share})")
+        self.lost += number
+
+    @property
+    def count(self) -> int:
+        """Number of files and frames."""
+        return len(self.files) + self.lost + self.silent.total()
+
+    @property
+    def names(self) -> list[str]:
+        """Everything by name."""
+        silent = [f"{address}: {n} frames without a signal" for address, n in self.silent.items()]
+        return [*sorted(self.files), *self.frames, *silent]
+
+
+def find(source: Any) -> Source:
+    """Find out what a source is, and that something in it can be read, before a model is loaded.
+
+    Args:
+        source: An image or video file, a folder, a glob, a ``.txt`` or ``.csv`` file or a Python list of these; a
+            camera index, a stream address, or a ``.streams`` file with several.
+
+    Raises:
+        DataError: It is missing, empty, or nothing in it can be read.
+    """
+    if source is None or (isinstance(source, str) and not source.strip()):
+        raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
+    if not isinstance(source, (str, int, Path, list, tuple)):
+        raise DataError(
+            "source is of a kind that is not read.",
+            given=type(source).__name__,
+            expected="a path, a list of paths, a camera index or a stream address",
+        )
+    if isinstance(source, (list, tuple)):
+        return _readable(_listed([str(entry) for entry in source], Path.cwd()))
+    text, path = str(source), Path(str(source))
+    if text.isdigit() or "://" in text:
+        return _address(text)
+    if path.suffix.lower() == ".streams" and path.is_file():
+        addresses = _entries(path)
+        for address in addresses:
+            _probe(address)
+        return Source(stream=text, slots=len(addresses))
+    if path.suffix.lower() in (".txt", ".csv") and path.is_file():
+        return _readable(_listed(_entries(path), path.absolute().parent))
+    files = _files(text)
+    if not any(map(_is_media, files)):
+        near = [str(p) for p in (path.parent.glob("*") if path.parent.is_dir() else ())]
+        raise DataError(
+            "The source has no image or video." if path.exists() else "Source not found.",
+            given=f"source={text}",
+            expected=nearest(text, near) if near and not path.exists() else "files such as x.jpg, x.png, x.mp4",
+        )
+    return _readable(_by_kind(files))
+
+
+def read(
+    source: Source, skipped: Skipped, *, stride: int = 1, buffer: bool = False, channels: int = 3
+) -> Iterator[list[Frame]]:
+    """Read pictures, then videos, or streams side by side; what cannot be read is noted and left out.
+
+    Args:
+        source: From `find`.
+        skipped: Takes note of what was left out.
+        stride: Of videos and streams, every so many frames only.
+        buffer: Of streams, keep all frames instead of the latest.
+        channels: Of the model's images: 3 for BGR, 1 for gray, others as the file has them.
+
+    Yields:
+        One frame; of streams, one of each.
+
+    Raises:
+        DataError: A camera or stream cannot be opened.
+    """
+    skipped.files += source.missing
+    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as Ultralytics
+    for path in source.pictures:
+        picture = imread(path, flags)
+        if picture is None:
+            skipped.files.append(path)
+        else:
+            yield [Frame(path, picture, sequence=str(Path(path).parent))]
+    for path in source.videos:
+        for index, fps, image in read_video(path, stride, skipped.add_frames):
+            gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None] if channels == 1 else image
+            yield [Frame(path, np.asarray(gray), index, fps, sequence=path)]
+    if source.stream:
+        yield from _read_streams(source.stream, stride, buffer, channels)
+
+
+def _read_streams(address: str, stride: int, buffer: bool, channels: int) -> Iterator[list[Frame]]:
+    try:
+        streams = LoadStreams(address, vid_stride=stride, buffer=buffer, channels=channels)
+    except Exception as e:  # a camera in use, a wrong address, a missing package for YouTube
+        raise _unreachable(address, e) from e
+    try:
+        for index, (names, images, _) in enumerate(streams):
+            yield [
+                Frame(name, image, index, usable_fps(fps), live=True, silent=not image.any(), sequence=name)
+                for name, image, fps in zip(names, images, streams.fps, strict=True)
+            ]  # Ultralytics gives a black image where a stream is silent
+    finally:
+        streams.close()
+
+
+def _address(text: str) -> Source:
+    """Look at a camera index or an address: a file on the web is read like a file, anything else as a stream."""
+    suffix = Path(urlsplit(text).path).suffix[1:].lower()
+    if text.startswith(("http://", "https://")) and suffix in IMG_FORMATS:
+        raise DataError(
+            "Images are not downloaded.", given=f"source={text}", expected="a local file", fix="download it yourself"
+        )
+    _probe(text)
+    if text.startswith(("http://", "https://")) and suffix in VID_FORMATS:
+        return Source(videos=[text])
+    return Source(stream=text, slots=1)
+
+
+def _probe(address: str) -> None:
+    """Make sure within seconds that a camera or stream opens; by itself OpenCV waits for half a minute.
+
+    Raises:
+        DataError: It does not open.
+    """
+    if "youtu" in (urlsplit(address).hostname or ""):
+        return  # Ultralytics asks there for the address of the video itself
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
+    capture = cv2.VideoCapture(int(address)) if address.isdigit() else cv2.VideoCapture(address, cv2.CAP_ANY, limits)
+    opened = capture.isOpened()
+    capture.release()
+    if not opened:
+        raise _unreachable(address, "no answer, or nothing that can be decoded")
+
+
+def _unreachable(address: str, reason: object) -> DataError:
+    kind = "camera" if address.isdigit() else "stream"
+    return DataError(
+        f"The {kind} cannot be opened.",
+        given=f"source={address}: {' '.join(str(reason).split())[:300]}",
+        expected="a camera index such as 0, or an address that a video player on this machine can open",
+    )
+
+
+def _entries(path: Path) -> list[str]:
+    """Read the entries of a list file, as Ultralytics does: a line each, or the cells of a CSV file.
+
+    Raises:
+        DataError: It is empty or no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError("The list cannot be read.", given=f"{path}: {e}", expected="a text file of paths") from e
+    if path.suffix.lower() == ".csv":
+        rows = list(csv.reader(lines))
+        lines = [cell for row in (rows[1:] if rows[:1] == [["source"]] else rows) for cell in row]
+    elif path.suffix.lower() == ".streams":
+        lines = [word for line in lines for word in line.split()]
+    entries = [line.strip() for line in lines if line.strip()]
+    if not entries:
+        raise DataError("The list is empty.", given=f"source={path}", expected="a path or an address in each line")
+    return entries
+
+
+def _listed(entries: Iterable[str], folder: Path) -> Source:
+    """Look up the entries of a list, from the working directory or else from the folder of the list."""
+    files: list[str] = []
+    missing: list[str] = []
+    for entry in sorted(entries):
+        found = _files(entry) or _files(str(folder / entry))
+        files += found
+        if not found:
+            missing.append(entry)
+    return _by_kind(files, missing)
+
+
+def _files(text: str) -> list[str]:
+    """List the absolute paths that a path stands for: a file, the files in a folder, or those that a glob matches."""
+    path = Path(text).absolute()
+    if path.is_file():
+        return [str(path)]
+    pattern = str(Path(glob.escape(str(path))) / "*.*") if path.is_dir() else str(path)
+    return sorted(glob.glob(pattern, recursive=True))
+
+
+def _is_media(file: str) -> bool:
+    return Path(file).suffix[1:].lower() in IMG_FORMATS | VID_FORMATS
+
+
+def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
+    """Put pictures before videos, as Ultralytics does, and leave other files out."""
+    pictures = [f for f in files if Path(f).suffix[1:].lower() in IMG_FORMATS]
+    videos = [f for f in files if Path(f).suffix[1:].lower() in VID_FORMATS]
+    return Source(pictures, videos, missing=list(missing))
+
+
+def _readable(source: Source) -> Source:
+    """Make sure that a file can be read; normally the first one can, so that this is quick.
+
+    Raises:
+        DataError: None can.
+    """
+    if any(imread(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
+        return source
+    files = [*source.pictures, *source.videos]
+    raise DataError(
+        "No image or video of the source can be read." if files else "The source has no image or video.",
+        given=", ".join([*files, *source.missing][:5]),
+        expected="intact files",
+    )

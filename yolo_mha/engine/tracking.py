@@ -1,0 +1,49 @@
+"""The trackers of Ultralytics: which there are, and what they need."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
+
+from ..data.files import read_yaml
+from ..errors import ConfigError, DependencyError, nearest
+
+DEFAULT_TRACKER = "botsort.yaml"
+
+
+def find_tracker(tracker: str | Path) -> str:
+    """Find a tracker's YAML before anything is started.
+
+    Args:
+        tracker: Path of a YAML, or the name of one of Ultralytics', with its ending or without.
+
+    Returns:
+        Its path.
+
+    Raises:
+        DependencyError: The package ``lap`` is missing.
+        ConfigError: There is no such tracker.
+    """
+    if find_spec("lap") is None:
+        raise DependencyError(
+            "lap is not installed; Ultralytics' trackers need it.", fix="pip install 'yolo-mha[track]'"
+        )
+    from ultralytics.trackers.track import TRACKER_MAP  # looks for lap when it is imported
+
+    own = {p.stem: p for p in (ULTRALYTICS_ROOT / "cfg" / "trackers").glob("*.yaml")}
+    path = Path(str(tracker))
+    if not path.is_file():
+        name = str(tracker).removesuffix(".yaml")
+        if name not in own:
+            raise ConfigError(
+                "Unknown tracker.", given=f"tracker={tracker}", expected=nearest(name, own), fix="or name a YAML file"
+            )
+        path = own[name]
+    kind = read_yaml(path, ConfigError, expected="tracker_type and its thresholds").get("tracker_type")
+    if kind not in TRACKER_MAP:
+        raise ConfigError(
+            f"{path} names an unknown tracker.", given=f"tracker_type: {kind}", expected=nearest(kind, TRACKER_MAP)
+        )
+    return str(path)

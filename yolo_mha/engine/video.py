@@ -1,0 +1,182 @@
+"""Video files frame by frame: reading past damage, and writing at the same rate and size."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RunError
+
+Image = NDArray[np.uint8]
+COUNTED = {".mp4", ".mov", ".m4v", ".avi"}  # these hold the number of their frames; of others OpenCV estimates it
+PATIENCE = 100  # grabs that may fail beyond the frames that are announced
+DEFAULT_FPS = 30.0  # where a file or a camera gives none, as in Ultralytics
+
+
+def usable_fps(fps: float) -> float:
+    """Return a rate in frames per second; the default where a file or a camera says nothing useful."""
+    return fps if math.isfinite(fps) and 0 < fps < 1000 else DEFAULT_FPS
+
+
+def count_frames(path: str) -> int | None:
+    """Return how many frames a video announces: None where it says nothing, 0 where it cannot be opened."""
+    capture = cv2.VideoCapture(path)
+    opened, frames = capture.isOpened(), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return (frames if frames > 0 else None) if opened else 0
+
+
+def opens(path: str) -> bool:
+    """Say whether a file can be opened as a video."""
+    capture = cv2.VideoCapture(path)
+    opened = bool(capture.isOpened())
+    capture.release()
+    return opened
+
+
+def read_video(
+    path: str, stride: int, on_lost: Callable[[str, list[range], int], None]
+) -> Iterator[tuple[int, float, Image]]:
+    """Decode a video file.
+
+    OpenCV reports a damaged frame and the end of the file alike, so reading goes on until the announced frames are
+    used up. Which ones are lost is told from the time stamps of the others, if these were evenly spaced up to there.
+    What a decoder patches up by itself is not noticed.
+
+    Args:
+        path: The file, or an address that OpenCV can read like one.
+        stride: Give every so many frames only: the last of each ``stride`` frames, as Ultralytics does.
+        on_lost: Called at the end, where frames were lost, with the path, their indices and the number of frames
+            announced (0 if unknown); with no indices where no frame of the file can be decoded.
+
+    Yields:
+        Index of the frame in the file, from 0; frames per second of the file; image, BGR, of shape (H, W, 3).
+    """
+    capture = cv2.VideoCapture(path)
+    try:
+        fps = usable_fps(capture.get(cv2.CAP_PROP_FPS))
+        announced = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+        position = _Position(fps)
+        while capture.isOpened():
+            if not capture.grab():
+                if position.next >= announced or position.failures >= announced - position.next + PATIENCE:
+                    break
+                position.failures += 1
+                continue
+            index = position.advance(capture.get(cv2.CAP_PROP_POS_MSEC))
+            if (index + 1) % stride == 0:
+                decoded, image = capture.retrieve()
+                if decoded and image is not None:
+                    yield index, fps, image
+                else:
+                    position.lost.append(range(index, index + 1))
+        unseen = announced - position.next
+        if unseen > (0 if Path(path).suffix.lower() in COUNTED else fps):
+            position.lost.append(range(position.next, announced))
+        if position.next == 0:
+            on_lost(path, [], announced)
+        elif position.lost:
+            on_lost(path, _joined(position.lost), announced)
+    finally:
+        capture.release()
+
+
+class _Position:
+    """Where in a file a frame belongs, when some before it were lost."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self.next = 0  # index of the frame that should come
+        self.failures = 0  # failed grabs since the last frame
+        self.damaged = False
+        self.even = True  # time stamps agree with the count
+        self.start: float | None = None
+        self.lost: list[range] = []
+
+    def advance(self, milliseconds: float) -> int:
+        """Return the index of a frame that was just grabbed."""
+        if self.start is None:
+            self.start = 0.0 if self.failures else milliseconds
+        by_clock = round((milliseconds - self.start) * self.fps / 1000)
+        self.damaged |= self.failures > 0
+        if not self.damaged:
+            self.even &= by_clock == self.next
+            index = self.next
+        else:
+            index = max(self.next, by_clock) if self.even else self.next + self.failures
+        if index > self.next:
+            self.lost.append(range(self.next, index))
+        self.next, self.failures = index + 1, 0
+        return index
+
+
+def _joined(ranges: list[range]) -> list[range]:
+    """Join ranges that follow on one another."""
+    joined: list[range] = []
+    for part in ranges:
+        if joined and joined[-1].stop == part.start:
+            joined[-1] = range(joined[-1].start, part.stop)
+        else:
+            joined.append(part)
+    return joined
+
+
+class VideoWriter:
+    """A video file without sound: MPEG-4 in ``.mp4``, or Motion JPEG in ``.avi`` where a side is odd.
+
+    OpenCV's other encoders cut odd sides by a pixel.
+
+    Args:
+        path: The file, without its suffix.
+        fps: Frames per second.
+        width: Width of the frames.
+        height: Height of the frames.
+
+    Attributes:
+        path: The file.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, fps: float, width: int, height: int) -> None:
+        self._odd = bool(width % 2 or height % 2)
+        self._fps, self._size = fps, (width, height)
+        self.path = path.with_name(path.name + (".avi" if self._odd else ".mp4"))
+        api, code = (cv2.CAP_OPENCV_MJPEG, "MJPG") if self._odd else (cv2.CAP_ANY, "mp4v")
+        rate = max(1, round(fps)) if self._odd else fps  # this encoder knows whole numbers only
+        self._writer = cv2.VideoWriter(str(self.path), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
+        if not self._writer.isOpened():
+            raise RunError("The video cannot be written.", given=str(self.path), fix="look at the folder and the disk")
+
+    def write(self, image: Any) -> None:
+        """Add a frame; one of another size is scaled, because a video has one size."""
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size)
+        self._writer.write(image)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.release()
+        if self._odd and self._fps != round(self._fps):
+            _set_avi_rate(self.path, self._fps)
+
+
+def _set_avi_rate(path: Path, fps: float) -> None:
+    """Write the exact rate into the headers of an AVI file: microseconds per frame, and rate over scale."""
+    with path.open("r+b") as file:
+        head = file.read(512)
+        main, stream = head.find(b"avih"), head.find(b"strh")
+        if main < 0 or stream < 0:
+            return
+        file.seek(main + 8)
+        file.write(struct.pack("<I", round(1e6 / fps)))
+        file.seek(stream + 8 + 20)
+        file.write(struct.pack("<II", 1000, round(fps * 1000)))
