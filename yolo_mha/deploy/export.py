@@ -1,51 +1,74 @@
-"""Export to other runtimes, followed by a comparison with PyTorch."""
+"""Export to other runtimes, followed by a proof in the target runtime."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
+from ..data.files import write_text
+from ..data.yolo import Dataset, load_dataset
 from ..engine import settings as config
 from ..engine.model import YOLO
-from ..errors import ConfigError, DependencyError, run_failed
+from ..engine.progress import track
+from ..errors import ConfigError, DependencyError, YoloMHAError, run_failed
+from ..paths import shipped
 from ..registry import guarded
-from .agreement import Agreement, compare_onnx
+from .agreement import TOLERANCES, Agreement
+from .proof import AP_LOSS, BATCHES, Scores, calibration_images, load_pictures, prove, score, shapes
+from .runtime import Array
 
-DYNAMIC_SHAPES = [(1, 320, 320), (1, 480, 640), (3, 320, 320)]
+PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
+PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
+OPSETS = range(17, 21)
+CALIBRATION = 200  # images
+STANDALONE = "onnx_infer.py"
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """An exported model and how far it was compared with PyTorch.
+    """An exported model and the proof of it.
 
     Attributes:
-        file: The exported model.
+        file: The exported model; its name says so where it is out of tolerance.
         format: Its format.
-        agreement: Differences by input shape; empty where this format was not compared.
+        precision: "fp32", "fp16", "int8", or another of Ultralytics' schemes.
+        agreement: Differences to PyTorch by input shape; empty where none could be taken.
+        scores: AP of the checkpoint and of the exported model, where data was given.
+        notes: What was done to the model beyond Ultralytics' export, and what was not proved.
+        metadata: Whether the file holds the names, stride and task that Ultralytics reads back.
+        proof: All this as a JSON file beside the model.
+        standalone: A file that runs an ONNX model without PyTorch, also beside it.
+        ok: Whether everything is within tolerance.
     """
 
     file: str
     format: str
+    precision: str
     agreement: list[Agreement]
-
-    @property
-    def ok(self) -> bool:
-        return all(a.ok for a in self.agreement)
+    scores: Scores | None
+    notes: list[str]
+    metadata: bool
+    ok: bool
+    proof: str = ""
+    standalone: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ok": self.ok}
+        return asdict(self)
 
 
 @guarded()
@@ -53,26 +76,37 @@ def export(
     model: str | Path | None = None,
     format: str = "onnx",
     *,
+    data: str | Path | None = None,
+    half: bool = False,
+    int8: bool = False,
+    fuse_attention: bool = False,
     trust: bool = False,
     **settings: Any,
 ) -> ExportResult:
     """Export a trained model, whole or not at all, beside its checkpoint; otherwise into the working directory.
 
-    ONNX models in single precision are then run in ONNX Runtime and compared with PyTorch: with ``dynamic=True`` at
-    320x320, 480x640 and a batch of 3, otherwise at the exported shape.
+    ONNX, TorchScript and OpenVINO models are then run beside PyTorch: with ``dynamic=True`` at 320x320, 480x640, what a
+    picture of 641x355 is letterboxed to, and the trained size, each with batches of 1 and 3; otherwise at the exported
+    shape. A model out of tolerance (`TOLERANCES`) is kept under a name that says so. Beside an ONNX model lies
+    ``onnx_infer.py``, which runs it without PyTorch.
 
     Args:
         model: Checkpoint, or model YAML for an untrained one.
         format: Any format of Ultralytics: "onnx", "torchscript", "openvino", ...
+        data: A dataset, see `load_dataset`: AP before and after, and its images for the proof and for calibration.
+        half: Half precision, as ``quantize=16``.
+        int8: ONNX with 8-bit convolutions, calibrated on images of ``data``; attention stays in floating point.
+        fuse_attention: ONNX with attention as ONNX Runtime's own operator.
         trust: Read the checkpoint with full pickle, for files that you made yourself.
-        **settings: Ultralytics' export settings: ``imgsz``, ``dynamic``, ``opset``, ``simplify``, ``quantize``, ...
+        **settings: Ultralytics' export settings: ``imgsz``, ``dynamic``, ``opset``, ``simplify``, ``nms``, ...
 
     Returns:
-        The file and the differences.
+        The file and its proof.
 
     Raises:
-        ConfigError: A setting is unknown or unusable.
+        ConfigError: A setting is unknown or unusable, or two do not go together.
         ModelError, CheckpointError: The model cannot be read.
+        DataError: The dataset cannot be read.
         DependencyError: The runtime's package is missing.
         RunError: The export failed.
     """
@@ -80,37 +114,197 @@ def export(
     passed = config.check({**settings, "format": format})
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
+    precision = _precision(passed, format, data, half=half, int8=int8, fuse_attention=fuse_attention)
+    _require_packages(format)
     network = YOLO(model, trust=trust)
     if not isinstance(network.model, nn.Module):
         raise ConfigError(
             "Only a PyTorch model can be exported.", given=f"model={model}", expected="a .pt or .yaml file"
         )
-    if format == "onnx":
-        missing = [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
-        if missing:
-            raise DependencyError(
-                f"{' and '.join(missing)} not installed.", given="format=onnx", fix="pip install 'yolo-mha[export]'"
-            )
-    if find_spec("onnxslim") is None:
-        passed.setdefault("simplify", False)
+    dataset = None if data is None else load_dataset(data, track)
     checkpoint = Path(str(model))
     folder = checkpoint.parent if checkpoint.is_file() and checkpoint.suffix == ".pt" else Path.cwd()
+    parts = [precision if format == "onnx" and precision != "fp32" else "", "fused" if fuse_attention else ""]
+    name = "_".join([checkpoint.stem, *filter(None, parts)])
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
-        beside = str(Path(aside) / f"{checkpoint.stem}.pt")  # exporters write beside this path
-        network.model.pt_path = beside  # type: ignore[assignment]
-        try:
-            with _without_hints(Path(aside).name):
-                made = Path(network.export(**passed))
-        except Exception as e:  # every exporter fails in its own way
-            raise run_failed(f"The export to {format}", e) from e
-        plain = format == "onnx" and not passed.get("nms") and passed.get("quantize") in (None, 32, "fp32")
-        compared = plain and network.task == "detect"
-        agreement = compare_onnx(made, network.model, _shapes(network, passed)) if compared else []
-        file = folder / made.name
-        if file.is_dir():
-            shutil.rmtree(file)
-        os.replace(made, file)
-    return ExportResult(str(file), format, agreement)
+        made = _make(network, Path(aside) / f"{name}.pt", passed, precision)
+        height, width = _imgsz(network, passed)
+        notes = [_fuse(made, height, width)] if fuse_attention else []
+        if format == "onnx" and precision == "int8":
+            images = calibration_images(dataset, CALIBRATION, height, width)  # type: ignore[arg-type]
+            notes.append(_quantize(made, network.model, images))
+        result = _proved(network, made, precision, passed, dataset, notes)
+        if result.agreement and dataset is not None:
+            trained = model if checkpoint.suffix == ".pt" else _saved(network, Path(aside) / "untrained.pt")
+            scores = score(trained, made, dataset, (height, width), passed, Path(aside), trust)
+            ok = result.ok and (precision != "int8" or scores.loss <= AP_LOSS)
+            result = replace(result, scores=scores, ok=ok)
+        return _deliver(result, made, folder, name)
+
+
+def _precision(
+    passed: dict[str, Any], format: str, data: object, *, half: bool, int8: bool, fuse_attention: bool
+) -> str:
+    """Return the precision of an export, after making sure that its settings go together."""
+    for key, value in (("half", half), ("int8", int8), ("fuse_attention", fuse_attention)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key} is a yes or no.", given=f"{key}={value!r}", expected=f"{key}=True or {key}=False")
+    quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
+    if half + int8 + (quantize is not None) > 1:
+        raise ConfigError(
+            "A model has one precision.",
+            given=f"half={half} int8={int8} quantize={passed.get('quantize')}",
+            expected="one of half=True, int8=True and quantize=",
+        )
+    precision = PRECISIONS.get(16 if half else 8 if int8 else quantize, str(quantize))
+    if (int8 or fuse_attention) and format != "onnx":
+        raise ConfigError(
+            "INT8 that leaves attention in floating point, and fused attention, are made for ONNX.",
+            given=f"format={format} {'int8' if int8 else 'fuse_attention'}=True",
+            expected="format=onnx",
+            fix="quantize=8 hands the whole model to Ultralytics' own quantization of that format" if int8 else None,
+        )
+    if format == "onnx" and precision == "int8" and data is None:
+        raise ConfigError(
+            "INT8 needs pictures to measure the ranges of activations with.",
+            given="data is missing",
+            expected="data=my.yaml, the dataset that the model was trained on",
+        )
+    if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in OPSETS:
+        raise ConfigError(
+            "This opset was not tested.",
+            given=f"opset={passed['opset']}",
+            expected=f"{OPSETS[0]} to {OPSETS[-1]}, or none for the newest that suits PyTorch",
+        )
+    return precision
+
+
+def _require_packages(format: str) -> None:
+    missing = [package for package in PROVED.get(format, ()) if find_spec(package) is None]
+    if missing:
+        extra = "openvino" if format == "openvino" else "export"
+        raise DependencyError(
+            f"{' and '.join(missing)} not installed.", given=f"format={format}", fix=f"pip install 'yolo-mha[{extra}]'"
+        )
+
+
+def _make(network: YOLO, beside: Path, passed: dict[str, Any], precision: str) -> Path:
+    """Run Ultralytics' exporter; what it writes lies beside a path of the wanted name."""
+    network.model.pt_path = str(beside)
+    wanted = dict(passed)
+    if precision == "fp16":
+        wanted["quantize"] = 16
+    elif precision == "int8" and passed["format"] == "onnx":
+        wanted.pop("quantize", None)  # done afterwards, with attention left out
+    if find_spec("onnxslim") is None:
+        wanted.setdefault("simplify", False)
+    try:
+        with _without_hints(beside.parent.name):
+            return Path(network.export(**wanted))
+    except Exception as e:  # every exporter fails in its own way
+        raise run_failed(f"The export to {passed['format']}", e) from e
+
+
+def _fuse(made: Path, height: int, width: int) -> str:
+    """Fuse the attention of an ONNX file, and say what was done."""
+    import onnx
+
+    from .fuse_attention import fuse_attention
+
+    model = onnx.load(made)
+    fused, left = fuse_attention(model, height, width)
+    if not fused:
+        raise ConfigError(
+            "There is no attention that ONNX Runtime's operator could do.",
+            given=f"fuse_attention=True, {left} attentions with a mask",
+            expected="a model with attention among all positions, to pooled keys, along axes, or between scales",
+            fix="leave fuse_attention out",
+        )
+    onnx.save(model, made)
+    kept = f"; {left} with a mask left as they are" if left else ""
+    return f"{fused} attentions run as ONNX Runtime's MultiHeadAttention{kept}; only ONNX Runtime has this operator"
+
+
+def _quantize(made: Path, network: nn.Module, images: Iterator[Array]) -> str:
+    """Quantize an ONNX file, and say what was done."""
+    from .quantize import quantize
+
+    output = made.with_suffix(".int8.onnx")
+    try:
+        done, left = quantize(made, output, network, images)
+    except YoloMHAError:
+        raise
+    except Exception as e:  # whatever ONNX Runtime meets
+        raise run_failed("Quantization", e) from e
+    os.replace(output, made)
+    return f"{done} convolutions in INT8; {left} of attention and of the decoding of boxes in floating point"
+
+
+def _proved(
+    network: YOLO, made: Path, precision: str, passed: dict[str, Any], dataset: Dataset | None, notes: list[str]
+) -> ExportResult:
+    """Compare an export with PyTorch where that is possible, else say why not."""
+    format, dynamic = passed["format"], bool(passed.get("dynamic"))
+    metadata = {"names", "stride", "task"} <= set(BaseBackend.read_metadata(made))
+    result = ExportResult(str(made), format, precision, [], None, notes, metadata, metadata or format not in PROVED)
+    if network.task != "detect":
+        return replace(result, notes=[*notes, f"not compared with PyTorch: a model for the task '{network.task}'"])
+    if format not in PROVED:
+        reason = f"made by Ultralytics alone: {format} was not tested with attention blocks, and nothing was compared"
+        return replace(result, notes=[*notes, reason])
+    if precision not in TOLERANCES:
+        return replace(result, notes=[*notes, f"not compared with PyTorch: quantize={precision}"])
+    batch = int(passed.get("batch") or 1)
+    batches: tuple[int, ...] = BATCHES if dynamic else (batch,)
+    if dynamic and passed.get("nms"):  # suppression is traced for this many images
+        batches = tuple(b for b in BATCHES if b <= batch)
+    where = shapes(_imgsz(network, passed), _stride(network), dynamic=dynamic, batches=batches)
+    pictures = load_pictures(dataset, passed.get("split") or "val")
+    agreement = prove(made, network.model, pictures, where, precision, passed)
+    if not any(a.compared for a in agreement):
+        notes = [*notes, "the pictures show no object, so no box was compared: give data= with pictures of yours"]
+        result = replace(result, notes=notes)
+    return replace(result, agreement=agreement, ok=metadata and all(a.ok for a in agreement))
+
+
+def _deliver(result: ExportResult, made: Path, folder: Path, name: str) -> ExportResult:
+    """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it."""
+    file = folder / (made.name if result.ok else made.name.replace(name, f"{name}_out_of_tolerance", 1))
+    result = replace(result, file=str(file), proof=f"{file}.proof.json")
+    if file.is_dir():
+        shutil.rmtree(file)
+    os.replace(made, file)
+    if result.format == "onnx":
+        result = _with_standalone(result, folder / STANDALONE)
+    write_text(result.proof, json.dumps(result.as_dict(), indent=2))
+    return result
+
+
+def _with_standalone(result: ExportResult, target: Path) -> ExportResult:
+    """Put the file beside an ONNX model that runs it without PyTorch; one that the user has changed stays."""
+    text = (shipped("tools") / STANDALONE).read_text(encoding="utf-8")
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        note = f"{target} is another file than the one that comes with this version, and was left as it is"
+        result = replace(result, notes=[*result.notes, note])
+    else:
+        write_text(target, text)
+    return replace(result, standalone=str(target))
+
+
+def _imgsz(network: YOLO, passed: dict[str, Any]) -> tuple[int, int]:
+    """Return the height and width that a model is exported for."""
+    size = passed.get("imgsz") or network.model.args["imgsz"]
+    height, width = check_imgsz(size, stride=_stride(network), min_dim=2)
+    return height, width
+
+
+def _stride(network: YOLO) -> int:
+    return int(network.model.stride.max())
+
+
+def _saved(network: YOLO, file: Path) -> Path:
+    network.save(file)
+    return file
 
 
 @contextlib.contextmanager
@@ -125,12 +319,3 @@ def _without_hints(folder: str) -> Iterator[None]:
         yield
     finally:
         LOGGER.removeFilter(keep)
-
-
-def _shapes(network: YOLO, settings: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """Return the input shapes at which to compare: batch, height, width, rounded up to the model's stride."""
-    size, stride = settings.get("imgsz") or network.model.args["imgsz"], int(network.model.stride.max())
-    if not settings.get("dynamic"):
-        height, width = check_imgsz(size, stride=stride, min_dim=2)
-        return [(int(settings.get("batch", 1)), height, width)]
-    return [(b, -(-h // stride) * stride, -(-w // stride) * stride) for b, h, w in DYNAMIC_SHAPES]

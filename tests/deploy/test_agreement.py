@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from networks import opened
+
+import yolo_mha
+from yolo_mha.deploy.agreement import TOLERANCES, compare, suppressed
+from yolo_mha.deploy.proof import load_pictures, shapes, to_input
+from yolo_mha.deploy.runtime import Runtime
+from yolo_mha.errors import YoloMHAError
+
+FP32 = TOLERANCES["fp32"]
+IMAGES = np.zeros((1, 3, 64, 64), np.float32)
+
+
+def agreement(ours, theirs, tolerance=FP32):
+    """Compare two made-up outputs."""
+    return compare(lambda _: theirs, lambda _: ours, [IMAGES], tolerance)[0]
+
+
+def raw(seed: int = 0, anchors: int = 50) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    boxes, scores = rng.uniform(0, 300, (2, 4, anchors)), rng.uniform(0, 1, (2, 3, anchors))
+    return np.concatenate([boxes, scores], 1).astype(np.float32)
+
+
+def rows(count: int = 20, seed: int = 0) -> np.ndarray:
+    """Detections of two images, best first, filled up with zeros."""
+    rng = np.random.default_rng(seed)
+    found = np.zeros((2, 30, 6), np.float32)
+    found[:, :count, :4] = rng.uniform(0, 300, (2, count, 4))
+    found[:, :count, 4] = -np.sort(-rng.uniform(0.3, 1, (2, count)))
+    found[:, :count, 5] = rng.integers(0, 3, (2, count))
+    return found
+
+
+def test_compare__raw_outputs():
+    ours = raw()
+    assert agreement(ours, ours.copy()).ok
+    for place, change in (((1, 2, 7), 0.02), ((0, 5, 3), 2e-4)):
+        theirs = ours.copy()
+        theirs[place] += change
+        found = agreement(ours, theirs)
+        assert not found.ok
+        assert max(found.boxes, found.scores) == pytest.approx(change, rel=0.05)
+
+
+def test_compare__in_half_precision_boxes_without_an_object_do_not_count():
+    ours = raw()
+    ours[:, 4:, :10] = 0.01
+    theirs = ours.copy()
+    theirs[:, :4, :10] += 50
+    assert agreement(ours, theirs, TOLERANCES["fp16"]).ok
+    theirs[:, :4, 10] += 50
+    assert not agreement(ours, theirs, TOLERANCES["fp16"]).ok
+
+
+@pytest.mark.parametrize("broken", [raw()[:, :, :-1], np.full_like(raw(), np.nan)])
+def test_compare__another_shape_or_no_numbers(broken):
+    found = agreement(raw(), broken)
+    assert not found.ok
+    assert found.problem
+
+
+def test_compare__a_runtime_that_fails_does_not_agree():
+    def fail(_):
+        raise RuntimeError("no such size")
+
+    found = compare(fail, lambda _: raw(), [IMAGES], FP32)[0]
+    assert (found.ok, found.problem) == (False, "RuntimeError: no such size")
+
+
+def test_compare__detections_in_another_order_agree():
+    ours = rows()
+    theirs = ours[:, ::-1].copy()
+    found = agreement(ours, theirs)
+    assert found.ok
+    assert found.boxes == 0
+    assert found.compared == 2 * 2 * 19  # the last one of each list could fall out
+
+
+def test_compare__a_detection_more_or_less_or_of_another_class_does_not_agree():
+    ours = rows()
+    for change in (lambda t: t.__setitem__((0, 0), 0), lambda t: t.__setitem__((1, 0, 5), 7)):
+        theirs = ours.copy()
+        change(theirs)
+        assert not agreement(ours, theirs).ok
+        assert not agreement(theirs, ours).ok
+    assert not agreement(ours, rows(0)).ok
+    assert not agreement(rows(0), ours).ok
+
+
+def test_compare__nothing_found_by_both():
+    found = agreement(rows(0), rows(0))
+    assert (found.ok, found.compared) == (True, 0)
+
+
+def test_suppressed__is_ultralytics_own():
+    raw_output = np.zeros((1, 6, 3), np.float32)  # two classes, three anchors: xywh
+    raw_output[0, :4] = [[50, 51, 200], [50, 51, 200], [20, 20, 20], [20, 20, 20]]
+    raw_output[0, 4] = [0.9, 0.8, 0.7]
+    found = suppressed(0.25, 0.5, 10, agnostic=False)(raw_output)
+    assert found.shape == (1, 10, 6)
+    np.testing.assert_allclose(found[0, :2], [[40, 40, 60, 60, 0.9, 0], [190, 190, 210, 210, 0.7, 0]], rtol=1e-6)
+    assert not found[0, 2:].any()
+
+
+def test_shapes__of_a_dynamic_and_of_a_fixed_model():
+    assert shapes((640, 640), 32, dynamic=False, batches=(2,)) == [(2, 640, 640)]
+    sizes = [(320, 320), (512, 640), (384, 640), (640, 640)]
+    assert shapes((640, 640), 64, dynamic=True, batches=(1, 3)) == [(b, *s) for s in sizes for b in (1, 3)]
+
+
+def test_pictures__are_three_and_letterboxed():
+    pictures = load_pictures(None)
+    assert len({p.tobytes() for p in pictures}) == 3
+    image = to_input(pictures[0], 96, 160)
+    assert image.shape == (3, 96, 160)
+    assert image.dtype == np.float32
+    assert image[:, :, 0] == pytest.approx(114 / 255)  # upright picture in a wide frame
+
+
+def test_runtime__another_model_does_not_agree(tmp_path):
+    file = yolo_mha.export(opened("yolov8n-mha-p5.yaml"), imgsz=64).file
+    other = yolo_mha.YOLO("opened.pt")
+    for module in other.model.modules():
+        if isinstance(module, yolo_mha.SpatialMHABlock):
+            module.gate.weight.data.fill_(5.0)
+    images = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    assert not compare(Runtime(file), Runtime(other.model), [images], FP32)[0].ok
+    assert compare(Runtime(file), Runtime("opened.pt"), [images], FP32)[0].ok
+
+
+def test_runtime__a_broken_file_is_one_error(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(YoloMHAError):
+        Runtime("x.onnx")

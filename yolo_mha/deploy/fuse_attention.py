@@ -1,0 +1,149 @@
+"""Attention subgraphs of an ONNX model become ONNX Runtime's fused multi-head attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+DOMAIN = "com.microsoft"
+SPLIT = [0, 2, 1, 3]  # (B, h, N, d) to (B, N, h, d) and back
+SWAP = [0, 1, 3, 2]
+JOIN_TURNED = [0, 3, 1, 2]  # (B, h, d, N) to (B, N, h, d)
+SPLIT_TURNED = [0, 2, 3, 1]  # and back
+
+
+@dataclass(frozen=True)
+class Attention:
+    """``softmax(q k^T) v`` in a graph.
+
+    Attributes:
+        softmax: The node in the middle.
+        scores: The matrix product of queries (B, h, Nq, d) and keys (B, h, d, Nk) before it.
+        out: The matrix product behind it.
+        values: Name of the values.
+        turned: Whether values and result are (B, h, d, N), as in Ultralytics' `Attention`, instead of (B, h, N, d).
+        inner: Nodes between scores and result, which the fused operator replaces.
+    """
+
+    softmax: NodeProto
+    scores: NodeProto
+    out: NodeProto
+    values: str
+    turned: bool
+    inner: tuple[NodeProto, ...]
+
+
+def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int]:
+    """Replace attention without a mask by ``com.microsoft.MultiHeadAttention``, in place.
+
+    ONNX Runtime's kernel for CPUs goes through the keys block by block (FlashAttention, Dao et al. 2022), so that the
+    N x N matrix is never in memory. What has a mask, such as attention in windows, is left as it is.
+
+    Args:
+        model: The exported model, with one input of images.
+        height: Height in pixels of an input that it takes.
+        width: Width likewise.
+
+    Returns:
+        How many attentions were replaced, and how many were left because they have a mask.
+    """
+    graph = model.graph
+    found = [a for node in graph.node if node.op_type == "Softmax" and (a := _match(graph, node))]
+    left = sum(node.op_type == "Softmax" and _is_masked(graph, node) for node in graph.node)
+    if not found:
+        return 0, left
+    heads = _count_heads(model, [a.scores.input[0] for a in found], height, width)
+    for attention, count in zip(found, heads, strict=True):
+        _replace(graph, attention, count)
+    if DOMAIN not in {o.domain for o in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return len(found), left
+
+
+def _match(graph: Any, softmax: NodeProto) -> Attention | None:
+    """Find the attention around a softmax, or None where there is another form, or none at all."""
+    scores, out = _producer(graph, softmax.input[0]), _only_user(graph, softmax.output[0])
+    if scores is None or scores.op_type != "MatMul" or out is None or len(_users(graph, scores.output[0])) != 1:
+        return None
+    inner: tuple[NodeProto, ...] = (scores, softmax)
+    turned = out.op_type == "Transpose" and list(out.attribute[0].ints) == SWAP
+    weights = softmax.output[0]
+    if turned:
+        inner, weights = (*inner, out), out.output[0]
+        out = _only_user(graph, weights)
+    place = 1 if turned else 0
+    if out is None or out.op_type != "MatMul" or out.input[place] != weights:
+        return None
+    return Attention(softmax, scores, out, out.input[1 - place], turned, (*inner, out))
+
+
+def _replace(graph: Any, attention: Attention, heads: int) -> None:
+    """Put the fused operator where the attention was; ONNX Runtime itself drops transposes that cancel."""
+    name = attention.softmax.name or attention.softmax.output[0]
+    new: list[NodeProto] = []
+
+    def add(operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"{name}/fused_{len(new)}"
+        new.append(helper.make_node(operator, inputs, [output], name=f"{name}/Fused_{len(new)}", **attributes))
+        return output
+
+    def shape(*dims: int) -> str:
+        constant = numpy_helper.from_array(np.array(dims, np.int64), f"{name}/shape_{len(dims)}")
+        graph.initializer.append(constant)
+        return str(constant.name)
+
+    query, key = attention.scores.input
+    joined = shape(0, 0, -1)
+    q = add("Reshape", add("Transpose", query, perm=SPLIT), joined)  # (B, Nq, h * d)
+    k = add("Reshape", add("Transpose", key, perm=JOIN_TURNED), joined)  # (B, Nk, h * d)
+    v = add("Reshape", add("Transpose", attention.values, perm=JOIN_TURNED if attention.turned else SPLIT), joined)
+    # queries and keys are scaled before their product already
+    fused = add("MultiHeadAttention", q, k, v, domain=DOMAIN, num_heads=heads, scale=1.0)  # (B, Nq, h * dv)
+    maps = add("Reshape", fused, shape(0, 0, heads, -1))
+    back = SPLIT_TURNED if attention.turned else SPLIT
+    add("Transpose", maps, output=attention.out.output[0], perm=back)
+    at = list(graph.node).index(attention.out)
+    for i, node in enumerate(new):
+        graph.node.insert(at + i, node)
+    for node in attention.inner:
+        graph.node.remove(node)
+
+
+def _count_heads(model: ModelProto, queries: list[str], height: int, width: int) -> list[int]:
+    """Run the model once to see how many heads the queries (B, h, N, d) have."""
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in queries)
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    image = session.get_inputs()[0]
+    batch = image.shape[0] if isinstance(image.shape[0], int) else 1
+    kind = np.float16 if "float16" in image.type else np.float32
+    outputs = session.run(None, {image.name: np.zeros((batch, image.shape[1], height, width), kind)})
+    return [int(q.shape[1]) for q in outputs]
+
+
+def _producer(graph: Any, name: str) -> NodeProto | None:
+    return next((node for node in graph.node if name in node.output), None)
+
+
+def _users(graph: Any, name: str) -> list[NodeProto]:
+    return [node for node in graph.node if name in node.input]
+
+
+def _only_user(graph: Any, name: str) -> NodeProto | None:
+    users = _users(graph, name)
+    return users[0] if len(users) == 1 else None
+
+
+def _is_masked(graph: Any, softmax: NodeProto) -> bool:
+    """Say whether a softmax is that of scores to which a mask was added."""
+    masked = _producer(graph, softmax.input[0])
+    if masked is None or masked.op_type != "Add":
+        return False
+    return any((node := _producer(graph, name)) is not None and node.op_type == "MatMul" for name in masked.input)

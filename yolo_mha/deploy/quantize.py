@@ -1,0 +1,83 @@
+"""INT8 for the convolutions of an ONNX model; attention and the decoding of boxes stay in floating point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from torch import nn
+from ultralytics.nn.modules.block import DFL, AAttn, Attention
+from ultralytics.nn.modules.transformer import TransformerLayer
+
+from ..nn import CrossScaleMHA, S2Attention, SpatialMHABlock
+from .runtime import Array
+
+IN_FLOAT = (SpatialMHABlock, CrossScaleMHA, S2Attention, Attention, AAttn, TransformerLayer, DFL)
+
+
+def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Array]) -> tuple[int, int]:
+    """Write a model with 8-bit convolutions (static, one scale a channel of weights, quantize-dequantize pairs).
+
+    Ranges of activations are the least and the greatest value over the calibration images (Jacob et al. 2018, section
+    3). Weights use 7 bits, so that processors without 8-bit dot products cannot overflow (ONNX Runtime's
+    ``reduce_range``).
+
+    Args:
+        file: The ONNX model in single precision.
+        output: Where the new one goes.
+        network: The PyTorch model that it was exported from.
+        images: Calibration inputs, each of shape (B, 3, H, W).
+
+    Returns:
+        How many convolutions were quantized, and how many were left in floating point.
+    """
+    graph = onnx.load(file).graph
+    apart = {name for name, module in network.named_modules() if isinstance(module, IN_FLOAT)}
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    chosen = [name for name in convolutions if not _is_within(module_of(name), apart)]
+    quantize_static(
+        str(file),
+        str(output),
+        _Reader(graph.input[0].name, iter(images)),
+        quant_format=QuantFormat.QDQ,
+        nodes_to_quantize=chosen,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    return len(chosen), len(convolutions) - len(chosen)
+
+
+def module_of(node: str) -> str:
+    """Return the path of the module that a node of an exported graph comes from.
+
+    Args:
+        node: Its name, such as ``/model.11/m/m.0/attn/qkv/conv/Conv``: the modules that were called, by their paths
+            within the list that holds them.
+
+    Returns:
+        A name as in ``named_modules()``: ``model.11.m.0.attn.qkv.conv``.
+    """
+    scopes = node.strip("/").split("/")[:-1]
+    kept = [a for a, b in zip(scopes, [*scopes[1:], ""], strict=True) if not b.startswith(f"{a}.")]
+    return ".".join(kept)
+
+
+def _is_within(path: str, modules: set[str]) -> bool:
+    parts = path.split(".")
+    return any(".".join(parts[:i]) in modules for i in range(1, len(parts) + 1))
+
+
+class _Reader(CalibrationDataReader):
+    """Hands calibration images to ONNX Runtime one after the other."""
+
+    def __init__(self, name: str, images: Iterator[Array]) -> None:
+        self.name, self.images = name, images
+
+    def get_next(self) -> dict[str, Array] | None:
+        images = next(self.images, None)
+        return None if images is None else {self.name: images}
