@@ -22,7 +22,7 @@ def tool():
     spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(TOOL.parent))
-    for name in ("benchmark", "benchmark_peers", "benchmark_report"):
+    for name in ("benchmark", "benchmark_onnx", "benchmark_peers", "benchmark_report"):
         sys.modules.pop(name)
 
 
@@ -71,6 +71,25 @@ def test_quick_run__writes_json_markdown_and_picture(tmp_path):
     assert "| SpatialMHA |" in text
     assert "GPU: not measured" in text
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_onnx__blocks_as_exported_and_fused(tool, capsys, tmp_path):
+    words = ["--quick", "--only", "onnx", "--case", "*P5 20x20*", "--threads", "1", "--out", str(tmp_path), "--json"]
+    assert tool.main(words) == 0
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert list(case["cells"]) == ["as exported", "as exported again (A/A)", "fuse_attention"]
+    assert all(cell["median_ms"] > 0 for cell in case["cells"].values())
+
+
+@pytest.mark.slow
+def test_onnx__networks_beside_the_baseline(tool):
+    from benchmark_onnx import FUSED_P4, networks
+
+    runs = networks("yolov8n", ("mha-p4p5",), 64, 1)
+    assert list(runs) == [tool.BASELINE, tool.again(tool.BASELINE), "mha-p4p5", FUSED_P4]
+    plain, fused = (runs[name]()[0] for name in ("mha-p4p5", FUSED_P4))
+    assert plain.shape == fused.shape == (1, 84, 84)
+    assert abs(plain - fused).max() < 1e-2
 
 
 def test_is_void__of_unequal_and_equal_instances(tool):
@@ -125,12 +144,17 @@ def test_verdicts__yes_no_void_and_without_a_number(tool):
 def test_bounds__name_cases_and_contenders_that_exist(tool, settings):
     from benchmark_report import BOUNDS
 
-    jobs = [*tool.block_jobs(settings), *tool.scope_jobs(settings), *tool.model_jobs(settings)]
+    jobs = [
+        *tool.block_jobs(settings),
+        *tool.scope_jobs(settings),
+        *tool.model_jobs(settings),
+        *tool.onnx_jobs(settings),
+    ]
     cases = [tool.Case(j.level, j.table, j.column, {}) for j in jobs]
     cases += [tool.Case("pairs", p.table, p.column, {p.peer: tool.Cell()}) for p in tool.pairs(settings)]
     counts = {b: len(tool.verdicts(cases, "cpu", [b])) for b in BOUNDS if b.device == "cpu"}
     assert 0 not in counts.values(), counts
-    assert {b.contender for b in BOUNDS} <= {*tool.PEERS, *tool.SCOPES, *tool.VARIANTS}
+    assert {b.contender for b in BOUNDS} <= {*tool.PEERS, *tool.SCOPES, *tool.VARIANTS, "fuse_attention"}
 
 
 def test_interleave__every_contender_once_a_round(tool):

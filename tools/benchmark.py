@@ -1,8 +1,9 @@
 """Measure time and peak memory of the attention against what PyTorch, Ultralytics and timm offer for the same place.
 
-Five levels: `block`, the bare attention on the maps of a YOLO, all contenders in turn; `pairs`, the same with one
+Six levels: `block`, the bare attention on the maps of a YOLO, all contenders in turn; `pairs`, the same with one
 contender at a time, each pair in a fresh process; `scopes`, its cheaper scopes against global attention; `model`, whole
-networks against Ultralytics' own; `memory`, the peak of a forward and of a backward pass.
+networks against Ultralytics' own; `onnx`, networks and the block in ONNX Runtime, as exported and with fused attention;
+`memory`, the peak of a forward and of a backward pass.
 
 Why pairs: glibc gives large pieces of freed memory back to the system, or keeps them, depending on what the process has
 freed before. A module that builds N x N matrices of tens of MB so pays page faults for them at every pass, or none,
@@ -41,6 +42,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import benchmark_onnx
 import benchmark_peers
 import torch
 from benchmark_peers import (
@@ -71,7 +73,7 @@ from yolo_mha.data.files import whole_file
 from yolo_mha.evaluation.cost import peak_bytes
 
 EXAMPLES = """examples:
-  python tools/benchmark.py                              everything; about 45 minutes on two idle cores
+  python tools/benchmark.py                              everything; about 55 minutes on two idle cores
   python tools/benchmark.py --quick                      a look: three rounds, small maps, no verdict
   python tools/benchmark.py --only model                 whole networks alone
   python tools/benchmark.py --only block --case 'P5 *'   the cases whose names match
@@ -80,7 +82,7 @@ EXAMPLES = """examples:
 exit codes: 0 all bounds reached; 1 a bound is missed or not shown, or a case is void; 2 a peer or a GPU is missing,
 or no case matches"""
 
-LEVELS = ("block", "pairs", "scopes", "model", "memory")
+LEVELS = ("block", "pairs", "scopes", "model", "onnx", "memory")
 FAMILIES = ("yolov8n", "yolo11n", "yolo12n", "yolo26n")
 VARIANTS = ("mha-p5", "mha-p4p5", "mha-p4kv-p5", "mha-p3", "mha-cross")
 IMGSZ = 640
@@ -311,6 +313,34 @@ def model_jobs(settings: argparse.Namespace) -> Iterable[Job]:
         yield Job("model", f"{IMGSZ} px, batch 1, fused", family, build, inverse=True)
 
 
+def onnx_jobs(settings: argparse.Namespace) -> Iterable[Job]:
+    """Give the cases in ONNX Runtime: blocks with fused attention against plain ones, networks against the baseline."""
+    if settings.device != "cpu":
+        return
+    absent = benchmark_onnx.missing()
+    for m in benchmark_onnx.BLOCK_MAPS:
+
+        def build(m: Map = m) -> dict[str, Run | str]:
+            names = (benchmark_onnx.DECOMPOSED, again(benchmark_onnx.DECOMPOSED), benchmark_onnx.FUSED)
+            if absent:
+                return dict.fromkeys(names, absent)
+            plain, fused = benchmark_onnx.block(m)
+            image = m.tensor(1, "cpu").numpy()
+            models = zip(names, (plain, plain, fused), strict=True)
+            return {name: benchmark_onnx.runner(model, image, settings.threads) for name, model in models}
+
+        yield Job("onnx", "ONNX Runtime, SpatialMHABlock, batch 1", str(m), build, inverse=True, seconds=PAIR_SECONDS)
+    for family in () if settings.quick else FAMILIES:
+
+        def build_networks(family: str = family) -> dict[str, Run | str]:
+            names = (BASELINE, again(BASELINE), *VARIANTS)
+            if absent:
+                return dict.fromkeys(names, absent)
+            return benchmark_onnx.networks(family, VARIANTS, IMGSZ, settings.threads)
+
+        yield Job("onnx", f"ONNX Runtime, {IMGSZ} px, batch 1", family, build_networks, inverse=True)
+
+
 # Memory --------------------------------------------------------------------------------------------------------------
 
 
@@ -403,7 +433,7 @@ def _version(package: str) -> str | None:
 def run_all(settings: argparse.Namespace, console: Console) -> list[Case]:
     """Measure every case that is asked for."""
     levels = [settings.only] if settings.only else LEVELS
-    kinds = {"block": block_jobs, "scopes": scope_jobs, "model": model_jobs}
+    kinds = {"block": block_jobs, "scopes": scope_jobs, "model": model_jobs, "onnx": onnx_jobs}
     jobs = [job for level in levels if level in kinds for job in kinds[level](settings)]
     jobs = [job for job in jobs if wanted(job.name, settings)]
     together = [pair for pair in pairs(settings) if "pairs" in levels and wanted(pair.name, settings)]
@@ -453,7 +483,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="three rounds, maps of up to 1600 positions in block and memory")
-    add("--only", choices=LEVELS, help="one of the five levels")
+    add("--only", choices=LEVELS, help="one of the six levels")
     add("--case", default="*", metavar="PATTERN", help="cases whose names match, as in a shell; default all")
     add("--rounds", type=int, help="of every case; default as many as fit in about 25 s, 15 to 200, 5 if very slow")
     add("--batch", type=int, nargs="+", help="of the block level; default 1, and 8 for P5 too")

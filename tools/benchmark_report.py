@@ -17,6 +17,7 @@ UNITS = {
     "pairs": "ms, and SpatialMHA's time by the contender's",
     "scopes": "ms, and the time by that of global attention",
     "model": "ms, and the time by that of Ultralytics' own network",
+    "onnx": "ms, and the time by that of the first row",
     "memory": "MB, and bytes by bytes of the input",
     "growth": "bytes by bytes",
 }
@@ -121,6 +122,10 @@ BOUNDS = (
     Bound("cpu", "model", "*", "mha-p4p5", 1.40),
     Bound("cpu", "model", "*", "mha-p4kv-p5", 1.20),
     Bound("cpu", "model", "*", "mha-p3", 1.45),
+    Bound("cpu", "onnx", "* px, batch 1 *", "mha-p5", 1.10),
+    Bound("cpu", "onnx", "* px, batch 1 *", "mha-p4kv-p5", 1.20),
+    Bound("cpu", "onnx", "* px, batch 1 *", "mha-p4p5", 1.50),
+    Bound("cpu", "onnx", "* SpatialMHABlock, batch 1 P4 *", "fuse_attention", 0.80),
     Bound("*", "memory", "P? * forward", OURS, 8.0),
     Bound("*", "memory", "P? * forward+backward", OURS, 14.0),
     Bound("*", "growth", "*", OURS, 4.5),
