@@ -14,8 +14,8 @@ import yaml
 
 from yolo_mha.cli import app, main
 
-COMMANDS = ["insert", "remove", "train", "val", "predict", "export", "compare", "doctor"]
-TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "export", "compare", "doctor")}}
+COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "doctor"]
+TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
 
 

@@ -29,6 +29,7 @@ def test_public_names__are_all_there():
             "SpatialMHABlock",
             "Transfer",
             "__version__",
+            "benchmark",
             "compare",
             "doctor",
             "export",
@@ -36,6 +37,7 @@ def test_public_names__are_all_there():
             "predict",
             "register",
             "remove",
+            "track",
             "train",
             "val",
         ]
@@ -90,6 +92,7 @@ def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
         "yolo_mha/cfg/models/yolo11-mha-p5.yaml",
         "yolo_mha/cfg/compare/demo.yaml",
         "yolo_mha/weights/demo-mha.pt",
+        "yolo_mha/tools/onnx_infer.py",
         "yolo_mha/evaluation/templates/report.html.j2",
         "yolo_mha/py.typed",
     ):

@@ -13,10 +13,11 @@ from .registry import register
 from .surgery import Transfer
 
 if TYPE_CHECKING:
+    from .deploy.benchmark import benchmark
     from .deploy.export import export
     from .engine.insert import insert, remove
     from .engine.model import YOLO
-    from .engine.predict import predict
+    from .engine.predict import predict, track
     from .engine.train import train
     from .evaluation.compare import compare
     from .evaluation.doctor import doctor
@@ -33,6 +34,7 @@ __all__ = [
     "SpatialMHABlock",
     "Transfer",
     "__version__",
+    "benchmark",
     "compare",
     "doctor",
     "export",
@@ -40,6 +42,7 @@ __all__ = [
     "predict",
     "register",
     "remove",
+    "track",
     "train",
     "val",
 ]
@@ -52,7 +55,9 @@ _LAZY = {
     "train": "engine.train",
     "val": "scoring.val",
     "predict": "engine.predict",
+    "track": "engine.predict",
     "export": "deploy.export",
+    "benchmark": "deploy.benchmark",
     "compare": "evaluation.compare",
     "doctor": "evaluation.doctor",
 }

@@ -244,40 +244,139 @@ def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> N
 
 @app.command()
 def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
-    """Detect objects in images, folders and video, and draw them.
+    """Detect objects in pictures, videos, cameras and streams, and draw them.
 
-    Own settings: model, source, trust. All others are Ultralytics' prediction settings:
-    https://docs.ultralytics.com/usage/cfg. Without settings the demo's model looks at a sample image.
+    source is an image or video file, a folder, a glob in quotes, a .txt or .csv file that lists these, a camera index,
+    a stream address (rtsp://, http://, ...), or a .streams file with several. model is a .pt, or an exported model.
+    Written are predictions.jsonl and, with save=False to leave them out, the annotated pictures and videos (mp4 at the
+    same rate and size, without sound). On demand: save_txt with save_conf (YOLO labels), save_json (COCO results, for
+    val predictions=...), save_csv, save_crop, save_frames. Frames keep their number in the video, from 0.
+
+    slice=640 predicts tile by tile, for objects that are small in large pictures; tiles may be slice=[height,width] and
+    repeat overlap=0.2 of their neighbour. Other own settings: trust. All others are Ultralytics' prediction settings,
+    such as conf, imgsz, classes, batch and vid_stride: https://docs.ultralytics.com/usage/cfg. Without settings the
+    demo's model looks at a sample image.
+
+    Broken files and frames are named and skipped, and the exit code is then 1. After Ctrl-C all files are complete up
+    to there, and it is 130.
 
     [bold]Examples[/bold]
 
       yolo-mha predict
 
-      yolo-mha predict model=best.pt source=images/ conf=0.4
+      yolo-mha predict model=best.pt source=images/ conf=0.4 save_txt=True save_conf=True
 
-      yolo-mha predict model=best.pt source=street.mp4 save_txt=True
+      yolo-mha predict model=best.onnx source=street.mp4 classes=0,2 vid_stride=2
+
+      yolo-mha predict model=best.pt source='photos/**/*.jpg' save_csv=True save_crop=True save=False
+
+      yolo-mha predict model=best.pt source=aerial.tif slice=640 overlap=0.2
+
+      yolo-mha predict model=best.pt source=rtsp://192.168.0.9/stream
     """
     from .engine.predict import predict as function
 
-    _run(function, settings, _show_predict, json=json, debug=debug, passed=lambda r: not r.skipped)
+    _run(_finished(function), settings, _show_predict, json=json, debug=debug, passed=_passed)
+
+
+@app.command()
+def track(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Follow objects through a video, a camera or a stream: predict, with an id for each object.
+
+    tracker is one of Ultralytics' (botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack) or a tracker YAML.
+    Ids begin at 1 in each video; the pictures of a folder, sorted by name, are taken as one video. All else is as for
+    predict, without slice; conf is 0.1 if not given, because trackers use faint detections too.
+
+    [bold]Examples[/bold]
+
+      yolo-mha track model=best.pt source=street.mp4
+
+      yolo-mha track model=best.onnx source=street.mp4 tracker=bytetrack save_csv=True
+
+      yolo-mha track model=best.pt source=0 classes=0 show=True
+    """
+    from .engine.predict import track as function
+
+    _run(_finished(function), settings, _show_predict, json=json, debug=debug, passed=_passed)
+
+
+def _finished(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an interrupted prediction return what it did up to there; the exit code tells."""
+
+    def call(**settings: Any) -> Any:
+        try:
+            return function(**settings)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if (result := getattr(stop, "result", None)) is None:
+                raise
+            return result
+
+    return call
+
+
+def _passed(result: Any) -> bool:
+    if result.interrupted:
+        raise typer.Exit(result.exit_code)
+    return bool(result.exit_code == 0)
 
 
 @app.command()
 def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
-    """Export a model; ONNX is then compared with PyTorch in ONNX Runtime.
+    """Export a model, and prove that it does what the checkpoint does.
 
-    Own settings: model, format, trust. All others are Ultralytics' export settings:
+    ONNX, TorchScript and OpenVINO models are run beside PyTorch in their own runtime: with dynamic=True at four sizes
+    and batches of 1 and 3, otherwise at the exported shape. With data= the AP of both is taken too. A model out of
+    tolerance is kept under a name that says so, and the exit code is 1. Other formats (TensorRT, CoreML, ...) are made
+    by Ultralytics alone and not proved.
+
+    Own settings: model, format (onnx if not given), data, half=True; for ONNX also int8=True (8-bit convolutions,
+    calibrated on the training images of data=, attention left in floating point) and fuse_attention=True (attention as
+    ONNX Runtime's own operator: faster at P4 and P3, and no N x N matrix; other runtimes do not have it); trust. All
+    others are Ultralytics' export settings, such as imgsz, dynamic, batch, opset, nms and simplify:
     https://docs.ultralytics.com/usage/cfg
+
+    Beside an ONNX model lies onnx_infer.py, one file that runs it with numpy, OpenCV and ONNX Runtime alone.
 
     [bold]Examples[/bold]
 
       yolo-mha export model=best.pt format=onnx dynamic=True
+
+      yolo-mha export model=best.pt dynamic=True fuse_attention=True data=my.yaml
+
+      yolo-mha export model=best.pt int8=True data=my.yaml
+
+      yolo-mha export model=best.pt format=openvino half=True
 
       yolo-mha export model=best.pt format=torchscript imgsz=480,640
     """
     from .deploy.export import export as function
 
     _run(function, settings, _show_export, json=json, debug=debug, passed=lambda r: r.ok)
+
+
+@app.command()
+def benchmark(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+    """Measure latency, throughput, memory and AP of a model in several formats, beside its baseline.
+
+    Each format of each model runs in a process of its own; all are timed in turn, round by round, and a second process
+    with the same model (A/A) shows how much of a difference is noise. Exits with 1 if a format cannot be made or run.
+
+    Own settings: model; baseline, another model (the same without its attention blocks if not given); formats, some of
+    pytorch, torchscript, onnx, openvino and onnx-fused (attention as ONNX Runtime's own operator); sizes and batches,
+    separated by commas; rounds (30); data, for AP in each format; trust. Of Ultralytics' settings: device (cpu if not
+    given), split, project, name and exist_ok.
+
+    [bold]Examples[/bold]
+
+      yolo-mha benchmark model=best.pt
+
+      yolo-mha benchmark model=best.pt formats=onnx,onnx-fused,openvino sizes=320,640 batches=1,8 data=my.yaml
+
+      yolo-mha benchmark model=yolo11n-mha-p5.yaml baseline=yolo11n.yaml formats=onnx rounds=100 --json
+    """
+    from .deploy.benchmark import benchmark as function
+
+    _run(function, settings, _show_benchmark, json=json, debug=debug, passed=lambda r: not r.failed)
 
 
 @app.command()
@@ -408,25 +507,64 @@ def _show_val(result: Any, console: Console) -> None:
         console.print(f"curves: {result.curves}", soft_wrap=True)
 
 
+KINDS = {
+    "jsonl": "predictions",
+    "json": "COCO results",
+    "csv": "table",
+    "labels": "labels",
+    "crops": "crops",
+    "annotated": "annotated",
+    "frames": "frames",
+}
+
+
 def _show_predict(result: Any, console: Console) -> None:
+    if result.interrupted:
+        console.print("interrupted; what was written up to there is complete", style="yellow")
     found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
-    console.print(f"{result.images} images or frames: {found}")
-    console.print(f"pictures: {result.save_dir}\npredictions: {result.predictions}", soft_wrap=True)
+    followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
+    console.print(f"{result.images} images or frames: {found}{followed}")
+    for kind, path in result.outputs.items():
+        console.print(f"{KINDS[kind]}: {path}", soft_wrap=True)
+    for note in result.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     if result.skipped:
-        console.print(f"skipped {len(result.skipped)} unreadable: {', '.join(result.skipped)}", soft_wrap=True)
+        console.print(f"skipped {result.skipped_count} unreadable files or frames:", style="yellow")
+    for name in result.skipped:
+        console.print(f"  {name}", soft_wrap=True)
 
 
 def _show_export(result: Any, console: Console) -> None:
-    console.print(f"written: {result.file}", soft_wrap=True)
-    if not result.agreement:
-        console.print(f"not compared with PyTorch: {result.format} with these settings")
-        return
-    table = Table("batch", "height", "width", "boxes, px", "scores", "", title="Largest difference to PyTorch")
-    for a in result.agreement:
-        differences = ["-" if d is None else f"{d:.1e}" for d in (a.boxes, a.scores)]
-        verdict = "ok" if a.ok else "OUT OF TOLERANCE"
-        table.add_row(str(a.batch), str(a.height), str(a.width), *differences, verdict)
-    console.print(table)
+    verdict = "" if result.ok else ", OUT OF TOLERANCE"
+    console.print(f"written: {result.file} ({result.precision}{verdict})", soft_wrap=True)
+    if result.agreement:
+        columns = ("batch", "height", "width", "boxes, px", "scores", "boxes compared", "")
+        table = Table(*columns, title="Largest difference to PyTorch")
+        for a in result.agreement:
+            differences = ["-" if d is None else f"{d:.1e}" for d in (a.boxes, a.scores)]
+            word = "ok" if a.ok else f"OUT OF TOLERANCE {a.problem}"
+            table.add_row(str(a.batch), str(a.height), str(a.width), *differences, f"{a.compared:,}", word)
+        console.print(table)
+    if result.scores:
+        s = result.scores
+        table = Table(f"{s.data}, {s.split}, {s.imgsz} px", "AP", "AP50")
+        for name, values in (("checkpoint", s.trained), ("exported", s.exported)):
+            table.add_row(name, *(_number(values[metric]) for metric in ("AP", "AP50")))
+        console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    console.print(f"proof: {result.proof}", soft_wrap=True)
+    if result.format == "onnx":
+        console.print(f"without PyTorch: python {result.standalone} {result.file} picture.jpg", soft_wrap=True)
+
+
+def _show_benchmark(result: Any, console: Console) -> None:
+    from .deploy.benchmark_report import terminal_table
+
+    console.print(terminal_table(result))
+    for note in result.notes:
+        console.print(note, style="red" if note.startswith("FAILED") else None, soft_wrap=True)
+    console.print(f"written: {Path(result.save_dir) / 'benchmark.json'}, .md and .png", soft_wrap=True)
 
 
 def _show_compare(result: Any, console: Console) -> None:

@@ -12,8 +12,8 @@ import torch
 
 import yolo_mha
 from yolo_mha.data.yolo import load_dataset
+from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError
-from yolo_mha.evaluation import child
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.recipe import Recipe
 from yolo_mha.evaluation.runs import read_run, train_runs

@@ -99,9 +99,10 @@ def prove(
     where: list[tuple[int, ...]],
     precision: str,
     settings: dict[str, Any],
-    device: str = "cpu",
+    *,
+    exact: bool = False,
 ) -> list[Agreement]:
-    """Compare an exported model in its runtime with PyTorch.
+    """Compare an exported model in its runtime with PyTorch, on the CPU.
 
     Args:
         file: The exported model.
@@ -110,12 +111,12 @@ def prove(
         where: Batch, height and width of each input, from `shapes`.
         precision: Key of `TOLERANCES`.
         settings: The export's ``nms``, ``conf``, ``iou``, ``max_det`` and ``agnostic_nms``.
-        device: Where to run both.
+        exact: See `Runtime`.
 
     Raises:
         RunError: The runtime cannot open the file.
     """
-    exported = Runtime(file, device)
+    exported = Runtime(file, exact=exact)
     ends = BaseBackend.read_metadata(file).get("end2end")
     network = deepcopy(network)
     suppress = None
@@ -125,7 +126,7 @@ def prove(
         ends = False
     if hasattr(network, "end2end") and ends is not None:  # the exporter chose the head's way without NMS, or the other
         setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
-    reference = Runtime(network, device)
+    reference = Runtime(network)
     inputs = track((_inputs(pictures, *shape) for shape in where), "comparing with PyTorch", len(where))
     return compare(exported, reference, inputs, TOLERANCES[precision], suppress)
 

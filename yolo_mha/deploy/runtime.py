@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +16,7 @@ from ultralytics.nn.autobackend import AutoBackend
 
 from ..engine.model import YOLO, existing
 from ..errors import run_failed
-from ..registry import guarded
+from ..registry import guarded, replaced
 
 Array = NDArray[np.float32]
 
@@ -24,22 +27,26 @@ class Runtime:
     Args:
         model: A PyTorch network, or the path of a checkpoint or an exported model.
         device: "cpu", or a GPU as Ultralytics names it ("0").
+        exact: Compute in single precision also where OpenVINO would by itself take bf16, on processors that have it.
         trust: Read a checkpoint with full pickle.
 
     Attributes:
         stride: What height and width have to be multiples of.
+        device: Where it runs: the CPU, where the runtime has no GPU.
 
     Raises:
         CheckpointError: The file is missing or broken.
         DependencyError, RunError: The runtime is not installed, or cannot open the file.
     """
 
-    def __init__(self, model: str | Path | nn.Module, device: str = "cpu", *, trust: bool = False) -> None:
+    def __init__(
+        self, model: str | Path | nn.Module, device: str = "cpu", *, exact: bool = False, trust: bool = False
+    ) -> None:
         if not isinstance(model, nn.Module):
             opened = YOLO(existing(model), trust=trust).model
             model = opened if isinstance(opened, nn.Module) else str(model)
         self._device = torch.device(device if device == "cpu" else f"cuda:{device}")
-        with guarded(trust):
+        with guarded(trust), _openvino_precision(exact):
             try:
                 # a copy, because it is fused
                 source = deepcopy(model) if isinstance(model, nn.Module) else model
@@ -47,6 +54,7 @@ class Runtime:
             except Exception as e:  # every runtime fails in its own way
                 raise run_failed(f"Opening {model if isinstance(model, str) else 'the network'}", e) from e
         self.stride = int(self._backend.stride)
+        self.device = str(self._backend.device)
 
     def __call__(self, images: Array) -> Array:
         """Run the network.
@@ -61,3 +69,20 @@ class Runtime:
             out = self._backend(torch.from_numpy(images).to(self._device))
         first = out[0] if isinstance(out, (list, tuple)) else out
         return np.asarray(first.cpu() if isinstance(first, torch.Tensor) else first)
+
+
+@contextmanager
+def _openvino_precision(exact: bool) -> Iterator[None]:
+    """Let OpenVINO compile models for single precision, where that is wanted."""
+    if not exact:
+        yield
+        return
+    from openvino import Core
+
+    stock = Core.compile_model
+
+    def compile_model(self: Any, model: Any, device_name: Any = None, config: Any = None, **kwargs: Any) -> Any:
+        return stock(self, model, device_name, {**(config or {}), "INFERENCE_PRECISION_HINT": "f32"}, **kwargs)
+
+    with replaced((Core, "compile_model", compile_model)):
+        yield

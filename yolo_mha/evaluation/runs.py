@@ -17,10 +17,10 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.files import write_text
 from ..data.yolo import Dataset
+from ..engine import child
 from ..engine.progress import bar
 from ..registry import Network
 from ..surgery.text import dump
-from . import child
 from .networks import ArmNetwork, build_arms
 from .one_run import END, Job
 from .recipe import Recipe

@@ -1,0 +1,363 @@
+"""`benchmark`: how fast a model is in each format, what attention costs there, and whether the scores stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.utils.torch_utils import get_cpu_info
+
+from ..data.files import write_text
+from ..data.yolo import load_dataset, read_split
+from ..engine import settings as config
+from ..engine.model import YOLO, require_detection
+from ..engine.progress import bar, console, track
+from ..errors import ConfigError, DataError, nearest
+from ..registry import guarded, is_block
+from ..scoring.val import val
+from ..surgery.graft import without_blocks
+from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
+from .export import ExportResult, export
+from .worker import Worker, one_line
+
+LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+FORMATS = {**LIBRARIES, "onnx-fused": "onnxruntime"}  # and what runs them
+MODEL, BASELINE, AGAIN = "model", "baseline", "again"
+TAKEN = ("device", "split", "project", "name", "exist_ok")  # of Ultralytics' settings
+OWN = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
+ROUNDS, FEWEST_ROUNDS = 30, 3
+Key = tuple[str, str]  # arm and format
+
+
+@guarded()
+def benchmark(
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    baseline: str | Path | None = None,
+    formats: str | Iterable[str] | None = None,
+    sizes: int | Iterable[int] | None = None,
+    batches: int | Iterable[int] = 1,
+    rounds: int = ROUNDS,
+    trust: bool = False,
+    **settings: Any,
+) -> BenchmarkResult:
+    """Measure latency, memory and, with a dataset, AP of a model in several formats, beside its baseline.
+
+    Every format of every model is opened once, in a process of its own, as Ultralytics opens it. In each round all of
+    them are timed once, in an order that is drawn anew, so that drift of the machine meets all alike. A second process
+    with the model shows how much of a ratio is noise. Memory is measured from the smallest shape to the largest, for
+    runtimes keep what they have taken.
+
+    Args:
+        model: Checkpoint or model YAML.
+        data: Dataset to score each format on, see `val`.
+        baseline: Checkpoint or YAML to compare with; by default the model without its attention blocks, if it has any.
+        formats: Some of "pytorch", "torchscript", "onnx", "openvino" and "onnx-fused" (with ONNX Runtime's own operator
+            for attention); by default the first four, where their packages are installed.
+        sizes: Heights and widths in pixels; by default the model's image size.
+        batches: Numbers of images.
+        rounds: How often each is timed.
+        trust: Read checkpoints with full pickle, for files that you made yourself.
+        **settings: ``device`` ("cpu" if not given, or a GPU), ``split``, ``project``, ``name`` and ``exist_ok``.
+
+    Returns:
+        The numbers, which are also written to ``runs/benchmark/<model>`` as JSON, Markdown and a picture. What cannot
+        be exported or run is named there with its reason; the others go on.
+
+    Raises:
+        ConfigError: A setting is unknown or unusable.
+        DataError: The dataset cannot be read, or has other classes.
+        ModelError, CheckpointError: A model cannot be read.
+        UnsupportedTaskError: A model is not for box detection.
+    """
+    passed = _check(settings)
+    kinds = _formats(formats)
+    counts = _numbers("batches", batches)
+    if type(rounds) is not int or rounds < FEWEST_ROUNDS:
+        raise ConfigError("Too few rounds.", given=f"rounds={rounds}", expected=f"{FEWEST_ROUNDS} or more")
+    arms = _arms(model, baseline, trust)
+    pixels = _sizes(sizes, arms)
+    if data is not None:
+        _check_data(data, passed.get("split") or "val", arms)
+    args = get_cfg(overrides=config.in_working_directory({"name": Path(str(model)).stem, **passed}, "runs/benchmark"))
+    folder = Path(get_save_dir(args))
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, trust)
+    made = _make(run)
+    rows, threads = _measure(run, made)
+    if data is not None:
+        rows = _score(run, made, rows, data, passed)
+    libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
+    machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
+    machine |= {"system": platform.platform(), **{name: _version(name) for name in libraries}}
+    what = {arm: str(model if arm == MODEL else baseline or f"{model} without its blocks") for arm in arms}
+    result = BenchmarkResult(str(folder), what, rows, list(made.values()), run.failed, rounds, machine)
+    write_text(folder / "benchmark.json", json.dumps(result.as_dict(), indent=2))
+    write_text(folder / "benchmark.md", markdown(result))
+    if rows:
+        draw(result, folder / "benchmark.png")
+    return result
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def _check(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check Ultralytics' settings, of which few mean something here."""
+    passed = config.check(settings, own=OWN)
+    for key in passed:
+        if key not in TAKEN:
+            instead = {"imgsz": "sizes=320,640", "batch": "batches=1,8", "format": "formats=onnx,openvino"}
+            expected = instead.get(key) or nearest(key, TAKEN + OWN)
+            raise ConfigError(f"benchmark has no setting '{key}'.", given=f"{key}={passed[key]}", expected=expected)
+    device = str(passed.get("device", "cpu")).removeprefix("cuda:")
+    if device != "cpu" and not device.isdigit():
+        raise ConfigError("One device is measured.", given=f"device={passed['device']}", expected="cpu, or 0 for a GPU")
+    return {**passed, "device": device}
+
+
+def _listed(value: Any) -> list[Any]:
+    values = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    return list(dict.fromkeys(values))
+
+
+def _formats(given: Any) -> list[str]:
+    if given is None:
+        return [name for name, library in LIBRARIES.items() if find_spec(library)]
+    for name in _listed(given):
+        if name not in FORMATS:
+            raise ConfigError("Unknown format.", given=f"formats={name}", expected=nearest(name, FORMATS))
+    return _listed(given) or _formats(None)
+
+
+def _numbers(key: str, given: Any) -> list[int]:
+    values = _listed(given)
+    if not values or not all(type(v) is int and v >= 1 for v in values):
+        raise ConfigError(f"{key} has an unusable value.", given=f"{key}={given}", expected=f"{key}=1,8")
+    return sorted(values)
+
+
+def _sizes(given: Any, arms: Mapping[str, YOLO]) -> list[int]:
+    """Return the image sizes; a stride of at least 32, because Ultralytics rounds up to that where it scores."""
+    stride = max(32, *(int(network.model.stride.max()) for network in arms.values()))
+    if given is None:
+        own = arms[MODEL].overrides.get("imgsz") or 640
+        return [-(-max(_listed(own)) // stride) * stride]
+    sizes = _numbers("sizes", given)
+    if wrong := [s for s in sizes if s % stride]:
+        near = " or ".join(str(n) for n in (wrong[0] // stride * stride, -(-wrong[0] // stride) * stride) if n)
+        raise ConfigError(
+            "A size is no multiple of the model's stride.",
+            given=f"sizes={wrong[0]}",
+            expected=f"{near}, stride {stride}",
+        )
+    return sizes
+
+
+def _arms(model: Any, baseline: Any, trust: bool) -> dict[str, YOLO]:
+    """Open the model, and what it is compared with."""
+    if model is None:
+        raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
+    arms = {MODEL: _open("model", model, trust)}
+    if baseline is not None:
+        arms[BASELINE] = _open("baseline", baseline, trust)
+    elif any(is_block(type(m).__name__) for m in arms[MODEL].model.modules()):
+        arms[BASELINE] = _open("model", model, trust)
+        arms[BASELINE].model = without_blocks(arms[BASELINE].model)
+    return arms
+
+
+def _open(key: str, model: str | Path, trust: bool) -> YOLO:
+    if not str(model).endswith((".pt", ".yaml", ".yml")):
+        raise ConfigError("Exports are made here.", given=f"{key}={model}", expected=f"{key}=best.pt, or a model YAML")
+    network = YOLO(model, trust=trust)
+    require_detection(network.task, "benchmark")
+    return network
+
+
+def _check_data(data: str | Path, split: str, arms: Mapping[str, YOLO]) -> None:
+    """Make sure, before hours of work, that the dataset is there and has the models' classes."""
+    dataset = load_dataset(data, track)
+    read_split(dataset, split, track)
+    theirs = dataset.names.values()
+    for arm, network in arms.items():
+        if sorted(network.names.values()) != sorted(theirs):
+            raise DataError(
+                f"The {arm}'s classes are not the dataset's.",
+                given=", ".join(network.names.values()),
+                expected=", ".join(theirs),
+            )
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# Work ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is to be done; ``failed`` fills up with what was not."""
+
+    arms: dict[str, YOLO]
+    kinds: list[str]
+    sizes: list[int]
+    batches: list[int]
+    rounds: int
+    device: str
+    folder: Path
+    trust: bool
+    failed: list[Failure] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, key: Key, step: str) -> Iterator[None]:
+        """Note an error of what is done with one file, and go on after it."""
+        try:
+            yield
+        except Exception as e:  # every exporter and every runtime fails in its own way
+            self.failed.append(Failure(*key, step, one_line(e)))
+
+
+def _make(run: _Run) -> dict[Key, Made]:
+    """Write every model in every format."""
+    made = {}
+    for arm, network in run.arms.items():
+        checkpoint = run.folder / f"{arm}.pt"
+        network.save(checkpoint)
+        for kind in run.kinds:
+            if kind == "pytorch":
+                made[arm, kind] = Made(arm, kind, str(checkpoint))
+                continue
+            console.print(f"exporting the {arm} to {kind}")
+            with run.step((arm, kind), "export"):
+                result = _export(run, arm, kind, checkpoint)
+                made[arm, kind] = Made(arm, kind, result.file, result.ok if result.agreement else None)
+    return made
+
+
+def _export(run: _Run, arm: str, kind: str, checkpoint: Path) -> ExportResult:
+    settings: dict[str, Any] = {"dynamic": True, "imgsz": run.sizes[0], "trust": run.trust}
+    if kind != "onnx-fused":
+        return export(checkpoint, kind, **settings)
+    try:
+        return export(checkpoint, "onnx", fuse_attention=True, **settings)
+    except ConfigError:
+        if arm == MODEL:
+            raise
+        return export(checkpoint, "onnx", **settings)  # a baseline without attention is best as it is
+
+
+def _measure(run: _Run, made: Mapping[Key, Made]) -> tuple[list[Row], int | None]:
+    """Time every file at every shape; return also PyTorch's number of threads."""
+    files = {**made, **{(AGAIN, kind): file for (arm, kind), file in made.items() if arm == MODEL}}
+    shapes = sorted(product(run.sizes, run.batches), key=lambda shape: shape[0] ** 2 * shape[1])
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    rows = []
+    with ExitStack() as stack, bar() as progress:
+        task = progress.add_task("opening", total=len(shapes) * run.rounds)
+        workers = {}
+        for (arm, kind), file in files.items():
+            request = {"file": file.file, "device": run.device, "library": FORMATS[kind], "trust": run.trust}
+            worker = Worker(logs / f"{arm}-{kind}.txt", run.arms[file.arm].model, **request)
+            workers[arm, kind] = stack.enter_context(closing(worker))
+        opened: dict[Key, Any] = {}
+        for key, worker in workers.items():
+            with run.step(key, "opening"):
+                opened[key] = worker.receive()["threads"]
+        for size, batch in shapes:
+            progress.update(task, description=f"{size} px, batch {batch}")
+            live = {key: workers[key] for key in opened}
+            rows += _rows(run, size, batch, *_time(run, live, size, batch, partial(progress.advance, task)))
+    return rows, next(iter(opened.values()), None)
+
+
+def _time(
+    run: _Run, workers: Mapping[Key, Worker], size: int, batch: int, advance: Callable[[], None]
+) -> tuple[dict[Key, list[float]], dict[Key, float | None]]:
+    """Time all of them once a round; return milliseconds by round, and memory in MiB.
+
+    The order is drawn anew for every second round and reversed in between: with a fixed one, or a rotation, the same
+    neighbour would always come before.
+    """
+
+    def ask(keys: Iterable[Key], do: str, **request: Any) -> dict[Key, dict[str, Any]]:
+        answers = {}
+        for key in keys:
+            with run.step(key, f"{size} px, batch {batch}"):
+                workers[key].send(do, **request)
+                answers[key] = workers[key].receive()
+        return answers
+
+    channels = int(run.arms[MODEL].model.yaml.get("channels", 3))
+    order = list(ask(workers, "start", batch=batch, channels=channels, size=size))
+    times: dict[Key, list[float]] = {key: [] for key in order}
+    draw_lots = random.Random(0)
+    for done in range(run.rounds):
+        if done % 2:
+            order.reverse()
+        else:
+            draw_lots.shuffle(order)
+        answers = ask(order, "time")
+        order = list(answers)
+        for key, answer in answers.items():
+            times[key].append(answer["ms"])
+        advance()
+    memory = ask(order, "finish")
+    return {key: times[key] for key in memory}, {key: answer["mib"] for key, answer in memory.items()}
+
+
+def _rows(
+    run: _Run, size: int, batch: int, times: Mapping[Key, list[float]], memory: Mapping[Key, float | None]
+) -> list[Row]:
+    """Turn times into numbers for each format and model."""
+
+    def ratio(one: Key, other: Key) -> float | None:
+        if one == other or not {one, other} <= set(times):
+            return None
+        return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+    rows = []
+    for kind, arm in product(run.kinds, run.arms):
+        if own := times.get((arm, kind)):
+            p50, p95 = (float(v) for v in np.percentile(own, (50, 95)))
+            row = Row(size, batch, kind, arm, p50, p95, batch / p50 * 1e3, memory[arm, kind])
+            if BASELINE in run.arms:
+                row = replace(row, ratio=ratio((arm, kind), (BASELINE, kind)))
+            if arm == MODEL:
+                row = replace(row, aa=ratio((AGAIN, kind), (MODEL, kind)))
+            rows.append(row)
+    return rows
+
+
+def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], data: Any, passed: dict[str, Any]) -> list[Row]:
+    """Score every file at every size, and put AP into its rows."""
+    scores: dict[tuple[str, str, int], Mapping[str, float]] = {}
+    settings: dict[str, Any] = {key: passed[key] for key in ("device", "split") if key in passed}
+    settings |= {"plots": False, "project": str(run.folder / "val"), "exist_ok": True, "trust": run.trust}
+    for (arm, kind), size in product(made, run.sizes):
+        console.print(f"scoring the {arm} in {kind} at {size} px")
+        with run.step((arm, kind), f"AP at {size} px"):
+            result = val(made[arm, kind].file, data, imgsz=size, name=f"{arm}-{kind}-{size}", **settings)
+            scores[arm, kind, size] = result.coco.metrics
+    found = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
+    return [replace(row, ap=score["AP"], ap50=score["AP50"]) if score else row for row, score in found]
