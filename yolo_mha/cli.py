@@ -38,7 +38,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input.
+    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input; 130 and 143
+    after Ctrl-C and SIGTERM.
 
     Args:
         arguments: The words after the program's name; those of the process if not given.
@@ -362,8 +363,9 @@ def benchmark(settings: Words = None, json: AsJson = False, debug: Debug = False
     with the same model (A/A) shows how much of a difference is noise. Exits with 1 if a format cannot be made or run.
 
     Own settings: model; baseline, another model (the same without its attention blocks if not given); formats, some of
-    pytorch, torchscript, onnx, openvino and onnx-fused (attention as ONNX Runtime's own operator); sizes and batches,
-    separated by commas; rounds (30); data, for AP in each format; trust. Of Ultralytics' settings: device (cpu if not
+    pytorch, torchscript, onnx, openvino, onnx-fused (attention as ONNX Runtime's own operator), onnx-fp16 and, with
+    data=, onnx-int8, all exported for any size; sizes and batches, separated by commas; rounds (30); data, for AP in
+    each format; trust. Of Ultralytics' settings: device (cpu if not
     given), split, project, name and exist_ok.
 
     [bold]Examples[/bold]
@@ -376,7 +378,7 @@ def benchmark(settings: Words = None, json: AsJson = False, debug: Debug = False
     """
     from .deploy.benchmark import benchmark as function
 
-    _run(function, settings, _show_benchmark, json=json, debug=debug, passed=lambda r: not r.failed)
+    _run(function, settings, _show_benchmark, json=json, debug=debug, passed=lambda r: r.ok)
 
 
 @app.command()

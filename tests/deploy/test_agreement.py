@@ -75,18 +75,48 @@ def test_compare__detections_in_another_order_agree():
     found = agreement(ours, theirs)
     assert found.ok
     assert found.boxes == 0
-    assert found.compared == 2 * 2 * 19  # the last one of each list could fall out
+    assert found.compared == 2 * 2 * 20  # from either side
 
 
-def test_compare__a_detection_more_or_less_or_of_another_class_does_not_agree():
-    ours = rows()
-    for change in (lambda t: t.__setitem__((0, 0), 0), lambda t: t.__setitem__((1, 0, 5), 7)):
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_compare__a_detection_more_or_less_or_of_another_class_does_not_agree(count):
+    ours = rows(count)
+    for change in (lambda t: t.__setitem__((0, -1 - (30 - count)), 0), lambda t: t.__setitem__((1, 0, 5), 7)):
         theirs = ours.copy()
         change(theirs)
-        assert not agreement(ours, theirs).ok
-        assert not agreement(theirs, ours).ok
+        for a, b in ((ours, theirs), (theirs, ours)):
+            found = agreement(a, b)
+            assert not found.ok
+            assert "by one of the two only" in found.problem
     assert not agreement(ours, rows(0)).ok
     assert not agreement(rows(0), ours).ok
+
+
+def test_compare__at_a_cut_a_detection_may_be_in_one_list_only():
+    ours = rows(30)  # full, so that the last ones could be others
+    theirs = ours.copy()
+    theirs[0, -1, :4] += 100
+    found = agreement(ours, theirs)
+    assert found.ok
+    assert found.compared == 2 * 2 * 30 - 2
+    theirs[0, 3, :4] += 100
+    assert not agreement(ours, theirs).ok
+    few, fewer = rows(5), rows(5)
+    fewer[0, 4] = 0
+    (found,) = compare(lambda _: fewer, lambda _: few, [IMAGES], FP32, conf=float(few[0, 4, 4]))
+    assert found.ok  # its score is the lowest that is allowed
+
+
+def test_compare__faint_rows_and_int8_are_not_judged_by_boxes():
+    ours = rows()
+    ours[:, 10:20, 4] = np.linspace(0.2, 0.1, 10)
+    theirs = ours.copy()
+    theirs[:, 10:20, 5] += 5
+    assert not agreement(ours, theirs).ok
+    assert agreement(ours, theirs, TOLERANCES["fp16"]).ok
+    theirs[:, 0, 5] += 5
+    assert not agreement(ours, theirs, TOLERANCES["fp16"]).ok
+    assert agreement(ours, theirs, TOLERANCES["int8"]).ok
 
 
 def test_compare__nothing_found_by_both():
@@ -98,7 +128,7 @@ def test_suppressed__is_ultralytics_own():
     raw_output = np.zeros((1, 6, 3), np.float32)  # two classes, three anchors: xywh
     raw_output[0, :4] = [[50, 51, 200], [50, 51, 200], [20, 20, 20], [20, 20, 20]]
     raw_output[0, 4] = [0.9, 0.8, 0.7]
-    found = suppressed(0.25, 0.5, 10, agnostic=False)(raw_output)
+    found = suppressed(0.25, 0.5, 10, agnostic_nms=False)(raw_output)
     assert found.shape == (1, 10, 6)
     np.testing.assert_allclose(found[0, :2], [[40, 40, 60, 60, 0.9, 0], [190, 190, 210, 210, 0.7, 0]], rtol=1e-6)
     assert not found[0, 2:].any()
@@ -117,6 +147,8 @@ def test_pictures__are_three_and_letterboxed():
     assert image.shape == (3, 96, 160)
     assert image.dtype == np.float32
     assert image[:, :, 0] == pytest.approx(114 / 255)  # upright picture in a wide frame
+    assert to_input(pictures[0], 96, 160, channels=1).shape == (1, 96, 160)
+    assert to_input(pictures[0], 96, 160, channels=5).shape == (5, 96, 160)
 
 
 def test_runtime__another_model_does_not_agree(tmp_path):

@@ -105,6 +105,7 @@ def test_benchmark__block_of_the_user_reaches_its_processes(tmp_path):
     [
         ({"formats": "onxx"}, "did you mean onnx"),
         ({"formats": ""}, "one of"),
+        ({"formats": "onnx-int8"}, "data=my.yaml"),
         ({"sizes": 100}, "96 or 128"),
         ({"sizes": 10}, "32"),
         ({"sizes": "large"}, "sizes=1,8"),
@@ -136,7 +137,7 @@ def test_benchmark__takes_the_formats_that_are_installed(monkeypatch):
 
 
 def test_benchmark__refuses_data_of_other_classes(beacons, tmp_path):
-    with pytest.raises(DataError, match="baseline's classes"):
+    with pytest.raises(DataError, match="classes"):
         yolo_mha.benchmark("demo-mha.pt", beacons, baseline="yolov8n.yaml", **QUICK)
     with pytest.raises(DataError, match="test"):  # it has none
         yolo_mha.benchmark("demo-mha.pt", beacons, split="test", **QUICK)
@@ -212,7 +213,7 @@ def test_rows__ratios_are_within_rounds_and_formats(tmp_path):
         ("again", "onnx"): [2.2 * t for t in reversed(baseline)],
         ("model", "pytorch"): [1.0, 1.0, 1.0],
     }
-    run = _Run({"model": None, "baseline": None}, ["pytorch", "onnx"], [64], [2], 3, "cpu", tmp_path, False)
+    run = _Run({"model": None, "baseline": None}, ["pytorch", "onnx"], [64], [2], 3, "cpu", tmp_path, None, False)
     pytorch, model, base = _rows(run, 64, 2, times, dict.fromkeys(times, 5.0))
     assert (model.p50_ms, model.ratio, model.images_per_s) == (40.0, 2.0, 50.0)
     assert model.aa == pytest.approx(1.1)
@@ -237,7 +238,10 @@ def test_report__shows_what_there_is(made_up):
     text = markdown(made_up)
     assert "| 640 | 1 | onnx | model | 40.0 | 41.0 | 100 |" in text
     assert "FAILED openvino, model, export: no such thing" in text
-    assert "differ from PyTorch's: model onnx" in text
+    assert "FAILED the proof against PyTorch: model onnx" in text
+    assert not made_up.ok
+    assert not replace(made_up, failed=[]).ok
+    assert replace(made_up, failed=[], files=[]).ok
 
 
 def test_report__picture_has_a_panel_for_each_shape(made_up, tmp_path):

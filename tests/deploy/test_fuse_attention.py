@@ -80,3 +80,24 @@ def test_fuse__refuses_a_model_without_attention(tmp_path):
     with pytest.raises(ConfigError, match="no attention"):
         yolo_mha.export("yolov8n.yaml", imgsz=64, fuse_attention=True)
     assert not list(tmp_path.glob("*.onnx"))
+
+
+class Joined(torch.nn.Module):
+    """`nn.MultiheadAttention`, which joins images and heads in one axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=True)[0]
+
+
+def test_fuse__leaves_attention_without_an_axis_of_heads(tmp_path):
+    x, file = torch.randn(1, 16, 6, 6), str(tmp_path / "x.onnx")
+    torch.onnx.export(Joined().eval(), (x,), file, dynamo=False, opset_version=18, input_names=["x"])
+    model = onnx.load(file)
+    before = model.SerializeToString()
+    assert fuse_attention(model, 6, 6) == (0, 1)
+    assert model.SerializeToString() == before

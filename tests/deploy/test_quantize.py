@@ -4,7 +4,9 @@ import onnx
 import pytest
 
 import yolo_mha
-from yolo_mha.deploy.quantize import module_of
+from yolo_mha.deploy.proof import AP_LOSS
+from yolo_mha.deploy.quantize import module_of, quantize
+from yolo_mha.errors import ConfigError, RunError
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,32 @@ def test_int8__attention_and_decoding_stay_in_floating_point(int8):
 
 
 def test_int8__losing_too_much_ap_is_out_of_tolerance(beacons, monkeypatch):
-    monkeypatch.setattr("yolo_mha.deploy.export.AP_LOSS", -1.0)
+    monkeypatch.setitem(AP_LOSS, "int8", -1.0)
     result = yolo_mha.export("demo-mha.pt", int8=True, data=beacons)
     assert not result.ok
     assert Path(result.file).name == "demo-mha_int8_out_of_tolerance.onnx"
+
+
+def test_int8__of_a_fixed_batch(beacons):
+    result = yolo_mha.export("demo-mha.pt", int8=True, data=beacons, batch=2)
+    assert result.ok, result
+    assert result.agreement[0].batch == 2
+
+
+def test_int8__is_judged_by_ap_so_it_needs_square_images(beacons, tmp_path):
+    with pytest.raises(ConfigError, match="judged by its AP"):
+        yolo_mha.export("demo-mha.pt", int8=True, data=beacons, imgsz=[96, 192])
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_quantize__where_nodes_have_lost_their_names(tmp_path):
+    file = yolo_mha.export("demo-mha.pt", imgsz=64).file
+    model = onnx.load(file)
+    for i, node in enumerate(model.graph.node):
+        node.name = f"node_{i}"
+    onnx.save(model, file)
+    with pytest.raises(RunError, match="not found in the ONNX model"):
+        quantize(Path(file), tmp_path / "out.onnx", yolo_mha.YOLO("demo-mha.pt").model, [])
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from ultralytics.utils.nms import non_max_suppression
 
 from .runtime import Array, Runtime
 
 SURE = 0.25  # from this score on an anchor counts as a detection, Ultralytics' default
-NEAR = 1e-3  # rows whose scores are this close to the last one's, relatively, may be in one list and not in the other
+NEAR = 1e-3  # a score is at a cut within this share of it
+SAME = 10.0  # pixels; two boxes further apart are not the same object
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ def compare(
     inputs: Iterable[Array],
     tolerance: Tolerance,
     suppress: Callable[[Array], Array] | None = None,
+    conf: float = 0.0,
 ) -> list[Agreement]:
     """Run an exported model beside its PyTorch model on the same images.
 
@@ -80,6 +80,7 @@ def compare(
         inputs: RGB images between 0 and 1, each of shape (B, 3, H, W).
         tolerance: How far the two may differ.
         suppress: What the exported model does to the raw output by itself (see `suppressed`), or None.
+        conf: The lowest score that it then gives.
 
     Returns:
         One agreement for each input; an input that the exported model cannot run is one that does not agree.
@@ -95,18 +96,18 @@ def compare(
             problem = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
             found.append(Agreement(*shape, None, None, 0, False, problem))
             continue
-        found.append(_agreement(shape, ours, theirs, tolerance))
+        found.append(_agreement(shape, ours, theirs, tolerance, conf))
     return found
 
 
-def suppressed(conf: float, iou: float, max_det: int, agnostic: bool) -> Callable[[Array], Array]:
+def suppressed(conf: float, iou: float, max_det: int, agnostic_nms: bool) -> Callable[[Array], Array]:
     """Return the non-maximum suppression that an export with ``nms=True`` holds, as Ultralytics does it in PyTorch.
 
     Args:
         conf: Lowest score.
         iou: Overlap above which the lower of two boxes of a class goes.
         max_det: Most boxes of an image.
-        agnostic: Whether boxes of other classes count as well.
+        agnostic_nms: Whether boxes of other classes count as well.
 
     Returns:
         A function from raw outputs (B, 4 + classes, anchors) to rows (B, max_det, 6), filled up with zeros.
@@ -114,7 +115,7 @@ def suppressed(conf: float, iou: float, max_det: int, agnostic: bool) -> Callabl
 
     def suppress(raw: Array) -> Array:
         rows = np.zeros((len(raw), max_det, 6), np.float32)
-        kept = non_max_suppression(torch.from_numpy(raw), conf, iou, agnostic=agnostic, max_det=max_det)
+        kept = non_max_suppression(torch.from_numpy(raw), conf, iou, agnostic=agnostic_nms, max_det=max_det)
         for i, image in enumerate(kept):
             rows[i, : len(image)] = image.numpy()
         return rows
@@ -122,16 +123,20 @@ def suppressed(conf: float, iou: float, max_det: int, agnostic: bool) -> Callabl
     return suppress
 
 
-def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, tolerance: Tolerance) -> Agreement:
+def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, tolerance: Tolerance, conf: float) -> Agreement:
     theirs = theirs.astype(np.float32)
     if ours.shape != theirs.shape:
         problem = f"its output is {theirs.shape}, PyTorch's {ours.shape}"
         return Agreement(*shape, None, None, 0, False, problem)
     if not np.isfinite(theirs).all():
         return Agreement(*shape, None, None, 0, False, "its output is not finite")
-    rows = ours.shape[-1] == 6
-    boxes, scores, count = _rows_apart(ours, theirs) if rows else _anchors_apart(ours, theirs, tolerance.all_anchors)
-    problem = "" if boxes is not None or not rows or not count else "it finds other objects"
+    alone = 0
+    if ours.shape[-1] == 6:
+        boxes, scores, count, alone = _rows_apart(ours, theirs, tolerance, conf)
+    else:
+        boxes, scores, count = _anchors_apart(ours, theirs, tolerance.all_anchors)
+    judged = tolerance.boxes is not None
+    problem = f"{alone} objects are found by one of the two only" if alone and judged else ""
     ok = not problem and all(
         limit is None or value is None or value <= limit
         for value, limit in ((boxes, tolerance.boxes), (scores, tolerance.scores))
@@ -147,31 +152,31 @@ def _anchors_apart(ours: Array, theirs: Array, all_anchors: bool) -> tuple[float
     return boxes, float(difference[:, 4:].max()), int(which.sum())
 
 
-def _rows_apart(ours: Array, theirs: Array) -> tuple[float | None, float | None, int]:
+def _rows_apart(
+    ours: Array, theirs: Array, tolerance: Tolerance, conf: float
+) -> tuple[float | None, float | None, int, int]:
     """Compare lists of detections (B, rows, 6): x1, y1, x2, y2, score, class; rows of score 0 are filling.
 
-    Each detection is compared with the nearest of its class, because equal scores come in any order. The last ones may
-    be in one list and not in the other.
+    Each detection is compared with the nearest of its class in the other list, because equal scores come in any order.
+    One whose score is at a cut, the lowest score allowed or the last of a full list, may be in one list alone.
+
+    Returns:
+        Largest difference of a box and of a score, how many were compared, and how many have no counterpart.
     """
     boxes: list[float] = []
     scores: list[float] = []
-    count = 0
+    alone = 0
     for a, b in zip(ours, theirs, strict=True):
         for left, right in ((a, b), (b, a)):
-            wanted, there = _safe(left), right[right[:, 4] > 0]
-            count += len(wanted)
-            for row in wanted:
+            there = right[right[:, 4] > 0]
+            cuts = [conf, *(rows[-1, 4] for rows in (left, right) if (rows[:, 4] > 0).all())]
+            for row in left[left[:, 4] > (0 if tolerance.all_anchors else SURE)]:
                 same = there[there[:, 5] == row[5]]
-                if not len(same):
-                    return None, None, count
                 apart = np.abs(same - row)
-                near = int((apart[:, :4].max(1) + apart[:, 4]).argmin())
-                boxes.append(float(apart[near, :4].max()))
-                scores.append(float(apart[near, 4]))
-    return (max(boxes), max(scores), count) if boxes else (None, None, 0)
-
-
-def _safe(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return the detections that cannot fall out of the list by rounding."""
-    rows = rows[rows[:, 4] > 0]
-    return rows[rows[:, 4] > rows[:, 4].min() * (1 + NEAR)] if len(rows) else rows
+                near = int((apart[:, :4].max(1) + apart[:, 4]).argmin()) if len(same) else None
+                if near is not None and apart[near, :4].max() <= SAME:
+                    boxes.append(float(apart[near, :4].max()))
+                    scores.append(float(apart[near, 4]))
+                elif row[4] > max(cuts) * (1 + NEAR) + (tolerance.scores or 0.0):
+                    alone += 1
+    return max(boxes, default=None), max(scores, default=None), len(boxes), alone

@@ -26,16 +26,17 @@ from ..data.yolo import load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.progress import bar, console, track
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, nearest
 from ..registry import guarded, is_block
-from ..scoring.val import val
+from ..scoring.val import class_order, val
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
 from .export import ExportResult, export
 from .worker import Worker, one_line
 
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-FORMATS = {**LIBRARIES, "onnx-fused": "onnxruntime"}  # and what runs them
+OF_ONNX = {"onnx-fused": {"fuse_attention": True}, "onnx-fp16": {"half": True}, "onnx-int8": {"int8": True}}
+FORMATS = {**LIBRARIES, **dict.fromkeys(OF_ONNX, "onnxruntime")}  # and what runs them
 MODEL, BASELINE, AGAIN = "model", "baseline", "again"
 TAKEN = ("device", "split", "project", "name", "exist_ok")  # of Ultralytics' settings
 OWN = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
@@ -67,8 +68,9 @@ def benchmark(
         model: Checkpoint or model YAML.
         data: Dataset to score each format on, see `val`.
         baseline: Checkpoint or YAML to compare with; by default the model without its attention blocks, if it has any.
-        formats: Some of "pytorch", "torchscript", "onnx", "openvino" and "onnx-fused" (with ONNX Runtime's own operator
-            for attention); by default the first four, where their packages are installed.
+        formats: Some of "pytorch", "torchscript", "onnx", "openvino", "onnx-fused" (ONNX Runtime's own operator for
+            attention), "onnx-fp16" and "onnx-int8" (with ``data``), see `export`; by default the first four, where
+            their packages are installed. All are exported for any size.
         sizes: Heights and widths in pixels; by default the model's image size.
         batches: Numbers of images.
         rounds: How often each is timed.
@@ -92,12 +94,14 @@ def benchmark(
         raise ConfigError("Too few rounds.", given=f"rounds={rounds}", expected=f"{FEWEST_ROUNDS} or more")
     arms = _arms(model, baseline, trust)
     pixels = _sizes(sizes, arms)
+    if data is None and "onnx-int8" in kinds:
+        raise ConfigError("INT8 needs pictures.", given="formats=onnx-int8", expected="data=my.yaml beside it")
     if data is not None:
         _check_data(data, passed.get("split") or "val", arms)
     args = get_cfg(overrides=config.in_working_directory({"name": Path(str(model)).stem, **passed}, "runs/benchmark"))
     folder = Path(get_save_dir(args))
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, trust)
+    run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, data, trust)
     made = _make(run)
     rows, threads = _measure(run, made)
     if data is not None:
@@ -194,14 +198,8 @@ def _check_data(data: str | Path, split: str, arms: Mapping[str, YOLO]) -> None:
     """Make sure, before hours of work, that the dataset is there and has the models' classes."""
     dataset = load_dataset(data, track)
     read_split(dataset, split, track)
-    theirs = dataset.names.values()
-    for arm, network in arms.items():
-        if sorted(network.names.values()) != sorted(theirs):
-            raise DataError(
-                f"The {arm}'s classes are not the dataset's.",
-                given=", ".join(network.names.values()),
-                expected=", ".join(theirs),
-            )
+    for network in arms.values():
+        class_order(network.names, dataset)
 
 
 def _version(library: str) -> str:
@@ -225,6 +223,7 @@ class _Run:
     rounds: int
     device: str
     folder: Path
+    data: Any
     trust: bool
     failed: list[Failure] = field(default_factory=list)
 
@@ -250,18 +249,20 @@ def _make(run: _Run) -> dict[Key, Made]:
             console.print(f"exporting the {arm} to {kind}")
             with run.step((arm, kind), "export"):
                 result = _export(run, arm, kind, checkpoint)
-                made[arm, kind] = Made(arm, kind, result.file, result.ok if result.agreement else None)
+                agrees = result.ok if result.agreement else None
+                made[arm, kind] = Made(arm, kind, result.file, agrees, result.notes)
     return made
 
 
 def _export(run: _Run, arm: str, kind: str, checkpoint: Path) -> ExportResult:
     settings: dict[str, Any] = {"dynamic": True, "imgsz": run.sizes[0], "trust": run.trust}
-    if kind != "onnx-fused":
+    if kind not in OF_ONNX:
         return export(checkpoint, kind, **settings)
+    own = {**OF_ONNX[kind], **({"data": run.data} if kind == "onnx-int8" else {})}
     try:
-        return export(checkpoint, "onnx", fuse_attention=True, **settings)
+        return export(checkpoint, "onnx", **own, **settings)
     except ConfigError:
-        if arm == MODEL:
+        if arm == MODEL or kind != "onnx-fused":
             raise
         return export(checkpoint, "onnx", **settings)  # a baseline without attention is best as it is
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,14 @@ class Made:
         format: Name of the format.
         file: Its path.
         agrees: Whether its outputs are those of PyTorch, as `export` compares them; None where it does not.
+        notes: What `export` says about it.
     """
 
     arm: str
     format: str
     file: str
     agrees: bool | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,19 @@ class BenchmarkResult:
         return asdict(self)
 
     @property
+    def ok(self) -> bool:
+        """Whether all was measured, of files that agree with PyTorch."""
+        return not self.failed and all(m.agrees is not False for m in self.files)
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of the table should know."""
         wrong = [f"{m.arm} {m.format}" for m in self.files if m.agrees is False]
         machine = ", ".join(f"{k} {v}" for k, v in self.machine.items())
         return [
             *(f"FAILED {f.format}, {f.arm}, {f.step}: {f.reason}" for f in self.failed),
-            *([f"Outputs differ from PyTorch's: {', '.join(wrong)}"] if wrong else []),
+            *([f"FAILED the proof against PyTorch: {', '.join(wrong)}"] if wrong else []),
+            *(f"{m.arm} {m.format}: {note}" for m in self.files for note in m.notes),
             *(f"{arm}: {text}" for arm, text in self.arms.items()),
             f"{self.rounds} rounds, each timed once a round, noise images; {machine}",
         ]

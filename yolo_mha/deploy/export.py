@@ -21,21 +21,26 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from ..data.files import write_text
-from ..data.yolo import Dataset, load_dataset
+from ..data.yolo import Dataset, load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..engine.progress import track
-from ..errors import ConfigError, DependencyError, YoloMHAError, run_failed
+from ..errors import ConfigError, DependencyError, YoloMHAError, nearest, run_failed
 from ..paths import shipped
 from ..registry import guarded
+from ..scoring.val import class_order
 from .agreement import TOLERANCES, Agreement
-from .proof import AP_LOSS, BATCHES, Scores, calibration_images, load_pictures, prove, score, shapes
+from .proof import BATCHES, Picture, Scores, calibration_images, load_pictures, prove, score, shapes
 from .runtime import Array
 
 PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
 PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 OPSETS = range(17, 21)
-CALIBRATION = 200  # images
+# Ultralytics' settings that mean something to an export
+TAKEN = {
+    *("imgsz", "batch", "dynamic", "opset", "simplify", "optimize", "workspace", "quantize", "fraction", "split"),
+    *("nms", "conf", "iou", "max_det", "agnostic_nms", "device", "verbose"),
+}
 STANDALONE = "onnx_infer.py"
 
 
@@ -112,6 +117,12 @@ def export(
     """
     format = str(format).lower()
     passed = config.check({**settings, "format": format})
+    if idle := [key for key in settings if key not in TAKEN]:
+        raise ConfigError(
+            f"export has no setting '{idle[0]}'.",
+            given=f"{idle[0]}={settings[idle[0]]}",
+            expected=nearest(idle[0], TAKEN),
+        )
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
     precision = _precision(passed, format, data, half=half, int8=int8, fuse_attention=fuse_attention)
@@ -121,25 +132,49 @@ def export(
         raise ConfigError(
             "Only a PyTorch model can be exported.", given=f"model={model}", expected="a .pt or .yaml file"
         )
-    dataset = None if data is None else load_dataset(data, track)
+    height, width = _imgsz(network, passed)
+    dataset = _dataset(network, data, passed, precision, square=height == width)
+    pictures = load_pictures(dataset, passed.get("split") or "val")
+    calibration = read_split(dataset, "train", track) if dataset and precision == "int8" else []
     checkpoint = Path(str(model))
     folder = checkpoint.parent if checkpoint.is_file() and checkpoint.suffix == ".pt" else Path.cwd()
-    parts = [precision if format == "onnx" and precision != "fp32" else "", "fused" if fuse_attention else ""]
-    name = "_".join([checkpoint.stem, *filter(None, parts)])
+    # Ultralytics names other formats in INT8 by itself
+    named = precision == "fp16" or (precision == "int8" and format == "onnx")
+    name = "_".join([checkpoint.stem, *([precision] if named else []), *(["fused"] if fuse_attention else [])])
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
-        made = _make(network, Path(aside) / f"{name}.pt", passed, precision)
-        height, width = _imgsz(network, passed)
+        made = _make(network, Path(aside) / f"{name}.pt", passed, precision, dataset)
         notes = [_fuse(made, height, width)] if fuse_attention else []
         if format == "onnx" and precision == "int8":
-            images = calibration_images(dataset, CALIBRATION, height, width)  # type: ignore[arg-type]
+            batch = 1 if passed.get("dynamic") else int(passed.get("batch") or 1)
+            images = calibration_images(calibration, height, width, _channels(network), batch)
             notes.append(_quantize(made, network.model, images))
-        result = _proved(network, made, precision, passed, dataset, notes)
-        if result.agreement and dataset is not None:
+        result = _proved(network, made, precision, passed, pictures, notes)
+        if result.agreement and dataset is not None and height == width:
             trained = model if checkpoint.suffix == ".pt" else _saved(network, Path(aside) / "untrained.pt")
-            scores = score(trained, made, dataset, (height, width), passed, Path(aside), trust)
-            ok = result.ok and (precision != "int8" or scores.loss <= AP_LOSS)
-            result = replace(result, scores=scores, ok=ok)
+            scores = score(trained, made, dataset, height, passed, Path(aside), trust)
+            # AP is taken as OpenVINO runs, which may be in bf16
+            kept = scores.kept("fp16" if format == "openvino" and precision == "fp32" else precision)
+            result = replace(result, scores=scores, ok=result.ok and kept)
+        elif dataset is not None:
+            result = replace(result, notes=[*result.notes, "AP was not taken: that needs a proof, and square images"])
         return _deliver(result, made, folder, name)
+
+
+def _dataset(network: YOLO, data: Any, passed: dict[str, Any], precision: str, *, square: bool) -> Dataset | None:
+    """Read the dataset and make sure that it can do what it is for, before the work."""
+    if precision == "int8" and (network.task != "detect" or not square):
+        raise ConfigError(
+            "An INT8 model is judged by its AP, which is taken for detection on square images.",
+            given=f"task {network.task}, imgsz={passed.get('imgsz')}",
+            expected="a detection model and one number for imgsz",
+        )
+    if precision == "int8" and _channels(network) not in (1, 3):
+        raise ConfigError("Only gray and colour pictures calibrate.", given=f"{_channels(network)} channels")
+    if data is None:
+        return None
+    dataset = load_dataset(data, track)
+    class_order(network.names, dataset)
+    return dataset
 
 
 def _precision(
@@ -164,9 +199,9 @@ def _precision(
             expected="format=onnx",
             fix="quantize=8 hands the whole model to Ultralytics' own quantization of that format" if int8 else None,
         )
-    if format == "onnx" and precision == "int8" and data is None:
+    if precision == "int8" and data is None:
         raise ConfigError(
-            "INT8 needs pictures to measure the ranges of activations with.",
+            "INT8 needs pictures to measure the ranges of activations with, and to be judged by its AP.",
             given="data is missing",
             expected="data=my.yaml, the dataset that the model was trained on",
         )
@@ -188,7 +223,7 @@ def _require_packages(format: str) -> None:
         )
 
 
-def _make(network: YOLO, beside: Path, passed: dict[str, Any], precision: str) -> Path:
+def _make(network: YOLO, beside: Path, passed: dict[str, Any], precision: str, dataset: Dataset | None) -> Path:
     """Run Ultralytics' exporter; what it writes lies beside a path of the wanted name."""
     network.model.pt_path = str(beside)
     wanted = dict(passed)
@@ -196,6 +231,8 @@ def _make(network: YOLO, beside: Path, passed: dict[str, Any], precision: str) -
         wanted["quantize"] = 16
     elif precision == "int8" and passed["format"] == "onnx":
         wanted.pop("quantize", None)  # done afterwards, with attention left out
+    elif dataset is not None and precision != "fp32":  # Ultralytics' own quantization of other formats
+        wanted["data"] = str(dataset.yaml)
     if find_spec("onnxslim") is None:
         wanted.setdefault("simplify", False)
     try:
@@ -216,12 +253,12 @@ def _fuse(made: Path, height: int, width: int) -> str:
     if not fused:
         raise ConfigError(
             "There is no attention that ONNX Runtime's operator could do.",
-            given=f"fuse_attention=True, {left} attentions with a mask",
+            given=f"fuse_attention=True, {left} attentions with a mask or of another form",
             expected="a model with attention among all positions, to pooled keys, along axes, or between scales",
             fix="leave fuse_attention out",
         )
     onnx.save(model, made)
-    kept = f"; {left} with a mask left as they are" if left else ""
+    kept = f"; {left} with a mask or of another form left as they are" if left else ""
     return f"{fused} attentions run as ONNX Runtime's MultiHeadAttention{kept}; only ONNX Runtime has this operator"
 
 
@@ -241,7 +278,7 @@ def _quantize(made: Path, network: nn.Module, images: Iterator[Array]) -> str:
 
 
 def _proved(
-    network: YOLO, made: Path, precision: str, passed: dict[str, Any], dataset: Dataset | None, notes: list[str]
+    network: YOLO, made: Path, precision: str, passed: dict[str, Any], pictures: list[Picture], notes: list[str]
 ) -> ExportResult:
     """Compare an export with PyTorch where that is possible, else say why not."""
     format, dynamic = passed["format"], bool(passed.get("dynamic"))
@@ -257,19 +294,19 @@ def _proved(
     batch = int(passed.get("batch") or 1)
     batches: tuple[int, ...] = BATCHES if dynamic else (batch,)
     if dynamic and passed.get("nms"):  # suppression is traced for this many images
-        batches = tuple(b for b in BATCHES if b <= batch)
+        batches = tuple(sorted({1, batch}))
     where = shapes(_imgsz(network, passed), _stride(network), dynamic=dynamic, batches=batches)
-    pictures = load_pictures(dataset, passed.get("split") or "val")
     exact = format == "openvino"
-    agreement = prove(made, network.model, pictures, where, precision, passed, exact=exact)
-    if exact:
-        here = prove(made, network.model, pictures, where, "int8", passed)
-        notes = [*notes, *_note_on_bf16(agreement, here)]
-        result = replace(result, notes=notes)
+    try:
+        agreement = prove(made, network.model, pictures, where, precision, passed, exact=exact)
+        if exact:
+            here = prove(made, network.model, pictures, where, "int8", passed)
+            notes = [*notes, *_note_on_bf16(agreement, here)]
+    except Exception as e:  # whatever the runtime or PyTorch meets
+        raise run_failed("The comparison with PyTorch", e) from e
     if not any(a.compared for a in agreement):
         notes = [*notes, "the pictures show no object, so no box was compared: give data= with pictures of yours"]
-        result = replace(result, notes=notes)
-    return replace(result, agreement=agreement, ok=metadata and all(a.ok for a in agreement))
+    return replace(result, notes=notes, agreement=agreement, ok=metadata and all(a.ok for a in agreement))
 
 
 def _note_on_bf16(exact: list[Agreement], here: list[Agreement]) -> list[str]:
@@ -286,8 +323,10 @@ def _note_on_bf16(exact: list[Agreement], here: list[Agreement]) -> list[str]:
 
 def _deliver(result: ExportResult, made: Path, folder: Path, name: str) -> ExportResult:
     """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it."""
-    file = folder / (made.name if result.ok else made.name.replace(name, f"{name}_out_of_tolerance", 1))
-    result = replace(result, file=str(file), proof=f"{file}.proof.json")
+    good, bad = folder / made.name, folder / made.name.replace(name, f"{name}_out_of_tolerance", 1)
+    file, other = (good, bad) if result.ok else (bad, good)
+    notes = [*result.notes, f"{other} is of an earlier export"] if other.exists() else result.notes
+    result = replace(result, file=str(file), proof=f"{file}.proof.json", notes=notes)
     if file.is_dir():
         shutil.rmtree(file)
     os.replace(made, file)
@@ -317,6 +356,10 @@ def _imgsz(network: YOLO, passed: dict[str, Any]) -> tuple[int, int]:
 
 def _stride(network: YOLO) -> int:
     return int(network.model.stride.max())
+
+
+def _channels(network: YOLO) -> int:
+    return int(network.model.yaml.get("channels", 3))
 
 
 def _saved(network: YOLO, file: Path) -> Path:

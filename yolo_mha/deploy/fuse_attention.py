@@ -50,16 +50,18 @@ def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int
         width: Width likewise.
 
     Returns:
-        How many attentions were replaced, and how many were left because they have a mask.
+        How many attentions were replaced, and how many were left because they have a mask or another form.
     """
     graph = model.graph
-    found = [a for node in graph.node if node.op_type == "Softmax" and (a := _match(graph, node))]
+    matched = [a for node in graph.node if node.op_type == "Softmax" and (a := _match(graph, node))]
     left = sum(node.op_type == "Softmax" and _is_masked(graph, node) for node in graph.node)
+    shapes = _run(model, [a.scores.input[0] for a in matched], height, width) if matched else []
+    found = [(a, shape[1]) for a, shape in zip(matched, shapes, strict=True) if _has_heads(a, shape)]
+    for attention, heads in found:
+        _replace(graph, attention, heads)
+    left += len(matched) - len(found)
     if not found:
         return 0, left
-    heads = _count_heads(model, [a.scores.input[0] for a in found], height, width)
-    for attention, count in zip(found, heads, strict=True):
-        _replace(graph, attention, count)
     if DOMAIN not in {o.domain for o in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return len(found), left
@@ -114,8 +116,14 @@ def _replace(graph: Any, attention: Attention, heads: int) -> None:
         graph.node.remove(node)
 
 
-def _count_heads(model: ModelProto, queries: list[str], height: int, width: int) -> list[int]:
-    """Run the model once to see how many heads the queries (B, h, N, d) have."""
+def _has_heads(attention: Attention, queries: tuple[int, ...]) -> bool:
+    """Say whether queries are (B, h, N, d) and the softmax is over the keys."""
+    axis = next((a.i for a in attention.softmax.attribute if a.name == "axis"), -1)
+    return len(queries) == 4 and axis in (-1, 3)
+
+
+def _run(model: ModelProto, queries: list[str], height: int, width: int) -> list[tuple[int, ...]]:
+    """Run the model once to see the shapes of the queries."""
     probe = ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
@@ -125,7 +133,7 @@ def _count_heads(model: ModelProto, queries: list[str], height: int, width: int)
     batch = image.shape[0] if isinstance(image.shape[0], int) else 1
     kind = np.float16 if "float16" in image.type else np.float32
     outputs = session.run(None, {image.name: np.zeros((batch, image.shape[1], height, width), kind)})
-    return [int(q.shape[1]) for q in outputs]
+    return [tuple(q.shape) for q in outputs]
 
 
 def _producer(graph: Any, name: str) -> NodeProto | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from torch import nn
 from ultralytics.data.augment import LetterBox
@@ -15,7 +16,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ASSETS
 from ultralytics.utils.patches import imread
 
-from ..data.yolo import Dataset, read_split
+from ..data.yolo import Dataset, Sample, read_split
 from ..engine.progress import track
 from ..scoring.val import val
 from .agreement import TOLERANCES, Agreement, compare, suppressed
@@ -24,7 +25,9 @@ from .runtime import Array, Runtime
 BATCHES = (1, 3)
 SIZES = ((320, 320), (480, 640))
 ODD = (641, 355)  # width and height of a picture that no stride divides; what it is letterboxed to is proved
-AP_LOSS = 0.02  # how much AP an INT8 model may lose
+AP_LOSS = {"fp32": 0.002, "fp16": 0.02, "int8": 0.02}  # how much AP a model may lose
+CALIBRATION = 200  # images
+LEAST_SHARE = 0.9  # of its AP that it has to keep
 
 Picture = np.ndarray[Any, Any]
 
@@ -36,20 +39,25 @@ class Scores:
     Attributes:
         data: The dataset.
         split: Its split.
-        imgsz: Image size, letterboxed to a square or to the exported height and width.
+        imgsz: Height and width that all images were letterboxed to.
         trained: AP and AP50 of the checkpoint.
         exported: AP and AP50 of the exported model.
     """
 
     data: str
     split: str
-    imgsz: Any
+    imgsz: int
     trained: dict[str, float]
     exported: dict[str, float]
 
-    @property
-    def loss(self) -> float:
-        return self.trained["AP"] - self.exported["AP"]
+    def kept(self, precision: str) -> bool:
+        """Say whether the exported model keeps its AP; where there is none to keep, nothing is shown.
+
+        Args:
+            precision: Key of `AP_LOSS`.
+        """
+        before, after = self.trained["AP"], self.exported["AP"]
+        return before > 0 and before - after <= AP_LOSS[precision] and after >= LEAST_SHARE * before
 
 
 def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
@@ -67,9 +75,20 @@ def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
     return [*found[:2], np.ascontiguousarray(found[2][:, ::-1])]
 
 
-def to_input(picture: Picture, height: int, width: int) -> Array:
-    """Letterbox a BGR picture to an input of shape (3, height, width), RGB between 0 and 1."""
+def to_input(picture: Picture, height: int, width: int, channels: int = 3) -> Array:
+    """Letterbox a BGR picture to an input of shape (channels, height, width), RGB between 0 and 1.
+
+    Args:
+        picture: Of shape (H, W, 3).
+        height: Height of the input.
+        width: Width of the input.
+        channels: 3; 1 for gray; a model of more bands gets these three again and again.
+    """
     boxed = LetterBox((height, width), auto=False)(image=picture)
+    if channels == 1:
+        boxed = cv2.cvtColor(boxed, cv2.COLOR_BGR2GRAY)[..., None]
+    elif channels != 3:
+        boxed = boxed[..., [i % 3 for i in range(channels)]]
     pixels: Array = boxed[..., ::-1].transpose(2, 0, 1).astype(np.float32)
     pixels /= 255
     return pixels
@@ -120,68 +139,72 @@ def prove(
     ends = BaseBackend.read_metadata(file).get("end2end")
     network = deepcopy(network)
     suppress = None
+    conf = 0.0
     if settings.get("nms"):
-        conf, iou = settings.get("conf") or 0.25, settings.get("iou") or 0.7
-        suppress = suppressed(conf, iou, settings.get("max_det") or 300, bool(settings.get("agnostic_nms")))
-        ends = False
+        inside = suppression(settings)
+        conf, suppress, ends = inside["conf"], suppressed(**inside), False
     if hasattr(network, "end2end") and ends is not None:  # the exporter chose the head's way without NMS, or the other
         setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
     reference = Runtime(network)
-    inputs = track((_inputs(pictures, *shape) for shape in where), "comparing with PyTorch", len(where))
-    return compare(exported, reference, inputs, TOLERANCES[precision], suppress)
+    channels = int(getattr(network, "yaml", {}).get("channels", 3))
+    inputs = track((_inputs(pictures, channels, *shape) for shape in where), "comparing with PyTorch", len(where))
+    return compare(exported, reference, inputs, TOLERANCES[precision], suppress, conf)
+
+
+def suppression(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what an export with ``nms=True`` suppresses with; Ultralytics' defaults where nothing is given."""
+    given = {"conf": 0.25, "iou": 0.7, "max_det": 300}
+    given = {key: default if settings.get(key) is None else settings[key] for key, default in given.items()}
+    return {**given, "agnostic_nms": bool(settings.get("agnostic_nms"))}
 
 
 def score(
-    model: str | Path,
-    exported: Path,
-    dataset: Dataset,
-    imgsz: tuple[int, int],
-    settings: dict[str, Any],
-    folder: Path,
-    trust: bool,
+    model: str | Path, exported: Path, dataset: Dataset, imgsz: int, settings: dict[str, Any], folder: Path, trust: bool
 ) -> Scores:
-    """Score the checkpoint and the exported model on the same letterboxed images.
+    """Score the checkpoint and the exported model on the same letterboxed images, with the export's suppression.
 
     Args:
         model: The checkpoint.
         exported: The exported model.
         dataset: The dataset.
-        imgsz: Height and width of the export.
-        settings: ``split`` and ``device`` where they are given.
+        imgsz: Height and width of the images.
+        settings: The export's.
         folder: Where predictions and scores are written.
         trust: Read the checkpoint with full pickle.
     """
-    split = settings.get("split") or "val"
-    size = imgsz[0] if imgsz[0] == imgsz[1] else list(imgsz)
-    wanted: dict[str, Any] = {k: v for k, v in settings.items() if k in ("split", "device") and v is not None}
-    wanted |= {"imgsz": size, "rect": False, "plots": False, "batch": 1, "project": str(folder)}
+    wanted: dict[str, Any] = {key: settings[key] for key in ("split", "device") if settings.get(key) is not None}
+    wanted |= {"imgsz": imgsz, "rect": False, "plots": False, "batch": 1, "project": str(folder)}
+    if settings.get("nms"):
+        wanted |= suppression(settings)
+    elif settings.get("nms") is False:  # the head's way without suppression
+        wanted["nms"] = False
     found = []
     for file in (model, exported):
         result = val(file, dataset.source, trust=trust, **wanted)
         found.append({name: result.coco.metrics[name] for name in ("AP", "AP50")})
-    return Scores(str(dataset.source), split, size, *found)
+    return Scores(str(dataset.source), wanted.get("split", "val"), imgsz, *found)
 
 
-def calibration_images(dataset: Dataset, count: int, height: int, width: int) -> Iterator[Array]:
-    """Yield inputs of shape (1, 3, height, width) from a dataset's training images, evenly spaced.
+def calibration_images(samples: list[Sample], height: int, width: int, channels: int, batch: int) -> Iterator[Array]:
+    """Yield inputs of shape (batch, channels, height, width), each one picture, evenly spaced over a split.
 
     Args:
-        dataset: The dataset.
-        count: The most of them.
+        samples: The split.
         height: Height of the input.
         width: Width of the input.
+        channels: 3, or 1 for gray.
+        batch: How often a picture is repeated, for a model that takes so many.
     """
-    samples = read_split(dataset, "train", track)
-    count = min(count, len(samples))
+    count = min(CALIBRATION, len(samples))
     chosen = [samples[i * len(samples) // count] for i in range(count)]
     for sample in track(chosen, "calibrating", count):
-        yield to_input(imread(str(sample.image)), height, width)[None]
+        yield np.repeat(to_input(imread(str(sample.image)), height, width, channels)[None], batch, axis=0)
 
 
 def _up(size: int, stride: int) -> int:
     return -(-size // stride) * stride
 
 
-def _inputs(pictures: list[Picture], batch: int, height: int, width: int) -> Array:
-    """Return a batch of different pictures of shape (B, 3, H, W)."""
-    return np.stack([to_input(pictures[i % len(pictures)], height, width) for i in range(batch)])
+def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int) -> Array:
+    """Return a batch of different pictures of shape (B, channels, H, W)."""
+    return np.stack([to_input(pictures[i % len(pictures)], height, width, channels) for i in range(batch)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import onnx
@@ -11,10 +12,12 @@ from torch import nn
 from ultralytics.nn.modules.block import DFL, AAttn, Attention
 from ultralytics.nn.modules.transformer import TransformerLayer
 
-from ..nn import CrossScaleMHA, S2Attention, SpatialMHABlock
+from ..errors import RunError
+from ..nn import ConvBlock
+from ..registry import is_block
 from .runtime import Array
 
-IN_FLOAT = (SpatialMHABlock, CrossScaleMHA, S2Attention, Attention, AAttn, TransformerLayer, DFL)
+IN_FLOAT = (Attention, AAttn, TransformerLayer, DFL)  # of Ultralytics, beside all registered blocks but a convolution
 
 
 def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Array]) -> tuple[int, int]:
@@ -32,11 +35,21 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
 
     Returns:
         How many convolutions were quantized, and how many were left in floating point.
+
+    Raises:
+        RunError: The model's nodes cannot be told apart.
     """
     graph = onnx.load(file).graph
-    apart = {name for name, module in network.named_modules() if isinstance(module, IN_FLOAT)}
+    apart = {name: module for name, module in network.named_modules() if _stays(module)}
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-    chosen = [name for name in convolutions if not _is_within(module_of(name), apart)]
+    chosen = [name for name in convolutions if not _is_within(module_of(name), set(apart))]
+    if len(chosen) == len(convolutions) and any(isinstance(m, nn.Conv2d) for a in apart.values() for m in a.modules()):
+        raise RunError(
+            "The convolutions of attention were not found in the ONNX model.",
+            given=f"nodes such as {convolutions[0] if convolutions else 'none'}",
+            expected="nodes named by their modules",
+            fix="export with simplify=False",
+        )
     quantize_static(
         str(file),
         str(output),
@@ -52,6 +65,10 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
     return len(chosen), len(convolutions) - len(chosen)
 
 
+def _stays(module: nn.Module) -> bool:
+    return isinstance(module, IN_FLOAT) or (is_block(type(module).__name__) and not isinstance(module, ConvBlock))
+
+
 def module_of(node: str) -> str:
     """Return the path of the module that a node of an exported graph comes from.
 
@@ -63,7 +80,7 @@ def module_of(node: str) -> str:
         A name as in ``named_modules()``: ``model.11.m.0.attn.qkv.conv``.
     """
     scopes = node.strip("/").split("/")[:-1]
-    kept = [a for a, b in zip(scopes, [*scopes[1:], ""], strict=True) if not b.startswith(f"{a}.")]
+    kept = [scope for scope, within in pairwise([*scopes, ""]) if not within.startswith(f"{scope}.")]
     return ".".join(kept)
 
 

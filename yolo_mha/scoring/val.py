@@ -129,7 +129,7 @@ def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict
     """
     settings = dict(settings)
     backend = settings.pop("backend", BACKENDS[0])
-    order = _class_order(network.names, dataset)
+    order = class_order(network.names, dataset)
     truth = read_truth(dataset, settings["split"], samples)
     kept: list[Validator] = []
 
@@ -275,8 +275,12 @@ def _one_number(imgsz: Any) -> Any:
     return sides.pop() if len(sides) == 1 else list(imgsz)
 
 
-def _class_order(names: dict[int, str], dataset: Dataset) -> list[int] | None:
+def class_order(names: dict[int, str], dataset: Dataset) -> list[int] | None:
     """Return the dataset's class index for each of the model's, or None where the two are the same.
+
+    Args:
+        names: The model's classes.
+        dataset: The dataset.
 
     Raises:
         DataError: The model has other classes, so its scores would mean nothing.
