@@ -9,7 +9,8 @@ from test_predict import make_video, records
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
-from yolo_mha.engine.outputs import _folder_name
+from yolo_mha.engine.outputs import Drawn, Names, _folder_name
+from yolo_mha.engine.sources import Frame
 from yolo_mha.engine.video import VideoWriter
 
 ALL = {"save_txt": True, "save_conf": True, "save_json": True, "save_csv": True, "save_crop": True}
@@ -74,6 +75,64 @@ def test_outputs__same_names_in_different_folders_stay_apart(tmp_path):
     assert np.abs(first.astype(int) - draw(1, 0)[0]).mean() < np.abs(second.astype(int) - draw(1, 0)[0]).mean()
 
 
+def test_outputs__no_picture_goes_by_the_name_of_a_frame(tmp_path):
+    cv2.imwrite("v_0.png", draw(1, 5)[0])
+    make_video(tmp_path / "v.avi", 2)
+    make_video(tmp_path / "v_0.avi", 2)
+    result = yolo_mha.predict(source="v*", imgsz=192, **ALL)
+    lines, folder = records(result), Path(result.save_dir)
+    expected = ["v_0", "v-2_0", "v-2_1", "v_0-2_0", "v_0-2_1"]
+    assert [line["name"] for line in lines] == expected
+    assert {p.stem for p in (folder / "labels").iterdir()} == set(expected)
+    coco = json.loads((folder / "predictions.json").read_text())
+    for line in lines:
+        found = len(line["detections"])
+        assert found > 0
+        assert len((folder / "labels" / f"{line['name']}.txt").read_text().splitlines()) == found
+        assert {c["file_name"] for c in coco if c["image_id"] == line["name"]} == {Path(line["source"]).name}
+        assert sum(c["image_id"] == line["name"] for c in coco) == found
+        for i, d in enumerate(line["detections"]):
+            assert (folder / "crops" / d["name"] / f"{line['name']}_{i}.jpg").is_file()
+    assert len(list((folder / "crops").rglob("*.jpg"))) == len(coco)
+
+
+def test_outputs__numbers_that_are_equal_stay_apart():
+    for i, name in enumerate(("007", "07", "7")):
+        cv2.imwrite(f"{name}.png", draw(1, i)[0])
+    result = yolo_mha.predict(source="*.png", save=False, save_json=True)
+    assert [line["name"] for line in records(result)] == ["007", "07-2", "7-2"]
+    ids = {c["file_name"]: c["image_id"] for c in json.loads(Path(result.outputs["json"]).read_text())}
+    assert ids["007.png"] == 7
+    assert len(set(ids.values())) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_names__do_not_depend_on_the_order(first):
+    """Pictures come before videos today; names are right in any order."""
+    picture = Frame("a/v_1.png", np.zeros((8, 8, 3), np.uint8))
+    video = Frame("v.avi", picture.image, index=1, fps=30)
+    frames, names = [picture, video], Names()
+    if first:
+        frames.reverse()
+    assert [names.base(f) for f in frames] == [["v_1", "v-2"], ["v", "v_1-2"]][first]
+    assert names.base(video) == ["v-2", "v"][first]
+
+
+def test_names__a_picture_with_another_number_than_frames_have_disturbs_no_video():
+    picture = Frame("v_001.png", np.zeros((8, 8, 3), np.uint8))
+    names = Names()
+    assert names.base(picture) == "v_001"
+    assert names.base(Frame("v.avi", picture.image, fps=30)) == "v"
+
+
+def test_outputs__names_only_what_there_is():
+    cv2.imwrite("x.png", draw(1, 0)[0])
+    result = yolo_mha.predict(source="x.png", save_frames=True)  # of a picture there are no frames
+    assert set(result.outputs) == {"jsonl", "annotated"}
+    assert all(Path(path).exists() for path in result.outputs.values())
+    assert Drawn(Path(result.save_dir), 1).path is None
+
+
 def test_outputs__coco_results_are_scored_by_val(beacons):
     images = beacons.parent / "images" / "val"
     predicted = yolo_mha.predict(source=images, conf=0.01, save=False, save_json=True, imgsz=192)
@@ -89,6 +148,14 @@ def test_outputs__a_run_in_the_same_folder_replaces_the_files():
     for file in ("labels/x.txt", "predictions.csv", "predictions.json"):
         lines = (Path(second.save_dir) / file).read_text().splitlines()
         assert len(lines) - {".txt": 0, ".csv": 1, ".json": 2}[Path(file).suffix] == found
+    crops = Path(second.save_dir) / "crops"
+    assert len(list(crops.rglob("*.jpg"))) == found
+    (crops / "red").mkdir(exist_ok=True)
+    (crops / "red" / "other_0.jpg").write_bytes(b"of another picture")
+    fewer = yolo_mha.predict(source="x.png", name="same", exist_ok=True, max_det=1, **ALL)
+    assert sum(fewer.found.values()) == 1 < found
+    assert len(list(crops.rglob("x_*.jpg"))) == 1
+    assert len(list(crops.rglob("*.jpg"))) == 2
 
 
 def test_outputs__nothing_found_is_valid_too():

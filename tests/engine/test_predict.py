@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel
@@ -72,13 +73,24 @@ def test_predict__video_frame_by_frame(tmp_path):
     assert any("Audio" in note for note in result.notes)
 
 
-def test_predict__a_cut_off_picture_is_named(pictures):
-    """Its header is fine, so only decoding shows that it is not."""
+@pytest.mark.parametrize("share", [0.1, 0.9])
+@pytest.mark.parametrize("lenient", [False, True])
+def test_predict__a_cut_off_picture_is_named(pictures, monkeypatch, share, lenient):
+    """Its header is fine, so only decoding shows that it is not, and OpenCV 4 gives gray for what is not there."""
     whole = cv2.imencode(".jpg", draw(1, 0)[0])[1].tobytes()
-    (pictures / "cut.jpg").write_bytes(whole[:300])
+    (pictures / "cut.jpg").write_bytes(whole[: int(share * len(whole))])
+    (pictures / "longer.jpg").write_bytes(whole + b"bytes behind the end")
+    if lenient:
+
+        def like_opencv_4(path, flags=cv2.IMREAD_COLOR):
+            return np.full((192, 192, 3), 128, np.uint8) if Path(path).name == "cut.jpg" else cv2.imread(path, flags)
+
+        monkeypatch.setattr("yolo_mha.engine.sources.imread", like_opencv_4)
+        with pytest.raises(DataError, match="can be read"):
+            yolo_mha.predict(source=pictures / "cut.jpg")
     result = yolo_mha.predict(source=pictures, save=False)
-    assert result.images + len(result.skipped) == 5
-    assert str(pictures / "broken.jpg") in result.skipped
+    assert result.skipped == [str(pictures / "broken.jpg"), str(pictures / "cut.jpg")]
+    assert (result.images, result.skipped_count, result.exit_code) == (4, 2, 1)
 
 
 def test_predict__goes_on_past_a_broken_video(tmp_path):
@@ -136,6 +148,8 @@ def test_predict__refuses_other_tasks(pictures):
         {"classes": [0, 3]},
         {"tracker": "botsort.yaml"},
         {"save_csv": "maybe"},
+        {"save_conf": True},
+        {"save_conf": True, "save_txt": False},
         {"overlap": 0.2},
         {"slice": 8},
         {"slice": [96, 96, 96]},
@@ -307,3 +321,43 @@ def test_predict__a_failure_on_the_way_keeps_what_was_done(tmp_path, monkeypatch
     answer = stop.value.result
     assert (answer.images, answer.interrupted, answer.exit_code) == (2, True, 130)
     assert len(records(answer)) == 2
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_predict__memory_stays_flat_over_a_long_video(tmp_path):
+    frames = 5_000
+    video = tmp_path / "long.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), 25, (192, 192))
+    images = [draw(1, i)[0] for i in range(250)]
+    for i in range(frames):
+        writer.write(images[i % len(images)])
+    writer.release()
+    weights = Path(yolo_mha.__file__).parents[1] / "weights" / "demo-mha.pt"
+    settings = [f"model={weights}", f"source={video}", "imgsz=64", "save_csv=True", "save_json=True"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolo_mha", "predict", *settings],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    written = tmp_path / "runs" / "detect" / "predict" / "predictions.jsonl"
+    samples: list[tuple[int, float]] = []  # frames done, MiB
+    measured, size, done = psutil.Process(process.pid), 0, 0
+    while process.poll() is None:
+        time.sleep(0.2)
+        if written.exists():
+            with written.open("rb") as file:
+                file.seek(size)
+                new = file.read()
+            size, done = size + len(new), done + new.count(b"\n")
+            if 0 < done < frames:
+                samples.append((done, measured.memory_info().rss / 2**20))
+    assert process.returncode == 0
+    assert written.read_bytes().count(b"\n") == frames
+    second_half = [mib for count, mib in samples if count >= frames / 2]
+    print("frames and MiB:", samples[:: max(1, len(samples) // 10)], samples[-1])
+    assert len(second_half) > 10
+    assert max(second_half) - second_half[0] < 30

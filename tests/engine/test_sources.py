@@ -59,6 +59,28 @@ def test_find__refuses(tmp_path, source):
         find(source)
 
 
+def test_find__names_what_is_listed_and_no_media(folder):
+    Path("n.pdf").write_bytes(b"%PDF")
+    Path("c").mkdir()
+    Path("c/readme.txt").write_text("no picture")
+    Path("list.txt").write_text("a/x.png\nn.pdf\nc\na\n")
+    for source in ("list.txt", ["n.pdf", "a/x.png", "c", "a", "n.pdf"]):
+        assert find(source).missing == ["c", "n.pdf"]
+    result = yolo_mha.predict(source="list.txt", save=False)
+    assert (result.images, result.skipped, result.exit_code) == (2, ["c", "n.pdf"], 1)
+
+
+def test_find__takes_each_file_once(folder):
+    assert names(find(["v.avi", "a", ".", "a/x.png", str(Path("v.avi").absolute()), "./v.avi"])) == [
+        "a/x.png",
+        "a/y.png",
+        "v.avi",
+    ]
+    result = yolo_mha.predict(source=["v.avi", "*.avi"], imgsz=64)
+    assert result.images == 3
+    assert cv2.VideoCapture(result.outputs["annotated"]).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
 def test_total__is_known_for_files(folder):
     assert find("*").total(1) == 3
     assert find("**/*").total(1) == 6
@@ -142,7 +164,8 @@ def test_read__intact_videos_in_containers_that_do_not_count_frames(tmp_path):
 class Camera(http.server.BaseHTTPRequestHandler):
     """Sends twelve pictures as Motion JPEG, as network cameras do, to the first two connections of an address.
 
-    The first connection looks whether there is a stream. The third picture is black.
+    The first connection looks whether there is a stream. The third picture is black; at an address with ``dark``, all
+    are.
     """
 
     seen: ClassVar[Counter] = Counter()
@@ -157,7 +180,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         try:
             for i in range(12):
-                image = draw(1, i)[0] if i != 2 else np.zeros((192, 192, 3), np.uint8)
+                image = draw(1, i)[0] if i != 2 and "dark" not in self.path else np.zeros((192, 192, 3), np.uint8)
                 picture = cv2.imencode(".jpg", image)[1].tobytes()
                 self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
                 self.wfile.write(picture + b"\r\n")
@@ -200,6 +223,23 @@ def test_predict__streams_side_by_side(camera, tmp_path):
     assert len(by_source) == 2
     assert all(len(frames) > 3 and frames == sorted(frames) for frames in by_source.values())
     assert len(list(Path(result.save_dir).glob("*.mp4"))) == 2
+
+
+def test_predict__a_stream_without_any_signal_is_one_error(camera):
+    with pytest.raises(DataError, match=r"no signal(.|\n)*frames without a signal"):
+        yolo_mha.predict(source=f"{camera}?dark", stream_buffer=True, imgsz=64)
+    assert not Path("runs").exists()
+
+
+def test_predict__a_stream_without_any_signal_beside_another_is_named(camera, tmp_path):
+    (tmp_path / "two.streams").write_text(f"{camera}\n{camera}?dark\n")
+    result = yolo_mha.predict(source="two.streams", stream_buffer=True, imgsz=64)
+    assert result.images > 3
+    assert result.exit_code == 1
+    dark = [name for name in result.skipped if "dark" in name]
+    assert len(dark) == 1
+    assert int(dark[0].split(": ")[1].split()[0]) > 3
+    assert len(list(Path(result.save_dir).glob("*.mp4"))) == 1
 
 
 def test_find__a_stream_that_does_not_answer_is_one_error_within_seconds(monkeypatch):

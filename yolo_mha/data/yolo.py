@@ -22,6 +22,7 @@ from ..paths import given_path
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_files, coco_source
 from .files import read_yaml
+from .jpeg import is_cut_off
 from .labels import MAX_NAMED
 from .mirror import Progress, Source, mirror
 from .voc import voc_source
@@ -368,9 +369,8 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
         with Image.open(image) as opened:
             opened.verify()
             width, height = exif_size(opened)
-        if opened.format == "JPEG" and not image.read_bytes().endswith(b"\xff\xd9"):
-            with Image.open(image) as opened:  # bytes behind the end marker are fine, a missing end is not
-                opened.load()
+        if is_cut_off(image):
+            return f"{image}: not a readable image"
         if min(width, height) < MIN_PIXELS:
             return f"{image}: {width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
     except FileNotFoundError:

@@ -29,7 +29,7 @@ class Item:
     Attributes:
         frame: What was looked at.
         result: Ultralytics' result for it.
-        base: Name of the source, unlike that of every other source in this run.
+        base: Name of the source; what comes of it is unlike the names of all others in this run.
         drawing: Ultralytics' settings of `Results.plot`.
     """
 
@@ -67,8 +67,8 @@ class Output(Protocol):
     kind: str
 
     @property
-    def path(self) -> Path:
-        """The file or folder."""
+    def path(self) -> Path | None:
+        """The file or folder, None where there is none yet."""
 
     def write(self, item: Item) -> None:
         """Add a result."""
@@ -91,6 +91,7 @@ class JsonLines:
         record = {
             "source": item.frame.source,
             "frame": item.frame.index,
+            "name": item.name,
             "width": width,
             "height": height,
             "detections": item.detections,
@@ -104,7 +105,7 @@ class JsonLines:
 class CocoJson:
     """``predictions.json``: COCO results, which `val` reads; ``file_name`` and ``category_name`` tell them apart.
 
-    An image id is the file's name without its ending, as a number where it is one; a category id is the class index.
+    An image id is the name of the picture or frame, as a number where it is one; a category id is the class index.
     """
 
     kind = "json"
@@ -116,7 +117,7 @@ class CocoJson:
         self._separator = "\n"
 
     def write(self, item: Item) -> None:
-        image_id = int(item.name) if item.name.isascii() and item.name.isdecimal() else item.name
+        image_id = _image_id(item.name)
         for found in item.detections:
             x1, y1, x2, y2 = found["box"]
             entry = {
@@ -178,18 +179,27 @@ class Labels:
 
 
 class Crops:
-    """``crops/``: Ultralytics' cut-out detections, in a folder for each class."""
+    """``crops/CLASS/NAME_0.jpg``: the cut-out detections, by their position in ``detections``.
+
+    Ultralytics' own numbers are ambiguous: ``x2.jpg`` may be the second one of ``x`` or the first one of ``x2``.
+    """
 
     kind = "crops"
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "crops"
         self.path.mkdir(exist_ok=True)
+        self._earlier: dict[str, list[Path]] = {}  # of a run in the same folder
+        for file in self.path.glob("*/*_*.jpg"):
+            self._earlier.setdefault(file.stem.rpartition("_")[0], []).append(file)
 
     def write(self, item: Item) -> None:
+        for file in self._earlier.pop(item.name, []):
+            file.unlink(missing_ok=True)
         result = copy.copy(item.result)
         result.names = {i: _folder_name(name) for i, name in result.names.items()}
-        result.save_crop(self.path, f"{item.name}.jpg")
+        for i in range(len(result.boxes)):
+            result[i].save_crop(self.path, f"{item.name}_{i}.jpg")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -207,9 +217,9 @@ class Drawn:
         self.videos = 0
 
     @property
-    def path(self) -> Path:
-        """The file where there is only one, the folder otherwise."""
-        return self._written[0] if len(self._written) == 1 else self._folder
+    def path(self) -> Path | None:
+        """The file where there is only one, the folder where there are more."""
+        return self._folder if len(self._written) > 1 else next(iter(self._written), None)
 
     def write(self, item: Item) -> None:
         if item.frame.fps is None:
@@ -242,16 +252,66 @@ class DrawnFrames:
     kind = "frames"
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder
+        self._folder = folder
+        self.path: Path | None = None
 
     def write(self, item: Item) -> None:
         if item.frame.fps is not None:
-            folder = self.path / f"{item.base}_frames"
+            folder = self._folder / f"{item.base}_frames"
             folder.mkdir(exist_ok=True)
             _write_picture(folder / f"{item.name}.jpg", item.drawn)
+            self.path = self._folder
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class Names:
+    """Names for sources, so that no two pictures or frames of a run have the same name or the same COCO image id.
+
+    A picture has the name of its source, a frame ``SOURCE_INDEX``; a source that would give a name for the second time
+    gets -2, as in Ultralytics.
+    """
+
+    def __init__(self) -> None:
+        self._videos: dict[str, str] = {}  # names by source
+        self._taken: set[str | int] = set()  # by sources, as image ids
+        self._before_index: set[str] = set()  # v, where a picture is called v_0
+        self._of_videos: set[str] = set()
+
+    def base(self, frame: Frame) -> str:
+        """Name the source of a frame."""
+        is_video = frame.fps is not None
+        if is_video and frame.source in self._videos:
+            return self._videos[frame.source]
+        stem = frame.source if frame.live else Path(frame.source).stem
+        base, number = stem, 1
+        while not self._is_free(base, is_video):
+            number += 1
+            base = f"{stem}-{number}"
+        self._taken.add(_image_id(base))
+        if is_video:
+            self._videos[frame.source] = base
+            self._of_videos.add(base)
+        elif (video := _video_of(base)) is not None:
+            self._before_index.add(video)
+        return base
+
+    def _is_free(self, base: str, is_video: bool) -> bool:
+        if _image_id(base) in self._taken:
+            return False
+        return base not in self._before_index if is_video else _video_of(base) not in self._of_videos
+
+
+def _image_id(name: str) -> str | int:
+    """Return a name as COCO results have it: as a number where it is one."""
+    return int(name) if name.isascii() and name.isdecimal() else name
+
+
+def _video_of(name: str) -> str | None:
+    """Return the name of the video of which a frame could have this name, if there can be one."""
+    match = re.fullmatch(r"(.*)_(?:0|[1-9][0-9]*)", name, re.DOTALL)
+    return match and match[1]
 
 
 class Outputs:
@@ -276,8 +336,7 @@ class Outputs:
             "boxes": settings.get("show_boxes", True),
             "line_width": settings.get("line_width"),
         }
-        self._bases: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._names = Names()
         self._all: list[Output] = []
         self._closing = ExitStack()
         kinds: dict[str, Callable[[], Output]] = {
@@ -309,34 +368,20 @@ class Outputs:
 
     def write(self, frame: Frame, result: Any) -> Item:
         """Write a result to all files, and return it with its detections."""
-        item = Item(frame, result, self._base(frame), self.drawing)
+        item = Item(frame, result, self._names.base(frame), self.drawing)
         for output in self._all:
             output.write(item)
         return item
 
     @property
     def paths(self) -> dict[str, str]:
-        """File or folder by kind."""
-        return {output.kind: str(output.path) for output in self._all}
+        """File or folder by kind, of what there is."""
+        return {output.kind: str(output.path) for output in self._all if output.path is not None}
 
     @property
     def videos(self) -> int:
         """Number of videos that were written."""
         return sum(output.videos for output in self._all if isinstance(output, Drawn))
-
-    def _base(self, frame: Frame) -> str:
-        """Name the files of a source; a second source of the same name gets -2, as in Ultralytics."""
-        if frame.fps is not None and frame.source in self._bases:
-            return self._bases[frame.source]
-        stem = frame.source if frame.live else Path(frame.source).stem
-        base, number = stem, 1
-        while base in self._taken:
-            number += 1
-            base = f"{stem}-{number}"
-        self._taken.add(base)
-        if frame.fps is not None:
-            self._bases[frame.source] = base
-        return base
 
 
 def _folder_name(name: str) -> str:

@@ -40,14 +40,15 @@ class PredictResult:
 
     Attributes:
         save_dir: Folder of all that was written.
-        predictions: JSON Lines, one object an image or frame: ``source``, ``frame``, ``width``, ``height`` and
-            ``detections`` of ``name``, ``class``, ``score``, ``box`` (x1, y1, x2, y2 in pixels) and, when tracking,
-            ``id``. Frames count from 0 in each file; with ``vid_stride`` and after damage they keep their number.
+        predictions: JSON Lines, one object an image or frame: ``source``, ``frame``, ``name`` by which its other
+            files go, ``width``, ``height`` and ``detections`` of ``name``, ``class``, ``score``, ``box`` (x1, y1, x2,
+            y2 in pixels) and, when tracking, ``id``. Frames count from 0 in each
+            file; with ``vid_stride`` and after damage they keep their number.
         images: Number of images and frames.
         found: Number of detections by class name.
         skipped: Files that could not be read, and files with the frames that were lost.
         skipped_count: Number of these files and frames.
-        outputs: File or folder of each kind of output.
+        outputs: File or folder of each kind of output that there is.
         notes: What else is good to know.
         tracks: Number of objects that were followed; None without tracking.
         interrupted: Whether Ctrl-C or SIGTERM ended it. What was written up to there is complete.
@@ -117,7 +118,10 @@ def track(
 ) -> PredictResult:
     """Detect objects, follow them from frame to frame, and draw them with their ids.
 
-    Ids begin at 1 in each video and stream. The pictures of a folder, sorted by name, are taken as one video.
+    Ids begin at 1 in each video, and in a camera or stream that is read alone. Of several side by side, each has ids
+    of its own with recent versions of Ultralytics; older ones, such as 8.4.140, number the new objects of all of them
+    with one counter, which starts again as each of them starts, so that an id may come twice there. The pictures of a
+    folder, sorted by name, are taken as one video.
 
     Args:
         model: Checkpoint or exported model.
@@ -156,10 +160,11 @@ def _predict(
     run = _Run(loader, {"save": True, **settings}, tracker is not None)
     try:
         with closing(loader), closing(results):
-            first = next(results, None)
+            heard = run.heard(results)
+            first = next(heard, None)
             if first is None:
                 raise _nothing_read(source, loader.skipped, stride)
-            outputs = run.write(Path(network.predictor.save_dir), _chain(first, results), found.total(stride))
+            outputs = run.write(Path(network.predictor.save_dir), _chain(first, heard), found.total(stride))
     except (KeyboardInterrupt, SystemExit) as stop:
         if run.outputs is not None:
             stop.result = run.answer(run.outputs, stop)  # type: ignore[union-attr]
@@ -180,17 +185,27 @@ class _Run:
         self.tracks: set[tuple[str, int]] = set()
         self.quiet: Counter[str] = Counter()
 
+    def heard(self, results: Iterator[tuple[Frame, Any]]) -> Iterator[tuple[Frame, Any]]:
+        """Leave out the frames that a stream did not deliver, and count them."""
+        silent = self.loader.skipped.silent
+        spoke: set[str] = set()
+        for frame, result in results:
+            if not frame.silent:
+                spoke.add(frame.source)
+                if quiet := self.quiet.pop(frame.source, 0):
+                    silent[frame.source] += quiet
+                yield frame, result
+            elif frame.source in spoke:  # perhaps its end, at which a stream is silent too and nothing is lost
+                self.quiet[frame.source] += 1
+            else:
+                silent[frame.source] += 1
+
     def write(self, folder: Path, results: Iterator[tuple[Frame, Any]], total: int | None) -> Outputs:
         """Write results as they come."""
         self.outputs = outputs = Outputs(folder, self.settings)
         with outputs, bar("images") as progress:
             task = progress.add_task("tracking" if self.tracking else "predicting", total=total)
             for frame, result in results:
-                if frame.silent:
-                    self.quiet[frame.source] += 1
-                    continue
-                if quiet := self.quiet.pop(frame.source, 0):  # at its end a stream is silent too, and nothing is lost
-                    self.loader.skipped.silent[frame.source] += quiet
                 detections = outputs.write(frame, result).detections
                 self.images += 1
                 self.found.update(d["name"] for d in detections)
@@ -231,6 +246,12 @@ def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
     if not isinstance(settings.get("save_csv", False), bool):
         raise ConfigError(
             "save_csv is a yes or no.", given=f"save_csv={settings['save_csv']}", expected="True or False"
+        )
+    if settings.get("save_conf") and not settings.get("save_txt"):
+        raise ConfigError(
+            "save_conf is of label files.",
+            given=f"save_conf={settings['save_conf']}",
+            expected="save_txt=True beside it",
         )
     batch = passed.get("batch")
     if batch is not None and (type(batch) is not int or batch < 1):
@@ -349,6 +370,10 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
+    if skipped.silent.total():
+        return DataError(
+            "There was no signal.", given=", ".join(skipped.names[:5]), expected="a camera or stream with a picture"
+        )
     return DataError(
         "Nothing in the source could be read.",
         given=", ".join(skipped.names[:5]) or f"source={source}",

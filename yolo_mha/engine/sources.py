@@ -17,6 +17,7 @@ from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ultralytics.utils.patches import imread
 
+from ..data.jpeg import is_cut_off
 from ..errors import DataError, nearest
 from .video import Image, count_frames, opens, read_video, usable_fps
 
@@ -34,7 +35,7 @@ class Source:
         videos: Absolute paths, or addresses of video files.
         stream: A camera index, a stream address, or a ``.streams`` file of several that are read side by side.
         slots: Number of streams.
-        missing: Entries of a list that do not exist.
+        missing: Entries of a list that do not exist or hold no image and no video.
     """
 
     pictures: list[str] = field(default_factory=list)
@@ -170,7 +171,7 @@ def read(
     skipped.files += source.missing
     flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as Ultralytics
     for path in source.pictures:
-        picture = imread(path, flags)
+        picture = _picture(path, flags)
         if picture is None:
             skipped.files.append(path)
         else:
@@ -261,10 +262,10 @@ def _listed(entries: Iterable[str], folder: Path) -> Source:
     """Look up the entries of a list, from the working directory or else from the folder of the list."""
     files: list[str] = []
     missing: list[str] = []
-    for entry in sorted(entries):
+    for entry in sorted(set(entries)):
         found = _files(entry) or _files(str(folder / entry))
         files += found
-        if not found:
+        if not any(map(_is_media, found)):
             missing.append(entry)
     return _by_kind(files, missing)
 
@@ -283,10 +284,17 @@ def _is_media(file: str) -> bool:
 
 
 def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
-    """Put pictures before videos, as Ultralytics does, and leave other files out."""
+    """Put pictures before videos, as Ultralytics does, and leave out other files and what is there already."""
+    files = list(dict.fromkeys(files))
     pictures = [f for f in files if Path(f).suffix[1:].lower() in IMG_FORMATS]
     videos = [f for f in files if Path(f).suffix[1:].lower() in VID_FORMATS]
     return Source(pictures, videos, missing=list(missing))
+
+
+def _picture(path: str, flags: int = cv2.IMREAD_COLOR) -> Image | None:
+    """Read a picture, whole or not at all: some versions of OpenCV fill with gray what a JPEG lacks."""
+    picture: Image | None = imread(path, flags)
+    return None if picture is None or is_cut_off(path) else picture
 
 
 def _readable(source: Source) -> Source:
@@ -295,7 +303,7 @@ def _readable(source: Source) -> Source:
     Raises:
         DataError: None can.
     """
-    if any(imread(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
+    if any(_picture(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
         return source
     files = [*source.pictures, *source.videos]
     raise DataError(
