@@ -71,6 +71,16 @@ class DependencyError(YoloMHAError, ImportError):
     """A package is missing or has the wrong version."""
 
 
+def one_line(text: object) -> str:
+    """Put a text, such as what a library says, into one line of at most 300 characters."""
+    return " ".join(str(text).split())[:300]
+
+
+def with_type(error: BaseException) -> str:
+    """Say in one line what an exception is and says."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def run_failed(work: str, error: Exception) -> YoloMHAError:
     """Turn whatever a library raised during some work into one readable error; one of ours stays as it is.
 
@@ -82,7 +92,7 @@ def run_failed(work: str, error: Exception) -> YoloMHAError:
         return error
     return RunError(
         f"{work} stopped with an error.",
-        given=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        given=with_type(error),
         fix="--debug shows the traceback",
     )
 

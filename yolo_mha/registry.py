@@ -27,7 +27,7 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from .errors import DependencyError, DownloadError, ModelError, RegistrationError, YoloMHAError, nearest
+from .errors import DependencyError, DownloadError, ModelError, RegistrationError, YoloMHAError, nearest, with_type
 from .nn import (
     ConvBlock,
     CrossScaleMHA,
@@ -301,7 +301,7 @@ def does_not_build(name: str, error: Exception) -> ModelError:
     """Say in one sentence why a model YAML was not built."""
     return ModelError(
         f"{name} does not build.",
-        given=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        given=with_type(error),
         expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
     )
 

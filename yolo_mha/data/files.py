@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import DataError, YoloMHAError
+from ..errors import DataError, YoloMHAError, one_line
 from ..paths import given_path
 
 
@@ -52,7 +52,7 @@ def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str,
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as e:
-        raise error(f"{path} is not readable as YAML.", given=" ".join(str(e).split()), fix="correct the file") from e
+        raise error(f"{path} is not readable as YAML.", given=one_line(e), fix="correct the file") from e
     if not isinstance(content, dict):
         raise error(f"{path} holds no settings.", given=type(content).__name__, expected=expected)
     return content

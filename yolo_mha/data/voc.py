@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from ..errors import DataError
+from ..errors import DataError, one_line
 from .labels import MAX_NAMED, refuse_shared_labels
 from .mirror import FOLDERS, Content, Progress, Source, Split
 
@@ -93,7 +93,7 @@ def read_voc(xml: Path) -> dict[str, Any]:
     try:
         root = ElementTree.parse(xml).getroot()
     except (ElementTree.ParseError, OSError, ValueError) as e:
-        raise ValueError(f"no XML ({' '.join(str(e).split())})") from e
+        raise ValueError(f"no XML ({one_line(e)})") from e
     if root.tag != "annotation":
         raise ValueError(f"<{root.tag}> in place of <annotation>")
     objects = []

@@ -17,7 +17,7 @@ from ultralytics.data.utils import IMG_FORMATS, exif_size, img2label_paths
 from ultralytics.utils import DATASETS_DIR
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
-from ..errors import DataError, nearest
+from ..errors import DataError, nearest, one_line
 from ..paths import given_path
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_files, coco_source
@@ -387,7 +387,7 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
         if boxes.size and not (boxes[:, 0] < classes).all():
             raise ValueError(f"class {int(boxes[:, 0].max())} of only {classes} classes")
     except ValueError as e:
-        return f"{label}: {_one_line(e)}"
+        return f"{label}: {one_line(e)}"
     scale = np.array([width, height, width, height])
     return Sample(image, width, height, boxes[:, 0].astype(np.int64), boxes[:, 1:] * scale)
 
@@ -409,7 +409,3 @@ def _box(row: list[float]) -> tuple[float, float, float, float, float]:
     if not (np.isfinite(xy).all() and min(xy) >= -0.01 and max(xy) <= 1.01):
         raise ValueError("coordinates lie outside 0..1, so they are not fractions of the image")
     return kind, *corners
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ultralytics.utils.nms import non_max_suppression
 
+from ..errors import with_type
 from .runtime import Array, Runtime
 
 SURE = 0.25  # from this score on an anchor counts as a detection, Ultralytics' default
@@ -93,8 +94,7 @@ def compare(
         try:
             theirs = exported(images)
         except Exception as e:  # every runtime fails in its own way
-            problem = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
-            found.append(Agreement(*shape, None, None, 0, False, problem))
+            found.append(Agreement(*shape, None, None, 0, False, with_type(e)))
             continue
         found.append(_agreement(shape, ours, theirs, tolerance, conf))
     return found

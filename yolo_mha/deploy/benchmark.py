@@ -32,7 +32,7 @@ from ..scoring.val import class_order, val
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
 from .export import ExportResult, export
-from .worker import Worker, one_line
+from .worker import Worker, said
 
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 OF_ONNX = {"onnx-fused": {"fuse_attention": True}, "onnx-fp16": {"half": True}, "onnx-int8": {"int8": True}}
@@ -233,7 +233,7 @@ class _Run:
         try:
             yield
         except Exception as e:  # every exporter and every runtime fails in its own way
-            self.failed.append(Failure(*key, step, one_line(e)))
+            self.failed.append(Failure(*key, step, said(e)))
 
 
 def _make(run: _Run) -> dict[Key, Made]:

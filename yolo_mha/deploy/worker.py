@@ -21,7 +21,7 @@ import psutil
 import torch
 
 from ..engine import child
-from ..errors import RunError, YoloMHAError
+from ..errors import RunError, YoloMHAError, one_line, with_type
 from ..registry import Network
 from .runtime import Runtime
 
@@ -93,15 +93,15 @@ def main() -> None:
         try:
             answer = getattr(served, request.pop("do"))(**request)
         except Exception as e:  # whatever the runtime meets
-            answer = {"error": one_line(e)}
+            answer = {"error": said(e)}
         print(json.dumps(answer), file=answers)
 
 
-def one_line(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, YoloMHAError):
-        return " ".join(" ".join(filter(None, (error.problem, error.given))).split())[:400]
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return one_line(" ".join(filter(None, (error.problem, error.given))))
+    return with_type(error)
 
 
 class _Served:

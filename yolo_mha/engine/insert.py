@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, YoloMHAError
+from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, guarded, scale_letter
 from ..surgery.graft import renamed, same_values
@@ -268,8 +268,8 @@ def _writable(path: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as e:
         if isinstance(e, YoloMHAError):
             raise
-        given = " ".join(str(e).split())[:200]
-        raise ConfigError("The output cannot be written.", given=f"{str(path)[:200]}: {given}", fix="out=...") from e
+        given = f"{str(path)[:200]}: {one_line(e)}"
+        raise ConfigError("The output cannot be written.", given=given, fix="out=...") from e
 
 
 def _finish(base: _Base, made: Network, plan: Plan, path: Path) -> Surgery:

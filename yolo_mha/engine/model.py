@@ -14,7 +14,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
-from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest
+from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest, one_line
 from ..paths import given_path, shipped, without_scale
 from ..registry import check_rows, does_not_build, find_model_yaml, guarded, read_activation, read_checkpoint
 from ..surgery.advice import warn_of_wide_attention
@@ -253,7 +253,7 @@ def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointEr
         )
     return CheckpointError(
         f"{path} is damaged, or no YOLO checkpoint.",
-        given=_one_line(error),
+        given=one_line(error),
         expected="a checkpoint written by training, which holds the model itself",
         fix="copy the file again, or train one",
     )
@@ -281,7 +281,3 @@ def require_detection(task: str | None, command: str) -> None:
             expected="a detection model",
             fix=f"use Ultralytics' own command for this task: yolo {task} val model=...",
         )
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]

@@ -16,7 +16,16 @@ from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, DataError, DependencyError, YoloMHAError, run_failed
+from ..errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DependencyError,
+    YoloMHAError,
+    one_line,
+    run_failed,
+    with_type,
+)
 from ..registry import guarded
 from . import settings as config
 from .loader import Loader
@@ -336,7 +345,7 @@ def _opening(network: YOLO) -> Iterator[None]:
     except ImportError as e:
         raise DependencyError(
             f"A package that runs {network.model_name} is missing.",
-            given=" ".join(str(e).split())[:300],
+            given=one_line(e),
             fix="install it; nothing is installed by itself",
         ) from e
     except Exception as e:
@@ -344,7 +353,7 @@ def _opening(network: YOLO) -> Iterator[None]:
             raise
         raise CheckpointError(
             f"{network.model_name} does not open as an exported model.",
-            given=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
+            given=with_type(e),
             expected="a file that yolo-mha export or Ultralytics wrote",
         ) from e
 

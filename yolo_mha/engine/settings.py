@@ -10,7 +10,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg, smart_value
 from ultralytics.engine.exporter import export_formats
 from ultralytics.utils.torch_utils import select_device
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, nearest, one_line
 from ..surgery.insert import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
@@ -107,7 +107,7 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         if passed.get("device") is not None:
             select_device(passed["device"], verbose=False)
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
-        raise ConfigError("A setting has an unusable value.", given=" ".join(str(e).split())[:300]) from e
+        raise ConfigError("A setting has an unusable value.", given=one_line(e)) from e
     return passed
 
 

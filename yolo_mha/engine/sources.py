@@ -18,7 +18,7 @@ from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ultralytics.utils.patches import imread
 
 from ..data.jpeg import is_cut_off
-from ..errors import DataError, nearest
+from ..errors import DataError, nearest, one_line
 from .video import Image, count_frames, opens, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
@@ -232,7 +232,7 @@ def _unreachable(address: str, reason: object) -> DataError:
     kind = "camera" if address.isdigit() else "stream"
     return DataError(
         f"The {kind} cannot be opened.",
-        given=f"source={address}: {' '.join(str(reason).split())[:300]}",
+        given=f"source={address}: {one_line(reason)}",
         expected="a camera index such as 0, or an address that a video player on this machine can open",
     )
 

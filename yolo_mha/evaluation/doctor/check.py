@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ...errors import YoloMHAError
+from ...errors import YoloMHAError, with_type
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
@@ -43,8 +43,9 @@ def failed(name: str, error: Exception) -> Check:
         error: What was raised.
     """
     if not isinstance(error, YoloMHAError):
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return Check(name, "failed", f"Stopped with {what}.", "train, val or export with --debug shows where")
+        return Check(
+            name, "failed", f"Stopped with {with_type(error)}.", "train, val or export with --debug shows where"
+        )
     given = f": {error.given}" if error.given else ""
     fix = error.fix or (f"expected is {error.expected}" if error.expected else None)
     return Check(name, "failed", f"{error.problem.rstrip('.')}{given}.", fix, {"expected": error.expected})

@@ -14,7 +14,7 @@ from ultralytics.data.augment import LetterBox
 
 from ...deploy.export import export
 from ...engine.model import YOLO, check_checkpoint
-from ...errors import DependencyError, YoloMHAError
+from ...errors import DependencyError, YoloMHAError, one_line
 from ...nn import CrossScaleMHA, SpatialMHA
 from ...registry import ULTRALYTICS_TESTED, Network, block_class
 from ...surgery.rows import blocks
@@ -137,7 +137,7 @@ def check_sizes(model: Network, imgsz: int) -> Check:
                 output = model(_zeros(model, size) + 0.5, augment=augment)
         except Exception as e:  # a block may fail in its own way at a size that it was not written for
             place = located(model, watch.inside[-1]) if watch.inside else "the model"
-            message = f"Size {said} stops in {place}: {' '.join(str(e).split())[:200]}."
+            message = f"Size {said} stops in {place}: {one_line(e)}."
             fix = "make the block take any height and width, or use rect=False and one imgsz throughout"
             return Check("image sizes", "failed", message, fix, {"size": said})
         if watch.fault:

@@ -15,6 +15,7 @@ from ultralytics.data import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 
 from ...data.yolo import Dataset, Sample
+from ...errors import one_line
 from ...registry import Network
 from .check import Check
 
@@ -114,7 +115,7 @@ def check_step(model: Network, batch: dict[str, Any], precision: str, stands_in:
             loss = model.loss(batch)[0].sum()
     except Exception as e:  # a block may fail in its own way
         place = located(model, watch.inside[-1]) if watch.inside else "the loss"
-        message = f"A forward pass with {images} stops in {place}: {' '.join(str(e).split())[:200]}."
+        message = f"A forward pass with {images} stops in {place}: {one_line(e)}."
         return Check(NAME, "failed", message, "correct this row of the model YAML, or its block")
     value = float(loss.detach())
     details = {"precision": precision, "images": len(batch["img"]), "loss": value}
