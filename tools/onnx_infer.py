@@ -151,6 +151,8 @@ def draw(image: np.ndarray, detections: list[dict]) -> np.ndarray:
 
 def read_image(path: str) -> np.ndarray:
     """Read an image as (H, W, 3), BGR, turned as its EXIF data says."""
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder; give one image.")
     data = np.fromfile(path, np.uint8) if Path(path).is_file() else None
     if data is None:
         raise InputError(f"Image not found: {path}")

@@ -327,8 +327,9 @@ def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
     ONNX, TorchScript and OpenVINO models are run beside PyTorch in their own runtime: with dynamic=True at four sizes
     and batches of 1 and 3, otherwise at the exported shape. With data= the AP of both is taken too. A model out of
-    tolerance is kept under a name that says so, and the exit code is 1. Other formats (TensorRT, CoreML, ...) are made
-    by Ultralytics alone and not proved.
+    tolerance is kept under a name that says so, and the exit code is 1; so it is where nothing could be compared: half
+    precision and nms=True need pictures in which the model finds something, which data= gives. Other formats (TensorRT,
+    CoreML, ...) are made by Ultralytics alone and not proved.
 
     Own settings: model, format (onnx if not given), data, half=True; for ONNX also int8=True (8-bit convolutions,
     calibrated on the training images of data=, attention left in floating point) and fuse_attention=True (attention as
@@ -537,14 +538,18 @@ def _show_predict(result: Any, console: Console) -> None:
 
 
 def _show_export(result: Any, console: Console) -> None:
-    verdict = "" if result.ok else ", OUT OF TOLERANCE"
-    console.print(f"written: {result.file} ({result.precision}{verdict})", soft_wrap=True)
+    console.print(f"written: {result.file} ({result.precision})", soft_wrap=True)
     if result.agreement:
         columns = ("batch", "height", "width", "boxes, px", "scores", "boxes compared", "")
         table = Table(*columns, title="Largest difference to PyTorch")
+        words = {
+            True: "ok",
+            False: "OUT OF TOLERANCE",
+            None: "judged by AP" if result.precision == "int8" else "no object",
+        }
         for a in result.agreement:
             differences = ["-" if d is None else f"{d:.1e}" for d in (a.boxes, a.scores)]
-            word = "ok" if a.ok else f"OUT OF TOLERANCE {a.problem}"
+            word = f"{words[a.ok]} {a.problem}".strip()
             table.add_row(str(a.batch), str(a.height), str(a.width), *differences, f"{a.compared:,}", word)
         console.print(table)
     if result.scores:
@@ -555,6 +560,8 @@ def _show_export(result: Any, console: Console) -> None:
         console.print(table)
     for note in result.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    style = {"proved": "green", "out of tolerance": "bold red"}.get(result.verdict, "yellow")
+    console.print(f"verdict: {result.verdict.upper() if not result.ok else result.verdict}", style=style)
     console.print(f"proof: {result.proof}", soft_wrap=True)
     if result.format == "onnx":
         console.print(f"without PyTorch: python {result.standalone} {result.file} picture.jpg", soft_wrap=True)
@@ -565,7 +572,8 @@ def _show_benchmark(result: Any, console: Console) -> None:
 
     console.print(terminal_table(result))
     for note in result.notes:
-        console.print(note, style="red" if note.startswith("FAILED") else None, soft_wrap=True)
+        style = {"FAILED": "red", "NOISY,": "yellow"}.get(note.partition(" ")[0])
+        console.print(note, style=style, soft_wrap=True)
     console.print(f"written: {Path(result.save_dir) / 'benchmark.json'}, .md and .png", soft_wrap=True)
 
 

@@ -116,12 +116,21 @@ def test_compare__faint_rows_and_int8_are_not_judged_by_boxes():
     assert agreement(ours, theirs, TOLERANCES["fp16"]).ok
     theirs[:, 0, 5] += 5
     assert not agreement(ours, theirs, TOLERANCES["fp16"]).ok
-    assert agreement(ours, theirs, TOLERANCES["int8"]).ok
+    assert agreement(ours, theirs, TOLERANCES["int8"]).ok is None
 
 
 def test_compare__nothing_found_by_both():
     found = agreement(rows(0), rows(0))
-    assert (found.ok, found.compared) == (True, 0)
+    assert (found.ok, found.compared) == (None, 0)
+
+
+def test_compare__in_half_precision_without_an_object_only_scores_can_be_wrong():
+    ours = raw()
+    ours[:, 4:] *= 0.2
+    theirs = ours.copy()
+    assert agreement(ours, theirs, TOLERANCES["fp16"]).ok is None
+    theirs[0, 5, 3] += 0.1
+    assert agreement(ours, theirs, TOLERANCES["fp16"]).ok is False
 
 
 def test_suppressed__is_ultralytics_own():

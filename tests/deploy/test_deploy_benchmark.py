@@ -73,7 +73,7 @@ def test_benchmark__writes_what_it_returns(result):
 
 
 def test_benchmark__a_format_that_fails_leaves_the_others(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("yolo_mha.deploy.export.find_spec", lambda name: None)  # as if the package were missing
+    monkeypatch.setattr("yolo_mha.deploy.export_settings.find_spec", lambda name: None)  # as if not installed
     with pytest.raises(SystemExit) as ended:
         main(["benchmark", "model=demo-baseline.yaml", "formats=onnx,pytorch", "sizes=64", "rounds=3", "--json"])
     assert ended.value.code == 1
@@ -242,6 +242,12 @@ def test_report__shows_what_there_is(made_up):
     assert not made_up.ok
     assert not replace(made_up, failed=[]).ok
     assert replace(made_up, failed=[], files=[]).ok
+
+
+def test_report__says_where_the_machine_was_busy(made_up):
+    rows = [replace(made_up.rows[0], aa=1.05), replace(made_up.rows[0], format="openvino", aa=0.8)]
+    (note,) = [n for n in replace(made_up, rows=rows).notes if n.startswith("NOISY")]
+    assert note.endswith("say nothing: openvino 320 px batch 1: 0.80")
 
 
 def test_report__picture_has_a_panel_for_each_shape(made_up, tmp_path):

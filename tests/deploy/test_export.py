@@ -1,5 +1,6 @@
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 import yolo_mha
 from yolo_mha.cli import main
 from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
-from yolo_mha.deploy.export import PROVED, _note_on_bf16
-from yolo_mha.deploy.proof import Scores
+from yolo_mha.deploy.export import _note_on_bf16
+from yolo_mha.deploy.export_result import PROVED
+from yolo_mha.deploy.proof import Scores, keeps
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import shipped
 
@@ -103,22 +105,25 @@ def test_export__with_data_scores_both(beacons, tmp_path):
 
 
 def test_export__that_loses_ap_is_out_of_tolerance(beacons, monkeypatch):
-    taken = Scores("x", "val", 192, {"AP": 0.5, "AP50": 0.6}, {"AP": 0.49, "AP50": 0.6})
+    taken = Scores("x", "val", 192, {"AP": 0.5, "AP50": 0.6}, {"AP": 0.49, "AP50": 0.6}, ok=False)
     monkeypatch.setattr("yolo_mha.deploy.export.score", lambda *_: taken)
     result = yolo_mha.export("demo-mha.pt", data=beacons)
     assert all(a.ok for a in result.agreement)
     assert not result.ok
 
 
-def test_scores__kept():
-    def kept(before, after, precision="fp16"):
-        return Scores("x", "val", 64, {"AP": before}, {"AP": after}).kept(precision)
-
-    assert kept(0.5, 0.485)
-    assert not kept(0.5, 0.485, "fp32")
-    assert not kept(0.5, 0.47)
-    assert not kept(0.05, 0.04)  # a fifth of it
-    assert not kept(0.0, 0.0)  # nothing is shown
+@pytest.mark.parametrize(
+    ("before", "after", "precision", "ok"),
+    [
+        (0.5, 0.485, "fp16", True),
+        (0.5, 0.485, "fp32", False),
+        (0.5, 0.47, "fp16", False),
+        (0.05, 0.04, "fp16", False),  # a fifth of it
+        (0.0, 0.0, "fp16", None),  # nothing is shown
+    ],
+)
+def test_keeps(before, after, precision, ok):
+    assert keeps(before, after, precision) is ok
 
 
 def test_export__of_another_shape_than_a_square_takes_no_ap(beacons):
@@ -158,9 +163,58 @@ def test_export__with_suppression_gives_the_same_detections(beacons):
     assert "NonMaxSuppression" in {node.op_type for node in model.graph.node}
 
 
-def test_export__without_objects_in_the_pictures_says_so():
-    result = yolo_mha.export("demo-mha.pt", nms=True, conf=0.9999)
-    assert "no box was compared" in " ".join(result.notes)
+@pytest.mark.parametrize("words", [["model=demo-mha.pt", "nms=True", "conf=0.9999"], ["half=True", "imgsz=64"]])
+def test_export__without_objects_in_the_pictures_nothing_is_proved(words, p5, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "--json", *([] if "model=demo-mha.pt" in words else [f"model={p5}"]), *words])
+    result = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, result["verdict"], result["ok"]) == (1, "nothing compared", False)
+    assert [a["ok"] for a in result["agreement"]] == [None]
+    assert "no box was compared" in result["notes"][-1]
+    assert "data=my.yaml" in result["notes"][-1]
+    assert "out_of_tolerance" not in result["file"]
+
+
+def test_export__ap_proves_what_the_three_pictures_do_not(beacons):
+    result = yolo_mha.export("demo-mha.pt", data=beacons, nms=True, conf=0.97)
+    assert result.verdict == "proved"
+    assert result.scores.ok
+    assert "no box was compared" not in " ".join(result.notes)
+
+
+def test_export__without_an_ap_to_keep_the_outputs_decide(beacons, tmp_path):
+    untrained = yolo_mha.YOLO("demo-mha.yaml")
+    untrained.model.names = yolo_mha.YOLO("demo-mha.pt").names
+    untrained.save(tmp_path / "untrained.pt")
+    result = yolo_mha.export(tmp_path / "untrained.pt", data=beacons, imgsz=64)
+    assert (result.scores.ok, result.verdict) == (None, "proved")
+
+
+def test_export__says_what_it_replaces(tmp_path):
+    assert yolo_mha.export("demo-mha.pt", imgsz=64).notes == []
+    assert yolo_mha.export("demo-mha.pt", imgsz=64).notes == []
+    assert yolo_mha.export("demo-mha.pt", imgsz=96).notes == ["replaces an earlier export with imgsz=[64, 64]"]
+    Path("demo-mha.onnx.proof.json").unlink()
+    assert "not known" in yolo_mha.export("demo-mha.pt", imgsz=96, opset=18).notes[0]
+    (note,) = yolo_mha.export("demo-mha.pt", imgsz=64).notes
+    assert note == "replaces an earlier export with imgsz=[96, 96], opset=18"
+
+
+def test_export__says_which_size_it_made():
+    (note,) = yolo_mha.export("demo-mha.pt", imgsz=33).notes
+    assert "imgsz=33 was given" in note
+    assert "40x40" in note  # its stride is 8
+
+
+def test_export__folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", _no_space)
+    with pytest.raises(ConfigError, match="cannot be written") as failed:
+        yolo_mha.export("demo-mha.pt")
+    assert "copy" in failed.value.fix
+
+
+def _no_space(*_, **__):
+    raise OSError(28, "No space left on device")
 
 
 def test_export__out_of_tolerance_is_kept_under_another_name(p5, monkeypatch, capsys):
@@ -181,7 +235,7 @@ def test_export__out_of_tolerance_is_kept_under_another_name(p5, monkeypatch, ca
 def test_export__what_is_not_proved_is_said(p5, monkeypatch):
     monkeypatch.delitem(PROVED, "torchscript")
     result = yolo_mha.export(p5, format="torchscript", imgsz=64)
-    assert (result.ok, result.agreement) == (True, [])
+    assert (result.ok, result.verdict, result.agreement) == (True, "not covered", [])
     assert "was not tested" in result.notes[0]
 
 
@@ -229,15 +283,30 @@ def test_export__an_exported_model_is_refused(p5):
 
 
 def test_export__missing_package_says_which_extra(p5, monkeypatch):
-    monkeypatch.setattr("yolo_mha.deploy.export.find_spec", lambda name: None)
+    monkeypatch.setattr("yolo_mha.deploy.export_settings.find_spec", lambda name: None)
     with pytest.raises(DependencyError, match=r"yolo-mha\[export\]"):
         yolo_mha.export(p5)
 
 
-def test_export__failure_is_one_error_and_leaves_nothing(p5):
-    before = sorted(p5.parent.iterdir())
-    with pytest.raises(RunError, match="stopped with an error"):
+def test_export__engine_needs_a_gpu(p5):
+    with pytest.raises(ConfigError, match="GPU"):
         yolo_mha.export(p5, format="engine", imgsz=64)
+
+
+@pytest.mark.skipif(find_spec("ncnn") is not None, reason="needs an environment without ncnn")
+def test_export__missing_packages_of_another_format_are_named(p5, caplog):
+    before = sorted(p5.parent.iterdir())
+    with pytest.raises(DependencyError, match="export to ncnn") as failed:
+        yolo_mha.export(p5, format="ncnn", imgsz=64)
+    assert failed.value.fix.startswith("pip install 'ncnn")
+    assert sorted(p5.parent.iterdir()) == before
+
+
+def test_export__failure_is_one_error_and_leaves_nothing(p5, monkeypatch):
+    before = sorted(p5.parent.iterdir())
+    monkeypatch.setattr("torch.jit.trace", _no_space)
+    with pytest.raises(RunError, match="stopped with an error"):
+        yolo_mha.export(p5, format="torchscript", imgsz=64)
     assert sorted(p5.parent.iterdir()) == before
 
 

@@ -61,9 +61,14 @@ def test_fuse__a_block_gives_the_same_within_1e_5(settings, tmp_path):
         np.testing.assert_allclose(out, expected.numpy(), atol=1e-5)
 
 
-def test_fuse__in_half_precision():
-    result = yolo_mha.export(opened("yolov8n-mha-p5.yaml"), imgsz=64, fuse_attention=True, half=True)
-    assert result.ok, result.agreement
+def test_fuse__in_half_precision(beacons):
+    result = yolo_mha.export("demo-mha.pt", data=beacons, fuse_attention=True, half=True)
+    assert result.verdict == "proved", result.agreement
+    graph = onnx.load(result.file).graph
+    described = [value.name for value in graph.value_info]
+    assert described
+    assert set(described) <= {name for node in graph.node for name in node.output}
+    assert len(set(described)) == len(described)
     assert operators(result.file).count("MultiHeadAttention") == 1
 
 

@@ -229,6 +229,7 @@ def test_main__bad_input_is_one_sentence(infer, exported, tmp_path, capsys):
         (["segment.onnx", "x.png"], "no box detector"),
         (["plain.onnx", "x.png"], "no box detector"),
         ([demo, "nowhere.jpg"], "Image not found"),
+        ([demo, "."], ". is a folder"),
         ([demo, "empty.jpg"], "cannot be read"),
         ([demo, "text.jpg"], "cannot be read"),
         ([exported["static"], "x.png", "--imgsz", "320"], "fixed image size"),

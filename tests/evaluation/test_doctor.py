@@ -270,9 +270,7 @@ def test_check_registration__a_part_that_nobody_registered():
 
 
 def test_check_export__missing_packages_are_named(monkeypatch):
-    from yolo_mha.deploy import export
-
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr("yolo_mha.deploy.export_settings.find_spec", lambda name: None)
     check = check_export(yolo_mha.YOLO("demo-mha.yaml"), 64, False)
     assert (check.status, check.fix) == ("skipped", "pip install 'yolo-mha[export]'")
 

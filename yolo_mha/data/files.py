@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import DataError, YoloMHAError, one_line
+from ..errors import ConfigError, DataError, YoloMHAError, one_line
 from ..paths import given_path
 
 
@@ -74,6 +74,23 @@ def read_json(path: str | Path, key: str) -> Any:
         raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
     except (ValueError, OSError, RecursionError) as e:
         raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
+
+
+def require_writable(folder: Path, fix: str) -> None:
+    """Make sure that files can be written into a folder, before the work whose result they are.
+
+    Args:
+        folder: An existing folder.
+        fix: What to do where they cannot.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise ConfigError("The folder cannot be written into.", given=f"{folder}: {one_line(e)}", fix=fix) from e
 
 
 def _umask() -> int:

@@ -51,7 +51,8 @@ class Agreement:
         boxes: Largest difference of a box coordinate in pixels; None where no boxes could be compared.
         scores: Largest difference of a class score, likewise.
         compared: How many boxes were compared.
-        ok: Whether both are within tolerance.
+        ok: Whether both are within tolerance; None where nothing that is judged was seen: no object whose box could be
+            compared, or a precision that is judged by AP alone.
         problem: What the exported model did instead of giving such outputs, or an empty string.
     """
 
@@ -61,7 +62,7 @@ class Agreement:
     boxes: float | None
     scores: float | None
     compared: int
-    ok: bool
+    ok: bool | None
     problem: str = ""
 
 
@@ -135,13 +136,12 @@ def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, toleranc
         boxes, scores, count, alone = _rows_apart(ours, theirs, tolerance, conf)
     else:
         boxes, scores, count = _anchors_apart(ours, theirs, tolerance.all_anchors)
-    judged = tolerance.boxes is not None
-    problem = f"{alone} objects are found by one of the two only" if alone and judged else ""
-    ok = not problem and all(
-        limit is None or value is None or value <= limit
-        for value, limit in ((boxes, tolerance.boxes), (scores, tolerance.scores))
-    )
-    return Agreement(*shape, boxes, scores, count, ok, problem)
+    if tolerance.boxes is None:
+        return Agreement(*shape, boxes, scores, count, None)
+    problem = f"{alone} objects are found by one of the two only" if alone else ""
+    judged = ((boxes, tolerance.boxes), (scores, tolerance.scores))
+    within = not problem and all(value is None or limit is None or value <= limit for value, limit in judged)
+    return Agreement(*shape, boxes, scores, count, None if within and boxes is None else within, problem)
 
 
 def _anchors_apart(ours: Array, theirs: Array, all_anchors: bool) -> tuple[float | None, float, int]:

@@ -31,7 +31,8 @@ from ..registry import guarded, is_block
 from ..scoring.val import class_order, val
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
-from .export import ExportResult, export
+from .export import export
+from .export_result import OUT_OF_TOLERANCE, ExportResult
 from .worker import Worker, said
 
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
@@ -249,7 +250,7 @@ def _make(run: _Run) -> dict[Key, Made]:
             console.print(f"exporting the {arm} to {kind}")
             with run.step((arm, kind), "export"):
                 result = _export(run, arm, kind, checkpoint)
-                agrees = result.ok if result.agreement else None
+                agrees = {"proved": True, OUT_OF_TOLERANCE: False}.get(result.verdict)
                 made[arm, kind] = Made(arm, kind, result.file, agrees, result.notes)
     return made
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ..data.files import whole_file
 
+NOISE = 1.1  # of one model by itself; more is named
 COLOURS = {"model": "#d1495b", "baseline": "#4b5563"}
 
 
@@ -122,13 +123,19 @@ class BenchmarkResult:
         """What a reader of the table should know."""
         wrong = [f"{m.arm} {m.format}" for m in self.files if m.agrees is False]
         machine = ", ".join(f"{k} {v}" for k, v in self.machine.items())
+        restless = [f"{r.format} {r.size} px batch {r.batch}: {r.aa:.2f}" for r in self.rows if _restless(r.aa)]
         return [
             *(f"FAILED {f.format}, {f.arm}, {f.step}: {f.reason}" for f in self.failed),
             *([f"FAILED the proof against PyTorch: {', '.join(wrong)}"] if wrong else []),
+            *([f"NOISY, A/A far from 1, so smaller ratios say nothing: {'; '.join(restless)}"] if restless else []),
             *(f"{m.arm} {m.format}: {note}" for m in self.files for note in m.notes),
             *(f"{arm}: {text}" for arm, text in self.arms.items()),
             f"{self.rounds} rounds, each timed once a round, noise images; {machine}",
         ]
+
+
+def _restless(aa: float | None) -> bool:
+    return aa is not None and not 1 / NOISE <= aa <= NOISE
 
 
 def _text(form: str) -> Callable[[Any], str]:

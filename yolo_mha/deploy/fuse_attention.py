@@ -62,6 +62,10 @@ def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int
     left += len(matched) - len(found)
     if not found:
         return 0, left
+    produced = {name for node in graph.node for name in node.output}
+    still_there = {v.name: v for v in graph.value_info if v.name in produced}.values()
+    del graph.value_info[:]
+    graph.value_info.extend(still_there)
     if DOMAIN not in {o.domain for o in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return len(found), left

@@ -42,6 +42,7 @@ class Scores:
         imgsz: Height and width that all images were letterboxed to.
         trained: AP and AP50 of the checkpoint.
         exported: AP and AP50 of the exported model.
+        ok: Whether the exported model keeps its AP; None where the checkpoint has none to keep.
     """
 
     data: str
@@ -49,19 +50,27 @@ class Scores:
     imgsz: int
     trained: dict[str, float]
     exported: dict[str, float]
+    ok: bool | None
 
-    def kept(self, precision: str) -> bool:
-        """Say whether the exported model keeps its AP; where there is none to keep, nothing is shown.
 
-        Args:
-            precision: Key of `AP_LOSS`.
-        """
-        before, after = self.trained["AP"], self.exported["AP"]
-        return before > 0 and before - after <= AP_LOSS[precision] and after >= LEAST_SHARE * before
+def keeps(before: float, after: float, precision: str) -> bool | None:
+    """Say whether a model keeps its AP; None where there is none to keep.
+
+    Args:
+        before: AP of the checkpoint.
+        after: AP of the exported model.
+        precision: Key of `AP_LOSS`.
+    """
+    if before <= 0:
+        return None
+    return before - after <= AP_LOSS[precision] and after >= LEAST_SHARE * before
 
 
 def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
-    """Return three different pictures, BGR: of a dataset's split, or the two that Ultralytics ships and a mirrored one.
+    """Return three different pictures, BGR, one of them mirrored.
+
+    Of a dataset, those with the most objects, because boxes of objects are compared; otherwise the two that Ultralytics
+    ships.
 
     Args:
         dataset: The dataset, or None.
@@ -70,8 +79,8 @@ def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
     if dataset is None:
         bus, people = (imread(str(ASSETS / name)) for name in ("bus.jpg", "zidane.jpg"))
         return [bus, people, np.ascontiguousarray(bus[:, ::-1])]
-    samples = read_split(dataset, split)
-    found = [imread(str(samples[i * len(samples) // 3].image)) for i in range(3)]
+    samples = sorted(read_split(dataset, split), key=lambda sample: len(sample.boxes), reverse=True)
+    found = [imread(str(samples[i % len(samples)].image)) for i in range(3)]
     return [*found[:2], np.ascontiguousarray(found[2][:, ::-1])]
 
 
@@ -159,7 +168,14 @@ def suppression(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(
-    model: str | Path, exported: Path, dataset: Dataset, imgsz: int, settings: dict[str, Any], folder: Path, trust: bool
+    model: str | Path,
+    exported: Path,
+    dataset: Dataset,
+    imgsz: int,
+    settings: dict[str, Any],
+    precision: str,
+    folder: Path,
+    trust: bool,
 ) -> Scores:
     """Score the checkpoint and the exported model on the same letterboxed images, with the export's suppression.
 
@@ -169,6 +185,7 @@ def score(
         dataset: The dataset.
         imgsz: Height and width of the images.
         settings: The export's.
+        precision: Key of `AP_LOSS`.
         folder: Where predictions and scores are written.
         trust: Read the checkpoint with full pickle.
     """
@@ -182,7 +199,9 @@ def score(
     for file in (model, exported):
         result = val(file, dataset.source, trust=trust, **wanted)
         found.append({name: result.coco.metrics[name] for name in ("AP", "AP50")})
-    return Scores(str(dataset.source), wanted.get("split", "val"), imgsz, *found)
+    trained, made = found
+    ok = keeps(trained["AP"], made["AP"], precision)
+    return Scores(str(dataset.source), wanted.get("split", "val"), imgsz, trained, made, ok)
 
 
 def calibration_images(samples: list[Sample], height: int, width: int, channels: int, batch: int) -> Iterator[Array]:

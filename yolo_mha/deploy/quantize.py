@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,19 +52,31 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
             expected="nodes named by their modules",
             fix="export with simplify=False",
         )
-    quantize_static(
-        str(file),
-        str(output),
-        _Reader(graph.input[0].name, iter(images)),
-        quant_format=QuantFormat.QDQ,
-        nodes_to_quantize=chosen,
-        per_channel=True,
-        reduce_range=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-    )
+    with _without_advice():
+        quantize_static(
+            str(file),
+            str(output),
+            _Reader(graph.input[0].name, iter(images)),
+            quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
     return len(chosen), len(convolutions) - len(chosen)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Drop the advice to simplify the model first, which the exporter has done."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _stays(module: nn.Module) -> bool:

@@ -1,0 +1,121 @@
+"""What an export gives: the file, what the proof showed, and how both are put in their place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.files import write_text
+from ..paths import shipped
+from .agreement import Agreement
+from .proof import Scores
+
+PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
+STANDALONE = "onnx_infer.py"
+OUT_OF_TOLERANCE = "out of tolerance"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported model and the proof of it.
+
+    Attributes:
+        file: The exported model; its name says so where it is out of tolerance.
+        format: Its format.
+        precision: "fp32", "fp16", "int8", or another of Ultralytics' schemes.
+        settings: Image size and the settings that were given.
+        agreement: Differences to PyTorch by input shape; empty where none could be taken.
+        scores: AP of the checkpoint and of the exported model, where data was given.
+        notes: What was done to the model beyond Ultralytics' export, and what was not proved.
+        metadata: Whether the file holds the names, stride and task that Ultralytics reads back.
+        proof: All this as a JSON file beside the model.
+        standalone: A file that runs an ONNX model without PyTorch, also beside it.
+    """
+
+    file: str
+    format: str
+    precision: str
+    settings: dict[str, Any]
+    agreement: list[Agreement]
+    scores: Scores | None
+    notes: list[str]
+    metadata: bool
+    proof: str = ""
+    standalone: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What the proof showed.
+
+        "proved"; "out of tolerance"; "nothing compared", where the pictures show no object to judge by; "not covered",
+        for a format, task or precision that is not proved here.
+        """
+        evidence = [a.ok for a in self.agreement] + ([self.scores.ok] if self.scores else [])
+        if False in evidence or (self.format in PROVED and not self.metadata):
+            return OUT_OF_TOLERANCE
+        if True in evidence:
+            return "proved"
+        return "nothing compared" if self.agreement else "not covered"
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is proved, as far as such a model can be."""
+        return self.verdict in ("proved", "not covered")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "verdict": self.verdict, "ok": self.ok}
+
+
+def deliver(result: ExportResult, made: Path, folder: Path, name: str) -> ExportResult:
+    """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it.
+
+    Args:
+        result: The export and its proof.
+        made: Where it lies.
+        folder: Where it goes.
+        name: Its name, within that of the file.
+
+    Returns:
+        The result with the paths of what was written.
+    """
+    good, bad = folder / made.name, folder / made.name.replace(name, f"{name}_{OUT_OF_TOLERANCE.replace(' ', '_')}", 1)
+    file, other = (bad, good) if result.verdict == OUT_OF_TOLERANCE else (good, bad)
+    notes = [*result.notes, *([f"{other} is of an earlier export"] if other.exists() else [])]
+    result = replace(result, file=str(file), proof=f"{file}.proof.json", notes=notes)
+    result = replace(result, notes=[*notes, *_notes_on_replaced(result)])
+    if file.is_dir():
+        shutil.rmtree(file)
+    os.replace(made, file)
+    if result.format == "onnx":
+        result = _with_standalone(result, folder / STANDALONE)
+    write_text(result.proof, json.dumps(result.as_dict(), indent=2))
+    return result
+
+
+def _notes_on_replaced(result: ExportResult) -> list[str]:
+    """Name what was other in an earlier export that goes now, if there is one."""
+    if not Path(result.file).exists():
+        return []
+    try:
+        earlier = json.loads(Path(result.proof).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["replaces a file of this name, whose settings are not known"]
+    now = result.settings
+    other = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
+    words = [f"{key}={earlier[key]}" if key in earlier else f"no {key}" for key in other]
+    return [f"replaces an earlier export with {', '.join(words)}"] if words else []
+
+
+def _with_standalone(result: ExportResult, target: Path) -> ExportResult:
+    """Put the file beside an ONNX model that runs it without PyTorch; one that the user has changed stays."""
+    text = (shipped("tools") / STANDALONE).read_text(encoding="utf-8")
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        note = f"{target} is another file than the one that comes with this version, and was left as it is"
+        result = replace(result, notes=[*result.notes, note])
+    else:
+        write_text(target, text)
+    return replace(result, standalone=str(target))

@@ -1,0 +1,83 @@
+"""Ultralytics' exporter, with its messages in order: what a format needs is one error, what misleads is left out."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.utils import LOGGER
+
+from ..engine.model import YOLO
+from ..errors import ConfigError, DependencyError, one_line, run_failed
+
+
+def run_exporter(network: YOLO, beside: Path, settings: dict[str, Any]) -> Path:
+    """Run Ultralytics' exporter.
+
+    Args:
+        network: The model.
+        beside: Path of a checkpoint, which need not exist; the export lies beside it under its name.
+        settings: Ultralytics' export settings.
+
+    Returns:
+        The exported file or folder.
+
+    Raises:
+        ConfigError: The format needs a GPU, and there is none.
+        DependencyError: A package is missing.
+        RunError: The exporter failed.
+    """
+    format = settings["format"]
+    if format == "engine" and not torch.cuda.is_available():
+        raise ConfigError(
+            "TensorRT engines are made by the GPU that will run them.",
+            given=f"format={format}, and PyTorch sees no GPU",
+            expected="a machine with an NVIDIA GPU",
+            fix="export format=onnx here; TensorRT reads that on the other machine",
+        )
+    network.model.pt_path = str(beside)
+    if find_spec("onnxslim") is None:
+        settings = {"simplify": False, **settings}
+    needs: list[str] = []
+    try:
+        with _messages(beside.parent.name, needs), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*might cause the trace to be incorrect")  # which is proved afterwards
+            return Path(network.export(**settings))
+    except ImportError as e:
+        raise DependencyError(
+            f"The export to {format} needs packages that are not installed.",
+            given=one_line(e),
+            fix=f"pip install {' '.join(needs)}" if needs else "install what is named",
+        ) from e
+    except Exception as e:  # every exporter fails in its own way
+        raise run_failed(f"The export to {format}", e) from e
+
+
+@contextlib.contextmanager
+def _messages(folder: str, needs: list[str]) -> Iterator[None]:
+    """Drop Ultralytics' lines that name the folder aside or say what our own errors say, and collect what is missing.
+
+    Args:
+        folder: Name of the folder aside.
+        needs: Takes the packages that Ultralytics would have installed, ready for a shell.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if missing := re.search(r"Ultralytics requirements? (\[.*?'\]) not found", text):
+            needs.extend(f"'{package}'" for package in ast.literal_eval(missing[1]))
+        return not (missing or folder in text or "export failure" in text or "in the cloud" in text)
+
+    LOGGER.addFilter(keep)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(keep)
