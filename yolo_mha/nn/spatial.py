@@ -195,10 +195,12 @@ class SpatialMHA(nn.Module):
     def _mask(self, x: Tensor) -> Tensor | None:
         """Return what is added to the scores of each window: the bias per distance, -inf where there is no map."""
         inside = inside_map(x, self.window)
-        if self.bias is None:
-            return inside
-        bias: Tensor = self.bias().to(x.dtype)[None]  # (1, h, window^2, window^2)
-        return bias if inside is None else bias.masked_fill(~inside, float("-inf"))
+        bias = None if self.bias is None else self.bias().to(x.dtype)[None]  # (1, h, window^2, window^2)
+        if inside is None:
+            return bias
+        # Numbers, because booleans are exported with a search for queries without any key, slower than the attention.
+        outside = x.new_zeros(()).masked_fill(~inside, float("-inf"))
+        return outside if bias is None else bias + outside
 
     def _local(self, pe: nn.Module, v: Tensor, x: Tensor) -> Tensor:
         """Convolve the values over the whole map, whatever the scope: position="dwconv"."""
