@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from networks import opened
 
 import yolo_mha
+from yolo_mha.data.yolo import load_dataset, read_split
 from yolo_mha.deploy.agreement import TOLERANCES, compare, suppressed
 from yolo_mha.deploy.proof import load_pictures, shapes, to_input
 from yolo_mha.deploy.runtime import Runtime
@@ -158,6 +160,12 @@ def test_pictures__are_three_and_letterboxed():
     assert image[:, :, 0] == pytest.approx(114 / 255)  # upright picture in a wide frame
     assert to_input(pictures[0], 96, 160, channels=1).shape == (1, 96, 160)
     assert to_input(pictures[0], 96, 160, channels=5).shape == (5, 96, 160)
+
+
+def test_pictures__of_a_dataset_show_the_most_objects(beacons):
+    dataset = load_dataset(beacons)
+    most = max(read_split(dataset, "val"), key=lambda sample: len(sample.boxes))
+    assert (load_pictures(dataset)[0] == cv2.imread(str(most.image))).all()
 
 
 def test_runtime__another_model_does_not_agree(tmp_path):
