@@ -247,11 +247,12 @@ def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> N
 def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
     """Detect objects in pictures, videos, cameras and streams, and draw them.
 
-    source is an image or video file, a folder, a glob in quotes, a .txt or .csv file that lists these, a camera index,
-    a stream address (rtsp://, http://, ...), or a .streams file with several. model is a .pt, or an exported model.
-    Written are predictions.jsonl and, with save=False to leave them out, the annotated pictures and videos (mp4 at the
-    same rate and size, without sound). On demand: save_txt with save_conf (YOLO labels), save_json (COCO results, for
-    val predictions=...), save_csv, save_crop, save_frames. Frames keep their number in the video, from 0.
+    source is an image or video file, a folder, a glob in quotes, a .txt or .csv file that lists these (# lines and a
+    heading are left out), a camera index, a stream address (rtsp://, http://, ...), or a .streams file with several.
+    model is a .pt, or an exported model. Written are predictions.jsonl and, with save=False to leave them out, the
+    annotated pictures and videos (mp4 at the same rate and size, without sound). On demand: save_txt with save_conf
+    (YOLO labels), save_json (COCO results, for val predictions=...; take conf=0.001 for that), save_csv, save_crop,
+    save_frames. Frames keep their number in the video, from 0.
 
     slice=640 predicts tile by tile, for objects that are small in large pictures; tiles may be slice=[height,width] and
     repeat overlap=0.2 of their neighbour. Other own settings: trust. All others are Ultralytics' prediction settings,
@@ -532,7 +533,7 @@ def _show_predict(result: Any, console: Console) -> None:
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.skipped:
-        console.print(f"skipped {result.skipped_count} unreadable files or frames:", style="yellow")
+        console.print(f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
     for name in result.skipped:
         console.print(f"  {name}", soft_wrap=True)
 

@@ -12,6 +12,7 @@ from yolo_mha.data.beacons import draw
 from yolo_mha.engine.outputs import Drawn, Names, _folder_name
 from yolo_mha.engine.sources import Frame
 from yolo_mha.engine.video import VideoWriter
+from yolo_mha.errors import RunError
 
 ALL = {"save_txt": True, "save_conf": True, "save_json": True, "save_csv": True, "save_crop": True}
 
@@ -49,6 +50,15 @@ def test_outputs__all_kinds_tell_the_same(tmp_path):
     assert (folder / "v.mp4").is_file()
     assert len(list((folder / "v_frames").iterdir())) == 3
     assert set(result.outputs) == {"jsonl", "json", "csv", "labels", "crops", "annotated", "frames"}
+    assert result.outputs["frames"] == str(folder / "v_frames")
+
+
+def test_outputs__frames_of_several_videos_are_below_the_folder_that_is_named(tmp_path):
+    for name in ("a", "b"):
+        make_video(tmp_path / f"{name}.avi", 2)
+    result = yolo_mha.predict(source="*.avi", imgsz=64, save=False, save_frames=True)
+    assert result.outputs["frames"] == result.save_dir
+    assert {p.name for p in Path(result.outputs["frames"]).glob("*_frames")} == {"a_frames", "b_frames"}
 
 
 def test_outputs__only_what_was_asked_for():
@@ -194,6 +204,17 @@ def test_video_writer__keeps_rate_and_size(tmp_path, fps, width, height):
         shapes.append(image.shape)
     assert shapes == [(height, width, 3)] * 6
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, abs=1e-3)
+
+
+def test_video_writer__a_file_that_lacks_frames_is_an_error(tmp_path):
+    writer = VideoWriter(tmp_path / "v", 10, 64, 48)
+    for i in range(3):
+        writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
+    writer.path.write_bytes(b"")  # as on a full disk, of which the encoder says nothing
+    with pytest.raises(RunError, match="video cannot be written"):
+        writer.close()
+    with pytest.raises(RunError, match="video cannot be written"):
+        VideoWriter(tmp_path / "gone" / "v", 10, 64, 48)
 
 
 def test_outputs__stride_keeps_the_length_of_a_video(tmp_path):

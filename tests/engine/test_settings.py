@@ -1,6 +1,6 @@
 import pytest
 
-from yolo_mha.engine.settings import check, in_working_directory, parse
+from yolo_mha.engine.settings import check, class_names, imgsz_notes, in_working_directory, not_by_name, parse
 from yolo_mha.errors import ConfigError
 
 
@@ -34,7 +34,8 @@ def test_parse__refuses(words):
         ({"epochs": 0}, "epochs=0"),
         ({"optimizer": "Adm"}, "did you mean Adam"),
         ({"format": "onxx"}, "did you mean onnx"),
-        ({"split": "vall"}, "did you mean val"),
+        ({"split": "vall"}, "one of train, val, test"),
+        ({"split": "all"}, "one of train, val, test"),
         ({"conf": 7}, "conf=7"),
         ({"imgsz": 0}, "positive number"),
         ({"imgsz": None, "batch": 0}, "1 or more"),
@@ -51,6 +52,46 @@ def test_check__names_the_nearest_valid(settings, words):
     with pytest.raises(ConfigError) as caught:
         check(settings)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("wbc", ["wbc"]),
+        ("wbc, rbc", ["wbc", "rbc"]),
+        ("['wbc','rbc']", ["wbc", "rbc"]),
+        ([0, "rbc"], ["rbc"]),
+        ([0, 1], []),
+        ((0, 1), []),
+        (1, []),
+        (None, []),
+    ],
+)
+def test_class_names__are_the_words(given, words):
+    assert class_names({"classes": given}) == words
+
+
+def test_not_by_name__says_the_indices():
+    names = {0: "RBC", 1: "WBC"}
+    assert not_by_name(["wbc"], names).expected == "classes=1"
+    assert not_by_name(["wbc", "RBC"], names).expected == "classes=1,0"
+    assert "0 RBC, 1 WBC" in not_by_name(["wbc", "dog"], names).expected
+    assert "no such class" in not_by_name(["dog"], names).problem
+
+
+@pytest.mark.parametrize(
+    ("given", "used", "notes"),
+    [
+        (None, [64, 64], 0),
+        (64, [64, 64], 0),
+        ([64, 64], 64, 0),
+        ((64, 96), [64, 96], 0),
+        (100, [128, 128], 1),
+        ([96, 64], [64, 96], 1),
+    ],
+)
+def test_imgsz_notes__where_two_sizes_differ(given, used, notes):
+    assert len(imgsz_notes(given, used)) == notes
 
 
 def test_check__keeps_the_settings_of_ultralytics():

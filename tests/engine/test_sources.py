@@ -14,6 +14,7 @@ from test_predict import make_video, records
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
+from yolo_mha.engine.pictures import read_picture, unusual_samples
 from yolo_mha.engine.sources import Skipped, find, read
 from yolo_mha.errors import DataError
 
@@ -81,12 +82,104 @@ def test_find__takes_each_file_once(folder):
     assert cv2.VideoCapture(result.outputs["annotated"]).get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
 
+def test_find__comments_and_headings_of_lists_are_no_files(folder):
+    cv2.imwrite("#1.png", np.zeros((32, 32, 3), np.uint8))
+    Path("image").mkdir()
+    cv2.imwrite("image/z.png", np.zeros((32, 32, 3), np.uint8))
+    lists = {
+        "comments.txt": ("# pictures of today\na/x.png\n  #b/x.png\n#1.png\n", ["#1.png", "a/x.png"], []),
+        "comments.csv": ("# made by hand\nsource\na/x.png\n", ["a/x.png"], []),
+        "path.csv": ("path\na/x.png\n", ["a/x.png"], []),
+        "any.csv": ("what we saw\na/x.png\n", ["a/x.png"], []),
+        "columns.csv": ("label,Image,width\ncat,a/x.png,32\ndog,b/x.png,32\nant\n", ["a/x.png", "b/x.png"], []),
+        "file_name.csv": ("id,file_name\n1,a/x.png\n2,gone.png\n", ["a/x.png"], ["gone.png"]),
+        "headless.csv": ("gone.png\na/x.png\n", ["a/x.png"], ["gone.png"]),
+        "folders.csv": ("a\nb/x.png\n", ["a/x.png", "a/y.png", "b/x.png"], []),
+    }
+    for name, (text, files, missing) in lists.items():
+        Path(name).write_text(text)
+        found = find(name)
+        assert (names(found), found.missing) == (files, missing), name
+    assert find(["#gone.png", "a/x.png"]).missing == ["#gone.png"]
+
+
+def test_find__names_what_is_nearly_so_called(folder):
+    Path("images").mkdir()
+    for source, words in (
+        ("imgaes/", "did you mean images?"),
+        ("images/../imgaes", "did you mean images? (in images/..)"),
+        ("a/xx.png", "did you mean x.png"),
+        ("nothing-like-it", "an image, a video, a folder of them, or a glob"),
+        ("deep/er/x.png", "there is no folder deep/er"),
+        (str(Path("unlike").absolute()), "an image, a video, a folder of them, or a glob"),
+    ):
+        with pytest.raises(DataError) as caught:
+            find(source)
+        assert words in caught.value.expected
+
+
 def test_total__is_known_for_files(folder):
     assert find("*").total(1) == 3
     assert find("**/*").total(1) == 6
     assert find("**/*").total(2) == 4
     Path("v.avi").write_bytes(b"no video")
     assert find("**/*").total(1) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("float32", "32-bit float"),
+        ("float64", "64-bit float"),
+        ("int16", "16-bit signed"),
+        ("int32", "32-bit signed"),
+        ("uint32", "32-bit unsigned"),
+        ("uint16", ""),
+        ("uint8", ""),
+    ],
+)
+@pytest.mark.parametrize("gray", [False, True])
+def test_predict__pictures_whose_values_have_no_known_range_are_named(kind, words, gray):
+    """OpenCV and Ultralytics give black, or floats, for these."""
+    picture = draw(1, 0)[0][..., :1] if gray else draw(1, 0)[0]
+    scale = {"uint16": 257, "float32": 1 / 255, "float64": 1 / 255}.get(kind, 1)
+    Path("in").mkdir()
+    cv2.imwrite("in/x.tif", (picture.astype(float) * scale).astype(kind))
+    cv2.imwrite("in/y.png", picture)
+    result = yolo_mha.predict(source="in", imgsz=192, save=False)
+    assert result.images == (1 if words else 2)
+    assert result.exit_code == (1 if words else 0)
+    if words:
+        assert [name.split(": ")[1].split(" values")[0] for name in result.skipped] == [words]
+        with pytest.raises(DataError, match=words):
+            find("in/x.tif")
+    else:
+        x, y = (sorted(d["class"] for d in record["detections"]) for record in records(result))
+        assert x == y
+        assert gray or x
+
+
+def test_read_picture__tells_by_the_content(monkeypatch):
+    cv2.imwrite("x.tif", draw(1, 0)[0].astype(np.int16))
+    Path("x.dng").write_bytes(Path("x.tif").read_bytes())
+    assert read_picture("x.dng") is None
+    assert unusual_samples("x.dng") == "16-bit signed"
+    monkeypatch.setattr("yolo_mha.engine.pictures.unusual_samples", lambda path: "")  # a header that is not understood
+    assert read_picture("x.tif") is None
+    cv2.imwrite("x.tif", draw(1, 0)[0])
+    assert read_picture("x.tif").shape == (192, 192, 3)
+
+
+def test_predict__sixteen_bits_are_seen_as_eight():
+    image = draw(1, 0)[0]
+    Path("in").mkdir()
+    for suffix in ("png", "tif"):
+        cv2.imwrite(f"in/16.{suffix}", image.astype(np.uint16) * 257)
+        cv2.imwrite(f"in/8.{suffix}", image)
+    found = [record["detections"] for record in records(yolo_mha.predict(source="in", imgsz=192, save=False))]
+    assert len(found) == 4
+    assert all(one == found[0] for one in found)
+    assert len(found[0]) > 3
 
 
 # Damaged videos ------------------------------------------------------------------------------------------------------
@@ -242,13 +335,17 @@ def test_predict__a_stream_without_any_signal_beside_another_is_named(camera, tm
     assert len(list(Path(result.save_dir).glob("*.mp4"))) == 1
 
 
-def test_find__a_stream_that_does_not_answer_is_one_error_within_seconds(monkeypatch):
+def test_find__a_stream_that_does_not_answer_is_one_error_within_seconds(monkeypatch, capfd):
     monkeypatch.setattr("yolo_mha.engine.sources.OPEN_TIMEOUT_MS", 1500)
     silent = socket.create_server(("127.0.0.1", 0))
     started = time.monotonic()
+    level = cv2.utils.logging.getLogLevel()
     for address in ("rtsp://127.0.0.1:9/x", f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x", "77"):
         with pytest.raises(DataError, match="cannot be opened"):
             yolo_mha.predict(source=address)
     assert time.monotonic() - started < 6
+    noise = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("[tcp", "[rtsp"))]
+    assert noise == []  # OpenCV's own warnings
+    assert cv2.utils.logging.getLogLevel() == level > 0
     silent.close()
     assert not Path("runs").exists()

@@ -131,6 +131,22 @@ def test_val__a_predictions_file_scores_as_the_model_that_made_it(shapes, expect
     assert yolo_mha.val(predictions=tmp_path / "p.json", data=shapes, plots=False).coco == expected.coco
 
 
+@pytest.mark.parametrize("key", ["data", "annotations"])
+def test_val__says_that_faint_predictions_are_missing(shapes, expected, tmp_path, key):
+    """With them nothing is said, and the file of a model's own scoring has them."""
+    results = json.loads(Path(expected.predictions).read_text())
+    against = shapes if key == "data" else expected.annotations
+    notes = {}
+    for least in (0, 0.25, 2):
+        (tmp_path / "p.json").write_text(json.dumps([r for r in results if r["score"] >= least]))
+        scored = yolo_mha.val(predictions=tmp_path / "p.json", plots=False, **{key: against})
+        notes[least] = [note for note in scored.audit.notes if "conf=0.001" in note]
+    assert (notes[0], len(notes[0.25]), notes[2]) == ([], 1, [])
+    assert f"below {min(r['score'] for r in results if r['score'] >= 0.25):.3g}" in notes[0.25][0]
+    saved = json.loads(Path("runs/detect/val-2/scores.json").read_text())
+    assert saved["audit"]["notes"] == notes[0.25]
+
+
 def test_val__a_coco_folder_is_scored_with_its_own_ids(shapes, expected, tmp_path):
     """The same pictures as a COCO dataset with ids of its own; the results file fits the file that was given."""
     truth = json.loads(Path(expected.annotations).read_text())

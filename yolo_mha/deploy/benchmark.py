@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.utils.torch_utils import get_cpu_info
 
 from ..data.files import write_text
@@ -26,6 +25,7 @@ from ..data.yolo import load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.progress import bar, console, track
+from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest
 from ..registry import guarded, is_block
 from ..scoring.val import class_order, val
@@ -99,24 +99,22 @@ def benchmark(
         raise ConfigError("INT8 needs pictures.", given="formats=onnx-int8", expected="data=my.yaml beside it")
     if data is not None:
         _check_data(data, passed.get("split") or "val", arms)
-    args = get_cfg(overrides=config.in_working_directory({"name": Path(str(model)).stem, **passed}, "runs/benchmark"))
-    folder = Path(get_save_dir(args))
-    folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, data, trust)
-    made = _make(run)
-    rows, threads = _measure(run, made)
-    if data is not None:
-        rows = _score(run, made, rows, data, passed)
-    libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
-    machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
-    machine |= {"system": platform.platform(), **{name: _version(name) for name in libraries}}
-    what = {arm: str(model if arm == MODEL else baseline or f"{model} without its blocks") for arm in arms}
-    result = BenchmarkResult(str(folder), what, rows, list(made.values()), run.failed, rounds, machine)
-    write_text(folder / "benchmark.json", json.dumps(result.as_dict(), indent=2))
-    write_text(folder / "benchmark.md", markdown(result))
-    if rows:
-        draw(result, folder / "benchmark.png")
-    return result
+    with run_folder(passed, Path(str(model)).stem, "runs/benchmark") as folder:
+        run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, data, trust)
+        made = _make(run)
+        rows, threads = _measure(run, made)
+        if data is not None:
+            rows = _score(run, made, rows, data, passed)
+        libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
+        machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
+        machine |= {"system": platform.platform(), **{name: _version(name) for name in libraries}}
+        what = {arm: str(model if arm == MODEL else baseline or f"{model} without its blocks") for arm in arms}
+        result = BenchmarkResult(str(folder), what, rows, list(made.values()), run.failed, rounds, machine)
+        write_text(folder / "benchmark.json", json.dumps(result.as_dict(), indent=2))
+        write_text(folder / "benchmark.md", markdown(result))
+        if rows:
+            draw(result, folder / "benchmark.png")
+        return result
 
 
 # Settings ------------------------------------------------------------------------------------------------------------

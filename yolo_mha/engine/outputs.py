@@ -6,8 +6,8 @@ import copy
 import csv
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 import cv2
 
-from ..errors import RunError
+from ..errors import RunError, one_line
+from .signals import held_back
 from .sources import Frame
-from .video import VideoWriter
+from .video import FIX, VideoWriter
 
 CSV_COLUMNS = ("source", "frame", "class", "name", "score", "x1", "y1", "x2", "y2", "id")
 
@@ -253,14 +254,20 @@ class DrawnFrames:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.path: Path | None = None
+        self._written: list[Path] = []
+
+    @property
+    def path(self) -> Path | None:
+        """The folder of the frames where there is only one, the folder of all where there are more."""
+        return self._folder if len(self._written) > 1 else next(iter(self._written), None)
 
     def write(self, item: Item) -> None:
         if item.frame.fps is not None:
             folder = self._folder / f"{item.base}_frames"
             folder.mkdir(exist_ok=True)
             _write_picture(folder / f"{item.name}.jpg", item.drawn)
-            self.path = self._folder
+            if len(self._written) < 2 and folder not in self._written:
+                self._written.append(folder)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -364,14 +371,27 @@ class Outputs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.close()
+        with held_back(), self._writing():
+            self._closing.close()
 
     def write(self, frame: Frame, result: Any) -> Item:
-        """Write a result to all files, and return it with its detections."""
+        """Write a result to all files, and return it with its detections.
+
+        Raises:
+            RunError: A file cannot be written, such as on a full disk.
+        """
         item = Item(frame, result, self._names.base(frame), self.drawing)
-        for output in self._all:
-            output.write(item)
+        with self._writing():
+            for output in self._all:
+                output.write(item)
         return item
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise RunError("The results cannot be written.", given=f"{self.folder}: {one_line(e)}", fix=FIX) from e
 
     @property
     def paths(self) -> dict[str, str]:
@@ -391,4 +411,4 @@ def _folder_name(name: str) -> str:
 
 def _write_picture(file: Path, image: Any) -> None:
     if not cv2.imwrite(str(file), image):
-        raise RunError("A picture cannot be written.", given=str(file), fix="look at the folder and the disk")
+        raise RunError("A picture cannot be written.", given=str(file), fix=FIX)

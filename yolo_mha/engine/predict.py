@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import whole_file
-from ..errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DependencyError,
-    YoloMHAError,
-    one_line,
-    run_failed,
-    with_type,
-)
+from ..errors import ConfigError, DataError, run_failed
 from ..registry import guarded
 from . import settings as config
+from .inference import by_batch, by_tile
 from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
 from .progress import bar
-from .slicing import Slicer, check_tiles
+from .run_folder import cannot_write, run_folder, taken
+from .signals import held_back
+from .slicing import check_tiles, wanted
 from .sources import Frame, Skipped, find
 from .tracking import DEFAULT_TRACKER, find_tracker
 
@@ -153,27 +146,33 @@ def track(
 def _predict(
     model: str | Path, source: Any, trust: bool, settings: dict[str, Any], tracker: str | None
 ) -> PredictResult:
-    passed = _check(settings, tracker)
+    names = config.class_names(settings)
+    passed = _check({k: v for k, v in settings.items() if k != "classes" or not names}, tracker)
     found = find(source)
     network = YOLO(model, trust=trust)
-    require_detection(network.task, "track" if tracker else "predict")
+    command = "track" if tracker else "predict"
+    require_detection(network.task, command)
+    if names:
+        raise config.not_by_name(names, network.names)
     if passed.get("augment") and not isinstance(network.model, torch.nn.Module):
         raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
     stride = passed.get("vid_stride") or 1
     loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")))
-    arguments = {"verbose": False, **config.in_working_directory(passed), **dict.fromkeys(FILES, False)}
-    if tiles := settings.get("slice"):
-        results = _by_tile(network, loader, arguments, tiles, settings.get("overlap", OVERLAP))
-    else:
-        results = _by_batch(network, loader, arguments, tracker)
     run = _Run(loader, {"save": True, **settings}, tracker is not None)
     try:
-        with closing(loader), closing(results):
-            heard = run.heard(results)
-            first = next(heard, None)
-            if first is None:
-                raise _nothing_read(source, loader.skipped, stride)
-            outputs = run.write(Path(network.predictor.save_dir), _chain(first, heard), found.total(stride))
+        with run_folder(passed, command) as folder:
+            arguments = {"verbose": False, **passed, **dict.fromkeys(FILES, False), **taken(folder)}
+            if wanted(settings.get("slice")):
+                results = by_tile(network, loader, arguments, settings["slice"], settings.get("overlap", OVERLAP))
+            else:
+                results = by_batch(network, loader, arguments, tracker)
+            with closing(loader), closing(results):
+                heard = run.heard(results)
+                first = next(heard, None)
+                if first is None:
+                    raise _nothing_read(source, loader.skipped, stride)
+                run.notes += config.imgsz_notes(settings.get("imgsz"), network.predictor.imgsz)
+                outputs = run.write(folder, _chain(first, heard), found.total(stride))
     except (KeyboardInterrupt, SystemExit) as stop:
         if run.outputs is not None:
             stop.result = run.answer(run.outputs, stop)  # type: ignore[union-attr]
@@ -193,6 +192,7 @@ class _Run:
         self.found: Counter[str] = Counter()
         self.tracks: set[tuple[str, int]] = set()
         self.quiet: Counter[str] = Counter()
+        self.notes: list[str] = []
 
     def heard(self, results: Iterator[tuple[Frame, Any]]) -> Iterator[tuple[Frame, Any]]:
         """Leave out the frames that a stream did not deliver, and count them."""
@@ -215,10 +215,11 @@ class _Run:
         with outputs, bar("images") as progress:
             task = progress.add_task("tracking" if self.tracking else "predicting", total=total)
             for frame, result in results:
-                detections = outputs.write(frame, result).detections
-                self.images += 1
-                self.found.update(d["name"] for d in detections)
-                self.tracks.update((frame.sequence, d["id"]) for d in detections if "id" in d)
+                with held_back():  # what is counted is in every file
+                    detections = outputs.write(frame, result).detections
+                    self.images += 1
+                    self.found.update(d["name"] for d in detections)
+                    self.tracks.update((frame.sequence, d["id"]) for d in detections if "id" in d)
                 progress.update(task, advance=1)
         return outputs
 
@@ -237,7 +238,7 @@ class _Run:
             skipped=skipped.names,
             skipped_count=skipped.count,
             outputs=outputs.paths,
-            notes=["Audio is not kept."] if outputs.videos else [],
+            notes=[*self.notes, *(["Audio is not kept."] if outputs.videos else [])],
             tracks=len(self.tracks) if self.tracking else None,
             interrupted=stop is not None,
             exit_code=code,
@@ -283,7 +284,7 @@ def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
         raise ConfigError(
             "There is no screen to show anything on.", given="show=True", expected="no show, or a display"
         )
-    if settings.get("slice"):
+    if wanted(settings.get("slice")):
         check_tiles(settings["slice"], settings.get("overlap", OVERLAP))
         for key, given in (("tracker", tracker), ("augment", passed.get("augment")), ("show", passed.get("show"))):
             if given:
@@ -295,82 +296,6 @@ def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
             "overlap is of tiles.", given=f"overlap={settings['overlap']}", expected="slice=640 beside it"
         )
     return passed
-
-
-def _by_batch(
-    network: YOLO, loader: Loader, arguments: dict[str, Any], tracker: str | None
-) -> Generator[tuple[Frame, Any], None, None]:
-    """Let Ultralytics' predictor, and its tracker, work through the batches of the loader."""
-    with _opening(network):
-        if tracker:
-            results = network.track(loader, stream=True, **{**arguments, "tracker": tracker})
-        else:
-            results = network.predict(loader, stream=True, **arguments)
-    _look_at_model(network, loader, arguments)
-    with closing(results):
-        for result in results:
-            yield loader.pending.popleft(), result
-
-
-def _by_tile(
-    network: YOLO, loader: Loader, arguments: dict[str, Any], size: Any, overlap: float
-) -> Generator[tuple[Frame, Any], None, None]:
-    """Predict the tiles of each frame."""
-    with _opening(network):
-        network.predict(np.zeros((32, 32, 3), np.uint8), **arguments)
-    _look_at_model(network, loader, arguments)
-    slicer = Slicer(
-        lambda tile: network.predict(tile, **arguments)[0],
-        size,
-        overlap,
-        agnostic=bool(arguments.get("agnostic_nms")),
-        max_det=network.predictor.args.max_det,
-    )
-    for frame in loader.frames():
-        yield frame, slicer(frame.image)
-
-
-@contextmanager
-def _opening(network: YOLO) -> Iterator[None]:
-    """Say readably why a model does not start.
-
-    Raises:
-        DependencyError: The package that runs an exported model is missing.
-        CheckpointError: An exported model is broken.
-    """
-    try:
-        yield
-    except YoloMHAError:
-        raise
-    except ImportError as e:
-        raise DependencyError(
-            f"A package that runs {network.model_name} is missing.",
-            given=one_line(e),
-            fix="install it; nothing is installed by itself",
-        ) from e
-    except Exception as e:
-        if isinstance(network.model, torch.nn.Module):
-            raise
-        raise CheckpointError(
-            f"{network.model_name} does not open as an exported model.",
-            given=with_type(e),
-            expected="a file that yolo-mha export or Ultralytics wrote",
-        ) from e
-
-
-def _look_at_model(network: YOLO, loader: Loader, arguments: dict[str, Any]) -> None:
-    """Read pictures with the model's channels, and make sure that it has the classes that were asked for.
-
-    Raises:
-        ConfigError: It has not.
-    """
-    backend = network.predictor.model
-    loader.channels = getattr(backend, "channels", 3)
-    classes = arguments.get("classes")
-    unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]
-    if unknown:
-        known = ", ".join(f"{i} {name}" for i, name in list(backend.names.items())[:10])
-        raise ConfigError("The model has no such class.", given=f"classes={unknown}", expected=f"indices of: {known}")
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -391,7 +316,14 @@ def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
 
 
 def sample_image(path: Path) -> Path:
-    """Draw a picture of the demo's task that no model was trained on."""
-    with whole_file(path) as temporary:
-        cv2.imwrite(str(temporary), draw(seed=1, index=0)[0])
+    """Draw a picture of the demo's task that no model was trained on.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    try:
+        with whole_file(path) as temporary:
+            cv2.imwrite(str(temporary), draw(seed=1, index=0)[0])
+    except OSError as e:
+        raise cannot_write(path, e) from e
     return path

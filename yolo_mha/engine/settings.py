@@ -14,6 +14,7 @@ from ..errors import ConfigError, nearest, one_line
 from ..surgery.insert import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
+FEW = 3  # words that are all named where a wrong one was given
 NOT_OURS = ("mode", "task", "cfg", "embed")
 
 
@@ -98,7 +99,8 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     }
     for key, values in choices.items():
         if key in passed and str(passed[key]).lower() not in {str(v).lower() for v in values}:
-            raise ConfigError(f"Unknown {key}.", given=f"{key}={passed[key]}", expected=nearest(passed[key], values))
+            expected = nearest(passed[key], values) if len(values) > FEW else f"one of {', '.join(values)}"
+            raise ConfigError(f"Unknown {key}.", given=f"{key}={passed[key]}", expected=expected)
     for key, (usable, expected) in RULES.items():
         if passed.get(key) is not None and not usable(passed[key]):
             raise ConfigError(f"{key} has an unusable value.", given=f"{key}={passed[key]}", expected=expected)
@@ -143,6 +145,50 @@ def nearest_key(key: str, valid: Iterable[str]) -> str:
     """Name the settings most like ``key``; where none is, say where the list stands."""
     near = nearest(key, valid)
     return near if near.startswith("did you mean") else "a setting of this command or of Ultralytics, see --help"
+
+
+def class_names(settings: Mapping[str, Any]) -> list[str]:
+    """Return the words in ``classes``, where it has any; Ultralytics takes indices."""
+    given = settings.get("classes")
+    parts = given.strip("[]()").split(",") if isinstance(given, str) else given
+    return [part.strip(" '\"") for part in parts if isinstance(part, str)] if isinstance(parts, (list, tuple)) else []
+
+
+def not_by_name(words: Iterable[str], names: Mapping[int, str]) -> ConfigError:
+    """Say which indices the classes have that were given by name.
+
+    Args:
+        words: What was given.
+        names: The model's classes.
+    """
+    words = list(words)
+    indices = {name.lower(): index for index, name in names.items()}
+    known = {word: indices[word.lower()] for word in words if word.lower() in indices}
+    unknown = [word for word in words if word.lower() not in indices]
+    few = ", ".join(f"{index} {name}" for index, name in list(names.items())[:10])
+    return ConfigError(
+        "classes are given by index." if known else "The model has no such class, and classes are given by index.",
+        given=f"classes={','.join(words)}",
+        expected=f"indices of: {few}" if unknown else f"classes={','.join(map(str, known.values()))}",
+    )
+
+
+def imgsz_notes(given: Any, used: Any) -> list[str]:
+    """Say that a model works at another image size than was given, where it does.
+
+    Args:
+        given: The setting ``imgsz``, None where it was not given.
+        used: Its size, a number or [height, width].
+    """
+    if given is None or one_number(given) == one_number(used):
+        return []
+    return [f"imgsz={given} was given, and the model works at {one_number(used)}."]
+
+
+def one_number(imgsz: Any) -> Any:
+    """Return an image size as one number where height and width are the same."""
+    sides = set(imgsz) if isinstance(imgsz, (list, tuple)) else {imgsz}
+    return sides.pop() if len(sides) == 1 else list(imgsz)
 
 
 def in_working_directory(settings: dict[str, Any], folder: str = "runs/detect") -> dict[str, Any]:

@@ -74,6 +74,11 @@ class Slicer:
         return self._sv.Detections.from_ultralytics(result)
 
 
+def wanted(size: object) -> bool:
+    """Say whether tiles are asked for; 0 is no size, and no way of saying no."""
+    return size is not None and size is not False
+
+
 def check_tiles(size: Any, overlap: Any) -> tuple[int, int]:
     """Check the settings of tiles, and that supervision is there.
 

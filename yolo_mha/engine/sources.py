@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ import cv2
 import numpy as np
 from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
-from ultralytics.utils.patches import imread
 
-from ..data.jpeg import is_cut_off
 from ..errors import DataError, nearest, one_line
+from .pictures import read_picture, skipped_name
 from .video import Image, count_frames, opens, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
 MANY_VIDEOS = 100  # of more, frames are not counted beforehand: every file would have to be opened
+HEADINGS = {"source", "path", "image", "file", "filename", "filepath", "imagepath", "imagefile", "video", "videopath"}
 MAX_RANGES = 20  # of lost frames that are named
 
 
@@ -141,11 +142,10 @@ def find(source: Any) -> Source:
         return _readable(_listed(_entries(path), path.absolute().parent))
     files = _files(text)
     if not any(map(_is_media, files)):
-        near = [str(p) for p in (path.parent.glob("*") if path.parent.is_dir() else ())]
         raise DataError(
             "The source has no image or video." if path.exists() else "Source not found.",
             given=f"source={text}",
-            expected=nearest(text, near) if near and not path.exists() else "files such as x.jpg, x.png, x.mp4",
+            expected="files such as x.jpg, x.png, x.mp4" if path.exists() else _near(path),
         )
     return _readable(_by_kind(files))
 
@@ -171,9 +171,9 @@ def read(
     skipped.files += source.missing
     flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as Ultralytics
     for path in source.pictures:
-        picture = _picture(path, flags)
+        picture = read_picture(path, flags)
         if picture is None:
-            skipped.files.append(path)
+            skipped.files.append(skipped_name(path))
         else:
             yield [Frame(path, picture, sequence=str(Path(path).parent))]
     for path in source.videos:
@@ -221,9 +221,15 @@ def _probe(address: str) -> None:
     if "youtu" in (urlsplit(address).hostname or ""):
         return  # Ultralytics asks there for the address of the video itself
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-    capture = cv2.VideoCapture(int(address)) if address.isdigit() else cv2.VideoCapture(address, cv2.CAP_ANY, limits)
-    opened = capture.isOpened()
-    capture.release()
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below says it in a sentence
+    try:
+        index = address.isdigit()
+        capture = cv2.VideoCapture(int(address)) if index else cv2.VideoCapture(address, cv2.CAP_ANY, limits)
+        opened = capture.isOpened()
+        capture.release()
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if not opened:
         raise _unreachable(address, "no answer, or nothing that can be decoded")
 
@@ -240,6 +246,8 @@ def _unreachable(address: str, reason: object) -> DataError:
 def _entries(path: Path) -> list[str]:
     """Read the entries of a list file, as Ultralytics does: a line each, or the cells of a CSV file.
 
+    Lines that begin with # are left out where they name nothing, and so is the heading of a CSV file.
+
     Raises:
         DataError: It is empty or no text.
     """
@@ -247,15 +255,35 @@ def _entries(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise DataError("The list cannot be read.", given=f"{path}: {e}", expected="a text file of paths") from e
-    if path.suffix.lower() == ".csv":
-        rows = list(csv.reader(lines))
-        lines = [cell for row in (rows[1:] if rows[:1] == [["source"]] else rows) for cell in row]
-    elif path.suffix.lower() == ".streams":
+    folder = path.absolute().parent
+    if path.suffix.lower() == ".streams":
         lines = [word for line in lines for word in line.split()]
+    else:
+        lines = [line for line in lines if not line.lstrip().startswith("#") or _lookup(line.strip(), folder)]
+    if path.suffix.lower() == ".csv":
+        lines = _cells(list(csv.reader(lines)), folder)
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
         raise DataError("The list is empty.", given=f"source={path}", expected="a path or an address in each line")
     return entries
+
+
+def _cells(rows: list[list[str]], folder: Path) -> list[str]:
+    """Return the cells of a table: of the column whose heading says that it holds paths, or else all."""
+    first = [cell.strip() for cell in rows[0]] if rows else []
+    if len(rows) < 2 or any(map(_is_media, first)):
+        return [cell for row in rows for cell in row]
+    headings = [re.sub("[ _-]", "", cell.lower()) for cell in first]
+    for column, heading in enumerate(headings):
+        if heading in HEADINGS:
+            return [cell for row in rows[1:] for cell in row[column : column + 1]]
+    has_sources = any(_lookup(cell, folder) for cell in first if cell)
+    return [cell for row in rows[not has_sources :] for cell in row]
+
+
+def _lookup(entry: str, folder: Path) -> list[str]:
+    """List the files of an entry, from the working directory or else from the folder of the list."""
+    return _files(entry) or _files(str(folder / entry))
 
 
 def _listed(entries: Iterable[str], folder: Path) -> Source:
@@ -263,11 +291,20 @@ def _listed(entries: Iterable[str], folder: Path) -> Source:
     files: list[str] = []
     missing: list[str] = []
     for entry in sorted(set(entries)):
-        found = _files(entry) or _files(str(folder / entry))
+        found = _lookup(entry, folder)
         files += found
         if not any(map(_is_media, found)):
             missing.append(entry)
     return _by_kind(files, missing)
+
+
+def _near(path: Path) -> str:
+    """Name what has nearly the same name in the same folder, if there is such a thing."""
+    if not path.parent.is_dir():
+        return f"a path that exists; there is no folder {path.parent}"
+    near = nearest(path.name, [p.name for p in path.parent.iterdir()])
+    where = "" if path.parent == Path() else f" (in {path.parent})"
+    return near + where if near.startswith("did you mean") else "an image, a video, a folder of them, or a glob"
 
 
 def _files(text: str) -> list[str]:
@@ -291,23 +328,17 @@ def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
     return Source(pictures, videos, missing=list(missing))
 
 
-def _picture(path: str, flags: int = cv2.IMREAD_COLOR) -> Image | None:
-    """Read a picture, whole or not at all: some versions of OpenCV fill with gray what a JPEG lacks."""
-    picture: Image | None = imread(path, flags)
-    return None if picture is None or is_cut_off(path) else picture
-
-
 def _readable(source: Source) -> Source:
     """Make sure that a file can be read; normally the first one can, so that this is quick.
 
     Raises:
         DataError: None can.
     """
-    if any(_picture(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
+    if any(read_picture(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
         return source
     files = [*source.pictures, *source.videos]
     raise DataError(
         "No image or video of the source can be read." if files else "The source has no image or video.",
-        given=", ".join([*files, *source.missing][:5]),
+        given=", ".join([*map(skipped_name, files[:5]), *source.missing][:5]),
         expected="intact files",
     )

@@ -25,6 +25,7 @@ from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
 from .progress import track
 from .record import Record, recorded
+from .run_folder import run_folder, taken
 
 Callbacks = Mapping[str, Callable[[Any], None]]
 
@@ -128,8 +129,8 @@ def train(
     if at is not None:
         _insert(network, split_places(at), block_row(block, options), passed, record)
     check_freeze_base(freeze_base, record.rows, passed.get("freeze"))
-    passed = {**config.in_working_directory(passed, f"runs/{network.task}"), "data": str(data)}
-    return _run(network, passed, record, callbacks)
+    with run_folder(passed, "train", f"runs/{network.task}") as folder:
+        return _run(network, {**passed, **taken(folder), "data": str(data)}, record, callbacks)
 
 
 def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, Any], record: Record) -> None:

@@ -17,6 +17,7 @@ from ..errors import RunError
 Image = NDArray[np.uint8]
 COUNTED = {".mp4", ".mov", ".m4v", ".avi"}  # these hold the number of their frames; of others OpenCV estimates it
 PATIENCE = 100  # grabs that may fail beyond the frames that are announced
+FIX = "look at the folder and the disk"
 DEFAULT_FPS = 30.0  # where a file or a camera gives none, as in Ultralytics
 
 
@@ -154,19 +155,30 @@ class VideoWriter:
         rate = max(1, round(fps)) if self._odd else fps  # this encoder knows whole numbers only
         self._writer = cv2.VideoWriter(str(self.path), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
         if not self._writer.isOpened():
-            raise RunError("The video cannot be written.", given=str(self.path), fix="look at the folder and the disk")
+            raise self._failed()
+        self._frames = 0
 
     def write(self, image: Any) -> None:
         """Add a frame; one of another size is scaled, because a video has one size."""
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size)
         self._writer.write(image)
+        self._frames += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file, and make sure that it is whole: the encoder does not say when the disk is full.
+
+        Raises:
+            RunError: Frames are missing.
+        """
         self._writer.release()
+        if (count_frames(str(self.path)) or 0) < self._frames:
+            raise self._failed()
         if self._odd and self._fps != round(self._fps):
             _set_avi_rate(self.path, self._fps)
+
+    def _failed(self) -> RunError:
+        return RunError("The video cannot be written.", given=str(self.path), fix=FIX)
 
 
 def _set_avi_rate(path: Path, fps: float) -> None:

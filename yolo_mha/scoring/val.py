@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from ultralytics.cfg import get_cfg, get_save_dir
 
 from ..data.audit import Audit, count
 from ..data.files import read_json, write_text
@@ -17,6 +15,7 @@ from ..data.yolo import Dataset, Sample, image_files, load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.progress import track
+from ..engine.run_folder import run_folder, taken
 from ..engine.validator import Validator
 from ..errors import ConfigError, DataError, run_failed
 from ..registry import guarded
@@ -25,6 +24,7 @@ from .curves import draw_pr_curves
 from .truth import Truth, detections, read_results, read_truth
 
 FOR_FILES = ("split", "plots", "project", "name", "exist_ok")  # settings that mean something without a model
+FAINT = 0.01  # a lowest score from which predictions were cut off; Ultralytics' validation keeps 0.001 and more
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def val(
     truth = read_truth(dataset, split, samples)
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
     stated = {"predictions": str(predictions), "data": str(dataset.source), "split": split}
-    return _scored(truth, results, _save_dir(passed), stated, backend, passed.get("plots", True))
+    with run_folder(passed, "val") as folder:
+        return _scored(truth, results, folder, stated, backend, passed.get("plots", True))
 
 
 def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict[str, Any]) -> ValResult:
@@ -131,37 +132,42 @@ def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict
     backend = settings.pop("backend", BACKENDS[0])
     order = class_order(network.names, dataset)
     truth = read_truth(dataset, settings["split"], samples)
+    with run_folder(settings, "val") as folder:
+        arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml)}
+        validator, own = _run(network, order, arguments)
+        args = validator.args
+        if order:
+            truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
+        imgsz = config.one_number(args.imgsz)
+        truth.audit.notes += config.imgsz_notes(settings.get("imgsz"), imgsz)
+        stated = {
+            "model": str(network.model_name),
+            "data": str(dataset.source),
+            "split": settings["split"],
+            "imgsz": imgsz,
+            "letterbox": "rectangular batches" if args.rect else "square",
+            "conf": args.conf,
+            "nms_iou": args.iou,
+            "max_det": args.max_det,
+            "device": str(validator.device),
+        }
+        results = detections(samples, validator.records, truth)
+        return _scored(truth, results, folder, stated, backend, settings.get("plots", True), own)
+
+
+def _run(network: YOLO, order: list[int] | None, arguments: dict[str, Any]) -> tuple[Validator, dict[str, float]]:
+    """Let Ultralytics validate, and return what did it, with its own metrics."""
     kept: list[Validator] = []
 
     def validator(**kwargs: Any) -> Validator:
         kept.append(_Renumbered(order, **kwargs) if order else Validator(**kwargs))
         return kept[0]
 
-    arguments = {"plots": False, **config.in_working_directory(settings), "data": str(dataset.yaml)}
     try:
         metrics = network.val(validator, **arguments)
     except Exception as e:  # whatever Ultralytics meets on the way
         raise run_failed("Validation", e) from e
-    args, save_dir = kept[0].args, Path(kept[0].save_dir)
-    if order:
-        truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
-    imgsz = _one_number(args.imgsz)
-    if settings.get("imgsz") is not None and _one_number(settings["imgsz"]) != imgsz:
-        truth.audit.notes.append(f"imgsz={settings['imgsz']} was given, and the model works at {imgsz}.")
-    stated = {
-        "model": str(network.model_name),
-        "data": str(dataset.source),
-        "split": settings["split"],
-        "imgsz": imgsz,
-        "letterbox": "rectangular batches" if args.rect else "square",
-        "conf": args.conf,
-        "nms_iou": args.iou,
-        "max_det": args.max_det,
-        "device": str(kept[0].device),
-    }
-    own = {"mAP50-95": float(metrics.box.map), "mAP50": float(metrics.box.map50)}
-    results = detections(samples, kept[0].records, truth)
-    return _scored(truth, results, save_dir, stated, backend, settings.get("plots", True), own)
+    return kept[0], {"mAP50-95": float(metrics.box.map), "mAP50": float(metrics.box.map50)}
 
 
 def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
@@ -225,15 +231,28 @@ def _score_files(predictions: str | Path, annotations: str | Path, backend: str,
     """Score a COCO results file against a COCO instances file, whose ids it has."""
     if "split" in passed:
         raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
-    scores = evaluate_files(predictions, annotations, backend=backend, progress=track)
-    save_dir = _save_dir(passed)
-    curves = draw_pr_curves(scores, save_dir / "pr_curves.png") if passed.get("plots", True) else None
-    audit = count(check_truth(read_json(annotations, "annotations")))
-    audit.prediction_ids = "those of the annotations"
-    stated = {"predictions": str(predictions), "annotations": str(annotations), "backend": backend}
-    result = ValResult(scores, None, stated, str(predictions), str(annotations), audit, str(curves) if curves else None)
-    write_text(save_dir / "scores.json", json.dumps(result.as_dict(), indent=2))
-    return result
+    with run_folder(passed, "val") as folder:
+        scores = evaluate_files(predictions, annotations, backend=backend, progress=track)
+        curves = draw_pr_curves(scores, folder / "pr_curves.png") if passed.get("plots", True) else None
+        audit = count(check_truth(read_json(annotations, "annotations")))
+        audit.prediction_ids = "those of the annotations"
+        audit.notes += _cut_off(read_json(predictions, "predictions"))
+        stated = {"predictions": str(predictions), "annotations": str(annotations), "backend": backend}
+        drawn = str(curves) if curves else None
+        result = ValResult(scores, None, stated, str(predictions), str(annotations), audit, drawn)
+        write_text(folder / "scores.json", json.dumps(result.as_dict(), indent=2))
+        return result
+
+
+def _cut_off(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say so where a predictions file lacks the faint detections that `val` scores of a model."""
+    lowest = min((result["score"] for result in results), default=0.0)
+    if lowest < FAINT:
+        return []
+    return [
+        f"No prediction scores below {lowest:.3g}: where fainter ones were cut off, AP is too low. For numbers like "
+        "those of val model= use predict conf=0.001 (val model= also keeps several classes a box, predict one)."
+    ]
 
 
 def _scored(
@@ -249,6 +268,8 @@ def _scored(
     predictions = write_text(save_dir / "predictions.json", json.dumps(results))
     annotations = write_text(save_dir / "annotations.json", json.dumps(check_truth(truth.coco)))
     scores = evaluate(truth.coco, results, backend=backend, progress=track)
+    if ultralytics is None:
+        truth.audit.notes += _cut_off(results)
     curves = draw_pr_curves(scores, save_dir / "pr_curves.png") if plots else None
     result = ValResult(
         coco=scores,
@@ -261,18 +282,6 @@ def _scored(
     )
     write_text(save_dir / "scores.json", json.dumps(result.as_dict(), indent=2))
     return result
-
-
-def _save_dir(passed: dict[str, Any]) -> Path:
-    """Return a new folder where Ultralytics would put the results of a model."""
-    args = get_cfg(overrides={**config.in_working_directory(passed), "task": "detect", "mode": "val"})
-    return Path(get_save_dir(args))
-
-
-def _one_number(imgsz: Any) -> Any:
-    """Return an image size as one number where height and width are the same."""
-    sides = set(imgsz) if isinstance(imgsz, (list, tuple)) else {imgsz}
-    return sides.pop() if len(sides) == 1 else list(imgsz)
 
 
 def class_order(names: dict[int, str], dataset: Dataset) -> list[int] | None:

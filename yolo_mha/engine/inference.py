@@ -1,0 +1,92 @@
+"""Results frame by frame: Ultralytics' predictor and trackers at work on whole frames, or on the tiles of each."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError, ConfigError, DependencyError, YoloMHAError, one_line, with_type
+from .loader import Loader
+from .model import YOLO
+from .slicing import Slicer
+from .sources import Frame
+
+
+def by_batch(
+    network: YOLO, loader: Loader, arguments: dict[str, Any], tracker: str | None
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Let Ultralytics' predictor, and its tracker, work through the batches of the loader."""
+    with _opening(network):
+        if tracker:
+            results = network.track(loader, stream=True, **{**arguments, "tracker": tracker})
+        else:
+            results = network.predict(loader, stream=True, **arguments)
+    _look_at_model(network, loader, arguments)
+    with closing(results):
+        for result in results:
+            yield loader.pending.popleft(), result
+
+
+def by_tile(
+    network: YOLO, loader: Loader, arguments: dict[str, Any], size: Any, overlap: float
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Predict the tiles of each frame."""
+    with _opening(network):
+        network.predict(np.zeros((32, 32, 3), np.uint8), **arguments)
+    _look_at_model(network, loader, arguments)
+    slicer = Slicer(
+        lambda tile: network.predict(tile, **arguments)[0],
+        size,
+        overlap,
+        agnostic=bool(arguments.get("agnostic_nms")),
+        max_det=network.predictor.args.max_det,
+    )
+    for frame in loader.frames():
+        yield frame, slicer(frame.image)
+
+
+@contextmanager
+def _opening(network: YOLO) -> Iterator[None]:
+    """Say readably why a model does not start.
+
+    Raises:
+        DependencyError: The package that runs an exported model is missing.
+        CheckpointError: An exported model is broken.
+    """
+    try:
+        yield
+    except YoloMHAError:
+        raise
+    except ImportError as e:
+        raise DependencyError(
+            f"A package that runs {network.model_name} is missing.",
+            given=one_line(e),
+            fix="install it; nothing is installed by itself",
+        ) from e
+    except Exception as e:
+        if isinstance(network.model, torch.nn.Module):
+            raise
+        raise CheckpointError(
+            f"{network.model_name} does not open as an exported model.",
+            given=with_type(e),
+            expected="a file that yolo-mha export or Ultralytics wrote",
+        ) from e
+
+
+def _look_at_model(network: YOLO, loader: Loader, arguments: dict[str, Any]) -> None:
+    """Read pictures with the model's channels, and make sure that it has the classes that were asked for.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    backend = network.predictor.model
+    loader.channels = getattr(backend, "channels", 3)
+    classes = arguments.get("classes")
+    unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]
+    if unknown:
+        known = ", ".join(f"{i} {name}" for i, name in list(backend.names.items())[:10])
+        raise ConfigError("The model has no such class.", given=f"classes={unknown}", expected=f"indices of: {known}")

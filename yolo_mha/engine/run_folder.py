@@ -1,0 +1,95 @@
+"""The folder of a run: one of its own for each, also where several runs begin at the same moment."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, one_line
+from .settings import in_working_directory
+
+TRIES = 100  # to make a folder whose parent vanishes
+
+
+@contextmanager
+def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/detect") -> Iterator[Path]:
+    """Make the folder that a run writes to, by the names of Ultralytics: ``project/name``, ``project/name-2``, ...
+
+    Ultralytics looks for a free name and makes the folder later, so two runs that begin together would share one. Here
+    looking and making are one step. A run that fails before it has written anything leaves no folder behind.
+
+    Args:
+        settings: Ultralytics' settings ``project``, ``name`` and ``exist_ok``, with which a folder is taken as it is.
+        command: Name of the folder where ``name`` is not given.
+        below: Folder in the working directory where ``project`` is not given.
+
+    Yields:
+        The folder, absolute.
+
+    Raises:
+        ConfigError: It cannot be made or written into.
+    """
+    project = Path(in_working_directory(dict(settings), below)["project"])
+    wanted = (project / str(settings.get("name") or command)).resolve()
+    made: list[Path] = []
+    try:
+        try:
+            folder = _make(wanted, bool(settings.get("exist_ok")), made)
+            with tempfile.TemporaryFile(dir=folder):  # what was there may be another user's, or a file
+                pass
+        except OSError as e:
+            raise cannot_write(wanted, e) from e
+        yield folder
+    except BaseException:
+        for path in reversed(made):
+            with suppress(OSError):  # something is in it
+                path.rmdir()
+        raise
+
+
+def taken(folder: Path) -> dict[str, Any]:
+    """Return the settings by which Ultralytics writes to a folder that is there."""
+    return {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
+
+
+def cannot_write(path: Path, error: OSError) -> ConfigError:
+    """Say that the outputs of a run have no place."""
+    above = Path(str(error.filename))
+    return ConfigError(
+        "The folder for the outputs cannot be written to.",
+        given=f"{above if above in path.parents else path}: {one_line(error.strerror or error)}",
+        expected="a folder that can be made, or written to",
+        fix="name another with project=path/to/folder",
+    )
+
+
+def _make(wanted: Path, exist_ok: bool, made: list[Path]) -> Path:
+    """Make a folder that nothing else has made, and take note of all that were made on the way."""
+    names = chain([wanted], (Path(f"{wanted}-{number}") for number in count(2)))
+    folder, tries = next(names), TRIES
+    while True:
+        _make_parents(folder.parent, made)
+        try:
+            folder.mkdir()
+        except FileNotFoundError:  # another run failed, and has just taken the parent away
+            tries -= 1
+            if not tries:
+                raise
+        except FileExistsError:
+            if exist_ok:
+                return folder
+            folder = next(names)
+        else:
+            made.append(folder)
+            return folder
+
+
+def _make_parents(folder: Path, made: list[Path]) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    with suppress(FileNotFoundError):  # as above; then the folder itself cannot be made either
+        folder.mkdir(parents=True, exist_ok=True)
+    made += [path for path in reversed(missing) if path not in made]
