@@ -94,6 +94,16 @@ def test_read_split__a_cut_off_jpeg_is_broken_and_bytes_behind_the_end_are_not(t
         read_split(data, "val")
 
 
+def test_read_split__a_picture_of_floats_is_named(tmp_path):
+    """Ultralytics would train on a black one."""
+    data = load_dataset(dataset(tmp_path, {"good": "0 .5 .5 .1 .1"}))
+    cv2.imwrite(str(tmp_path / "images" / "val" / "deep.tif"), np.full((64, 64), 9, np.uint16))
+    assert len(read_split(data, "val")) == 2
+    cv2.imwrite(str(tmp_path / "images" / "val" / "floats.tif"), np.full((64, 64), 0.5, np.float32))
+    with pytest.raises(DataError, match=r"floats\.tif: 32-bit float values"):
+        read_split(data, "val")
+
+
 def test_read_split__refuses_a_split_without_labels(tmp_path):
     data = load_dataset(dataset(tmp_path, {"x": None, "y": ""}))
     with pytest.raises(DataError, match="No val image has a label"):

@@ -14,7 +14,8 @@ from test_predict import make_video, records
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
-from yolo_mha.engine.pictures import read_picture, unusual_samples
+from yolo_mha.data.pictures import unusual_samples
+from yolo_mha.engine.pictures import read_picture
 from yolo_mha.engine.sources import Skipped, find, read
 from yolo_mha.errors import DataError
 
@@ -163,7 +164,7 @@ def test_read_picture__tells_by_the_content(monkeypatch):
     cv2.imwrite("x.tif", draw(1, 0)[0].astype(np.int16))
     Path("x.dng").write_bytes(Path("x.tif").read_bytes())
     assert read_picture("x.dng") is None
-    assert unusual_samples("x.dng") == "16-bit signed"
+    assert unusual_samples("x.dng").startswith("16-bit signed")
     monkeypatch.setattr("yolo_mha.engine.pictures.unusual_samples", lambda path: "")  # a header that is not understood
     assert read_picture("x.tif") is None
     cv2.imwrite("x.tif", draw(1, 0)[0])

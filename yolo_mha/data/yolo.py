@@ -22,9 +22,9 @@ from ..paths import given_path
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_files, coco_source
 from .files import read_yaml
-from .jpeg import is_cut_off
 from .labels import MAX_NAMED
 from .mirror import Progress, Source, mirror
+from .pictures import is_cut_off, unusual_samples
 from .voc import voc_source
 
 SPLITS = ("train", "val", "test")
@@ -371,6 +371,8 @@ def _read(image: Path, label: Path, classes: int) -> Sample | str:
             width, height = exif_size(opened)
         if is_cut_off(image):
             return f"{image}: not a readable image"
+        if kind := unusual_samples(image):
+            return f"{image}: {kind}"
         if min(width, height) < MIN_PIXELS:
             return f"{image}: {width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
     except FileNotFoundError:

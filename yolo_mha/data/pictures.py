@@ -1,0 +1,73 @@
+"""Picture files of which a decoder makes another picture without a word."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PIL import Image, TiffImagePlugin
+
+START, END = b"\xff\xd8\xff", b"\xff\xd9"  # of a JPEG
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # at the beginning of a TIFF; the last of BigTIFF
+BIG = 43  # in place of 42: 64-bit offsets
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags
+KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # values of the latter
+
+
+def is_cut_off(path: str | Path) -> bool:
+    """Say whether a JPEG file ends before its picture does; some decoders fill the rest with gray.
+
+    Bytes behind the end marker are fine.
+
+    Args:
+        path: The file; one of another format is never cut off for this function.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    with Path(path).open("rb") as file:
+        if file.read(len(START)) != START:
+            return False
+        file.seek(-len(END), os.SEEK_END)
+        if file.read() == END:
+            return False
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+    except Image.DecompressionBombError:
+        return False  # too large to tell
+    except OSError:
+        return True
+    return False
+
+
+def unusual_samples(path: str | Path) -> str:
+    """Name the kind of number in a TIFF, such as "32-bit float values", where it is not 8 or 16 bits without a sign.
+
+    The range of such numbers is not known; OpenCV takes them for black or white.
+
+    Args:
+        path: The file; for one of another format, or a broken one, there is nothing to say.
+    """
+    try:
+        tags = _tiff_tags(path)
+        bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
+        kind = KINDS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "other")
+    except Exception:  # no TIFF, or a broken header is met with any kind of error, and decoding tells
+        return ""
+    if kind == "unsigned" and bits <= 16:
+        return ""
+    return f"{bits}-bit {kind} values; 8 and 16 bits without a sign are read"
+
+
+def _tiff_tags(path: str | Path) -> TiffImagePlugin.ImageFileDirectory_v2:
+    with Path(path).open("rb") as file:
+        header = file.read(8)
+        if header[:4] not in MAGIC:
+            raise ValueError
+        if header[2] == BIG:
+            header += file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file.seek(tags.next)
+        tags.load(file)
+    return tags
