@@ -80,11 +80,11 @@ class Detector:
         tensor = padded[:, :, ::-1].transpose(2, 0, 1).astype(self.dtype) / self.dtype(255)  # (3, H, W), RGB
         tensor = np.ascontiguousarray(np.repeat(tensor[None], self.batch, axis=0))
         try:
-            output = self.session.run(None, {self.input.name: tensor})[0][0].astype(np.float32)
+            output = self.session.run(None, {self.input.name: tensor})[0][0]
         except Exception as e:  # such as fewer places in the image than an end-to-end model has to choose
             size = f"{padded.shape[1]}x{padded.shape[0]}"
             raise InputError(f"The model fails on an image of {size} pixels: {' '.join(str(e).split())[:200]}") from e
-        found = output[output[:, 4] > conf][:MAX_DET] if self.end2end else decode(output, conf, iou)
+        found = output[output[:, 4] > conf][:MAX_DET].astype(np.float32) if self.end2end else decode(output, conf, iou)
         found = np.hstack([scale_back(found[:, :4], padded.shape, image.shape), found[:, 4:]]).tolist()
         return [{"name": self.names[int(c)], "class": int(c), "score": s, "box": box} for *box, s, c in found]
 
@@ -109,7 +109,7 @@ def decode(output: np.ndarray, conf: float, iou: float) -> np.ndarray:
     candidates = candidates[np.argsort(-scores[candidates], kind="stable")][:MAX_NMS]
     centre, size = output[:2, candidates].T, output[2:4, candidates].T
     classes = classes[candidates, None].astype(np.float32)
-    boxes = np.hstack([centre - size / 2, centre + size / 2])
+    boxes = np.hstack([centre - size / 2, centre + size / 2]).astype(np.float32)  # rounded as the output is
     kept = nms(boxes + classes * CLASS_OFFSET, iou)
     return np.hstack([boxes, scores[candidates, None], classes])[kept]
 

@@ -42,7 +42,7 @@ from .nn import (
 )
 from .paths import find_cfg, without_scale
 
-ULTRALYTICS_MIN = "8.4.140"
+ULTRALYTICS_MIN = "8.4.183"
 ULTRALYTICS_TESTED = "8.4.190"
 
 

@@ -14,7 +14,7 @@ from test_predict import make_video, records
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
-from yolo_mha.data.pictures import unusual_samples
+from yolo_mha.data.pictures import is_cut_off, unusual_samples
 from yolo_mha.engine.pictures import read_picture
 from yolo_mha.engine.sources import Skipped, find, read
 from yolo_mha.errors import DataError
@@ -158,6 +158,12 @@ def test_predict__pictures_whose_values_have_no_known_range_are_named(kind, word
         x, y = (sorted(d["class"] for d in record["detections"]) for record in records(result))
         assert x == y
         assert gray or x
+
+
+def test_read_picture__of_a_header_alone():
+    Path("x.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    assert is_cut_off("x.jpg")
+    assert read_picture("x.jpg") is None
 
 
 def test_read_picture__tells_by_the_content(monkeypatch):

@@ -120,10 +120,8 @@ def track(
 ) -> PredictResult:
     """Detect objects, follow them from frame to frame, and draw them with their ids.
 
-    Ids begin at 1 in each video, and in a camera or stream that is read alone. Of several side by side, each has ids
-    of its own with recent versions of Ultralytics; older ones, such as 8.4.140, number the new objects of all of them
-    with one counter, which starts again as each of them starts, so that an id may come twice there. The pictures of a
-    folder, sorted by name, are taken as one video.
+    Ids begin at 1 in each video, and in each camera or stream. The pictures of a folder, sorted by name, are taken as
+    one video.
 
     Args:
         model: Checkpoint or exported model.
