@@ -1,6 +1,7 @@
 """Shared inputs: a small beacons dataset, a checkpoint trained on it, and real data where it is at hand."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="ultralytics-")  # leave
 os.environ.setdefault("YOLO_OFFLINE", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch

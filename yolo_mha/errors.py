@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+ENDS = 160  # characters of a long line that are kept at either end; the reason may be at any
+
 
 class YoloMHAError(Exception):
     """Base of every fault that a user can mend; the command line prints it and exits with code 2.
@@ -72,8 +74,9 @@ class DependencyError(YoloMHAError, ImportError):
 
 
 def one_line(text: object) -> str:
-    """Put a text, such as what a library says, into one line of at most 300 characters."""
-    return " ".join(str(text).split())[:300]
+    """Put a text, such as what a library says, into one line; of a long one the middle is left out."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 2 * ENDS else f"{line[:ENDS]} ... {line[-ENDS:]}"
 
 
 def with_type(error: BaseException) -> str:

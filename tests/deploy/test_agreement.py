@@ -16,7 +16,7 @@ IMAGES = np.zeros((1, 3, 64, 64), np.float32)
 
 def agreement(ours, theirs, tolerance=FP32):
     """Compare two made-up outputs."""
-    return compare(lambda _: theirs, lambda _: ours, [IMAGES], tolerance)[0]
+    return compare(lambda _: theirs, lambda _: ours, [[IMAGES]], tolerance)[0]
 
 
 def raw(seed: int = 0, anchors: int = 50) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_compare__a_runtime_that_fails_does_not_agree():
     def fail(_):
         raise RuntimeError("no such size")
 
-    found = compare(fail, lambda _: raw(), [IMAGES], FP32)[0]
+    found = compare(fail, lambda _: raw(), [[IMAGES]], FP32)[0]
     assert (found.ok, found.problem) == (False, "RuntimeError: no such size")
 
 
@@ -105,7 +105,7 @@ def test_compare__at_a_cut_a_detection_may_be_in_one_list_only():
     assert not agreement(ours, theirs).ok
     few, fewer = rows(5), rows(5)
     fewer[0, 4] = 0
-    (found,) = compare(lambda _: fewer, lambda _: few, [IMAGES], FP32, conf=float(few[0, 4, 4]))
+    (found,) = compare(lambda _: fewer, lambda _: few, [[IMAGES]], FP32, conf=float(few[0, 4, 4]))
     assert found.ok  # its score is the lowest that is allowed
 
 
@@ -175,8 +175,8 @@ def test_runtime__another_model_does_not_agree(tmp_path):
         if isinstance(module, yolo_mha.SpatialMHABlock):
             module.gate.weight.data.fill_(5.0)
     images = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
-    assert not compare(Runtime(file), Runtime(other.model), [images], FP32)[0].ok
-    assert compare(Runtime(file), Runtime("opened.pt"), [images], FP32)[0].ok
+    assert not compare(Runtime(file), Runtime(other.model), [[images]], FP32)[0].ok
+    assert compare(Runtime(file), Runtime("opened.pt"), [[images]], FP32)[0].ok
 
 
 def test_runtime__a_broken_file_is_one_error(tmp_path):

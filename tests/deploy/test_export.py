@@ -11,10 +11,11 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
 from yolo_mha.cli import main
+from yolo_mha.data.yolo import load_dataset
 from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
 from yolo_mha.deploy.export import _note_on_bf16
 from yolo_mha.deploy.export_result import PROVED
-from yolo_mha.deploy.proof import Scores, keeps
+from yolo_mha.deploy.proof import Scores, keeps, load_pictures
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import shipped
 
@@ -44,6 +45,15 @@ def test_export__static_onnx_agrees_at_its_shape(p5):
     result = yolo_mha.export(p5, format="onnx", imgsz=[96, 160])
     assert [(a.batch, a.height, a.width) for a in result.agreement] == [(1, 96, 160)]
     assert result.ok, result.agreement
+
+
+def test_export__a_single_image_model_is_shown_every_picture(beacons, monkeypatch):
+    """The first picture is empty, and the objects of the others are compared."""
+    pictures = load_pictures(load_dataset(beacons))
+    empty = [np.full_like(pictures[0], 114), *pictures[1:]]
+    monkeypatch.setattr("yolo_mha.deploy.export.load_pictures", lambda *_: empty)
+    result = yolo_mha.export("demo-mha.pt", half=True)
+    assert result.verdict == "proved"
 
 
 def test_export__checks_at_multiples_of_the_stride():
@@ -200,17 +210,29 @@ def test_export__says_what_it_replaces(tmp_path):
     assert note == "replaces an earlier export with imgsz=[96, 96], opset=18"
 
 
+def test_export__without_its_proof_it_leaves_none_of_another(monkeypatch):
+    before = yolo_mha.export("demo-mha.pt", imgsz=64)
+    monkeypatch.setattr("yolo_mha.deploy.export_result.write_text", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        yolo_mha.export("demo-mha.pt", imgsz=96)
+    assert not Path(before.proof).exists()
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_export__says_which_size_it_made():
     (note,) = yolo_mha.export("demo-mha.pt", imgsz=33).notes
     assert "imgsz=33 was given" in note
-    assert "40x40" in note  # its stride is 8
+    assert "works at 40" in note  # its stride is 8
 
 
 def test_export__folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", _no_space)
     with pytest.raises(ConfigError, match="cannot be written") as failed:
         yolo_mha.export("demo-mha.pt")
-    assert "copy" in failed.value.fix
+    assert "beside its checkpoint" in failed.value.fix
 
 
 def _no_space(*_, **__):

@@ -43,10 +43,11 @@ def test_int8__losing_too_much_ap_is_out_of_tolerance(beacons, monkeypatch):
     assert Path(result.file).name == "demo-mha_int8_out_of_tolerance.onnx"
 
 
-def test_int8__of_a_fixed_batch(beacons):
+def test_int8__of_a_fixed_batch(beacons, caplog):
     result = yolo_mha.export("demo-mha.pt", int8=True, data=beacons, batch=2)
     assert result.ok, result
     assert result.agreement[0].batch == 2
+    assert "pre-processing" not in caplog.text
 
 
 def test_int8__is_judged_by_ap_so_it_needs_square_images(beacons, tmp_path):

@@ -368,6 +368,19 @@ def test_predict__a_frame_in_which_it_is_interrupted_is_in_all_files_and_counted
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_predict__interrupted_while_files_close_they_are_whole(pictures, monkeypatch):
+    close = outputs.CocoJson.close
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        close(self)
+
+    monkeypatch.setattr(outputs.CocoJson, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        yolo_mha.predict(source=pictures / "0.png", imgsz=192, save_json=True)
+    assert json.loads((Path(stop.value.result.save_dir) / "predictions.json").read_text())
+
+
 def test_predict__works_in_another_thread(pictures):
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(yolo_mha.predict, source=pictures / "0.png").result().images == 1

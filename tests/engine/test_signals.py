@@ -42,6 +42,31 @@ def test_held_back__sets_the_handlers_again(heard):
     assert heard == [signal.SIGTERM]
 
 
+def test_held_back__comes_also_where_the_block_fails(heard):
+    def fail():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError
+
+    with pytest.raises(KeyboardInterrupt) as caught, held_back():
+        fail()
+    assert isinstance(caught.value.__context__, OSError)
+
+
+def test_held_back__sets_all_handlers_again_where_one_signal_comes_meanwhile(heard, monkeypatch):
+    former, interrupt = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    set_handler = signal.signal
+
+    def interrupted(number, handler):
+        set_handler(number, handler)
+        if handler is interrupt:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), held_back():
+        pass
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
 def test_held_back__does_nothing_in_another_thread(heard):
     done = []
 

@@ -90,7 +90,7 @@ def require_writable(folder: Path, fix: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as e:
-        raise ConfigError("The folder cannot be written into.", given=f"{folder}: {one_line(e)}", fix=fix) from e
+        raise ConfigError("The folder cannot be written to.", given=f"{folder}: {one_line(e)}", fix=fix) from e
 
 
 def _umask() -> int:

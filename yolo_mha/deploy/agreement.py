@@ -69,7 +69,7 @@ class Agreement:
 def compare(
     exported: Runtime,
     reference: Runtime,
-    inputs: Iterable[Array],
+    inputs: Iterable[list[Array]],
     tolerance: Tolerance,
     suppress: Callable[[Array], Array] | None = None,
     conf: float = 0.0,
@@ -79,21 +79,22 @@ def compare(
     Args:
         exported: The exported model in its runtime.
         reference: The PyTorch model.
-        inputs: RGB images between 0 and 1, each of shape (B, 3, H, W).
+        inputs: RGB images between 0 and 1: batches of shape (B, 3, H, W), of one shape within a list.
         tolerance: How far the two may differ.
         suppress: What the exported model does to the raw output by itself (see `suppressed`), or None.
         conf: The lowest score that it then gives.
 
     Returns:
-        One agreement for each input; an input that the exported model cannot run is one that does not agree.
+        One agreement for each list; one that the exported model cannot run is one that does not agree.
     """
     found = []
-    for images in inputs:
-        shape = images.shape[0], images.shape[2], images.shape[3]
-        ours = reference(images)
+    for batches in inputs:
+        batch, _, height, width = batches[0].shape
+        shape = batch, height, width
+        ours = np.concatenate([reference(images) for images in batches])
         ours = suppress(ours) if suppress else ours
         try:
-            theirs = exported(images)
+            theirs = np.concatenate([exported(images) for images in batches])
         except Exception as e:  # every runtime fails in its own way
             found.append(Agreement(*shape, None, None, 0, False, with_type(e)))
             continue

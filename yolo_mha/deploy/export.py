@@ -21,7 +21,7 @@ from ..engine.progress import track
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
 from ..registry import guarded
 from ..scoring.val import class_order
-from .agreement import SURE, TOLERANCES, Agreement
+from .agreement import TOLERANCES, Agreement
 from .export_result import PROVED, ExportResult, deliver
 from .export_settings import choose_precision, require_packages
 from .exporter import run_exporter
@@ -94,7 +94,7 @@ def export(
         )
     checkpoint = Path(str(model))
     folder = checkpoint.parent if checkpoint.is_file() and checkpoint.suffix == ".pt" else Path.cwd()
-    require_writable(folder, "the export lies beside its checkpoint: copy that to a folder of yours")
+    require_writable(folder, "an export lies beside its checkpoint, or in the working directory: move there")
     height, width = _imgsz(network, passed)
     dataset = _dataset(network, data, passed, precision, square=height == width)
     pictures = load_pictures(dataset, passed.get("split") or "val")
@@ -104,7 +104,7 @@ def export(
     name = "_".join([checkpoint.stem, *([precision] if named else []), *(["fused"] if fuse_attention else [])])
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
         made = _make(network, Path(aside) / f"{name}.pt", passed, precision, dataset)
-        notes = _notes_on_size(passed.get("imgsz"), height, width)
+        notes = config.imgsz_notes(passed.get("imgsz"), [height, width])
         notes += [_fuse(made, height, width)] if fuse_attention else []
         if format == "onnx" and precision == "int8":
             batch = 1 if passed.get("dynamic") else int(passed.get("batch") or 1)
@@ -118,10 +118,8 @@ def export(
             scores = score(trained, made, dataset, height, passed, judged, Path(aside), trust)
             result = replace(result, scores=scores)
         elif dataset is not None:
-            result = replace(result, notes=[*result.notes, "AP was not taken: that needs a proof, and square images"])
-        if result.verdict == "nothing compared":
-            result = replace(result, notes=[*result.notes, _what_to_compare(network, dataset, passed)])
-        return deliver(result, made, folder, name)
+            result = result.with_notes("AP was not taken: that needs a proof, and square images")
+        return deliver(result.with_notes(*_notes_on_evidence(network, result, dataset)), made, folder, name)
 
 
 def _dataset(network: YOLO, data: Any, passed: dict[str, Any], precision: str, *, square: bool) -> Dataset | None:
@@ -220,25 +218,18 @@ def _compared(
     return replace(result, notes=notes, agreement=agreement)
 
 
-def _notes_on_size(given: Any, height: int, width: int) -> list[str]:
-    """Say that an image size was rounded up to the model's stride, if it was."""
-    wanted = [given] if isinstance(given, int) else list(given or [])
-    if not wanted or {*wanted} == {height, width}:
-        return []
-    return [f"imgsz={given} was given, and the model was made for {height}x{width}, multiples of its stride"]
-
-
-def _what_to_compare(network: YOLO, dataset: Dataset | None, passed: dict[str, Any]) -> str:
-    """Say what is missing for a proof."""
-    conf = passed.get("conf") or SURE
+def _notes_on_evidence(network: YOLO, result: ExportResult, dataset: Dataset | None) -> list[str]:
+    """Say where the pictures show no object, and what would be needed for a proof."""
+    if result.verdict != "nothing compared":
+        bare = sum(a.ok is None and not a.compared for a in result.agreement)
+        return [f"at {bare} of {len(result.agreement)} shapes no box was compared: no object there"] if bare else []
+    if result.scores is not None:
+        return ["nothing was compared: the model finds no object in the pictures, and it has no AP to keep"]
     if dataset is not None:
-        return f"no box was compared: the model finds no object of score {conf} in the pictures, and has no AP to keep"
+        return [f"no box was compared: the model finds no object in three pictures of {dataset.source}"]
     known = network.overrides.get("data")
     mine = known if known and Path(known).exists() else "my.yaml"
-    return (
-        f"no box was compared: the model finds no object of score {conf} in Ultralytics' two sample pictures; give it "
-        f"pictures in which it does, with data={mine}"
-    )
+    return [f"no box was compared: no object in Ultralytics' sample pictures; give pictures of yours, data={mine}"]
 
 
 def _note_on_bf16(exact: list[Agreement], here: list[Agreement]) -> list[str]:

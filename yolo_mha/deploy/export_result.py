@@ -66,6 +66,10 @@ class ExportResult:
         """Whether it is proved, as far as such a model can be."""
         return self.verdict in ("proved", "not covered")
 
+    def with_notes(self, *notes: str) -> ExportResult:
+        """Return the result with more notes."""
+        return replace(self, notes=[*self.notes, *notes])
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "verdict": self.verdict, "ok": self.ok}
 
@@ -84,9 +88,11 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str) -> Export
     """
     good, bad = folder / made.name, folder / made.name.replace(name, f"{name}_{OUT_OF_TOLERANCE.replace(' ', '_')}", 1)
     file, other = (bad, good) if result.verdict == OUT_OF_TOLERANCE else (good, bad)
-    notes = [*result.notes, *([f"{other} is of an earlier export"] if other.exists() else [])]
-    result = replace(result, file=str(file), proof=f"{file}.proof.json", notes=notes)
-    result = replace(result, notes=[*notes, *_notes_on_replaced(result)])
+    result = replace(result, file=str(file), proof=f"{file}.proof.json")
+    result = result.with_notes(*_notes_on_replaced(result))
+    if other.exists():
+        result = result.with_notes(f"{other} is of an earlier export")
+    Path(result.proof).unlink(missing_ok=True)  # of what goes now; never beside another file
     if file.is_dir():
         shutil.rmtree(file)
     os.replace(made, file)
@@ -115,7 +121,7 @@ def _with_standalone(result: ExportResult, target: Path) -> ExportResult:
     text = (shipped("tools") / STANDALONE).read_text(encoding="utf-8")
     if target.exists() and target.read_text(encoding="utf-8") != text:
         note = f"{target} is another file than the one that comes with this version, and was left as it is"
-        result = replace(result, notes=[*result.notes, note])
+        result = result.with_notes(note)
     else:
         write_text(target, text)
     return replace(result, standalone=str(target))

@@ -130,7 +130,7 @@ def prove(
     *,
     exact: bool = False,
 ) -> list[Agreement]:
-    """Compare an exported model in its runtime with PyTorch, on the CPU.
+    """Compare an exported model in its runtime with PyTorch, on the CPU; the largest batches show all pictures.
 
     Args:
         file: The exported model.
@@ -156,7 +156,9 @@ def prove(
         setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
     reference = Runtime(network)
     channels = int(getattr(network, "yaml", {}).get("channels", 3))
-    inputs = track((_inputs(pictures, channels, *shape) for shape in where), "comparing with PyTorch", len(where))
+    most = max(batch for batch, *_ in where)
+    batches = (_inputs(pictures, channels, *shape, every=shape[0] == most) for shape in where)
+    inputs = track(batches, "comparing with PyTorch", len(where))
     return compare(exported, reference, inputs, TOLERANCES[precision], suppress, conf)
 
 
@@ -224,6 +226,8 @@ def _up(size: int, stride: int) -> int:
     return -(-size // stride) * stride
 
 
-def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int) -> Array:
-    """Return a batch of different pictures of shape (B, channels, H, W)."""
-    return np.stack([to_input(pictures[i % len(pictures)], height, width, channels) for i in range(batch)])
+def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int, *, every: bool) -> list[Array]:
+    """Return batches of shape (B, channels, H, W): one, or as many as show every picture."""
+    count = -(-len(pictures) // batch) if every else 1
+    shown = [to_input(picture, height, width, channels) for picture in pictures]
+    return [np.stack([shown[(i * batch + j) % len(shown)] for j in range(batch)]) for i in range(count)]

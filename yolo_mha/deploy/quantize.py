@@ -70,13 +70,16 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Drop the advice to simplify the model first, which the exporter has done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """Drop ONNX Runtime's advice to simplify a model with its own tool first."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    logging.root.addFilter(keep)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.root.removeFilter(keep)
 
 
 def _stays(module: nn.Module) -> bool:

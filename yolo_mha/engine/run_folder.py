@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from ..data.files import require_writable
 from ..errors import ConfigError, one_line
 from .settings import in_working_directory
 
+FIX = "name another with project=path/to/folder"
 TRIES = 100  # to make a folder whose parent vanishes
 
 
@@ -39,10 +40,9 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
     try:
         try:
             folder = _make(wanted, bool(settings.get("exist_ok")), made)
-            with tempfile.TemporaryFile(dir=folder):  # what was there may be another user's, or a file
-                pass
-        except OSError as e:
+        except (OSError, ValueError) as e:  # the latter for a name that no file can have
             raise cannot_write(wanted, e) from e
+        require_writable(folder, FIX)  # what was there may be another user's, or a file
         yield folder
     except BaseException:
         for path in reversed(made):
@@ -56,15 +56,9 @@ def taken(folder: Path) -> dict[str, Any]:
     return {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
 
 
-def cannot_write(path: Path, error: OSError) -> ConfigError:
+def cannot_write(path: Path, error: Exception) -> ConfigError:
     """Say that the outputs of a run have no place."""
-    above = Path(str(error.filename))
-    return ConfigError(
-        "The folder for the outputs cannot be written to.",
-        given=f"{above if above in path.parents else path}: {one_line(error.strerror or error)}",
-        expected="a folder that can be made, or written to",
-        fix="name another with project=path/to/folder",
-    )
+    return ConfigError("The folder cannot be written to.", given=f"{path}: {one_line(error)}", fix=FIX)
 
 
 def _make(wanted: Path, exist_ok: bool, made: list[Path]) -> Path:

@@ -151,7 +151,8 @@ def class_names(settings: Mapping[str, Any]) -> list[str]:
     """Return the words in ``classes``, where it has any; Ultralytics takes indices."""
     given = settings.get("classes")
     parts = given.strip("[]()").split(",") if isinstance(given, str) else given
-    return [part.strip(" '\"") for part in parts if isinstance(part, str)] if isinstance(parts, (list, tuple)) else []
+    words = [part.strip(" '\"") for part in parts if isinstance(part, str)] if isinstance(parts, (list, tuple)) else []
+    return [word for word in words if not word.isdigit()]
 
 
 def not_by_name(words: Iterable[str], names: Mapping[int, str]) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -246,39 +247,43 @@ def _unreachable(address: str, reason: object) -> DataError:
 def _entries(path: Path) -> list[str]:
     """Read the entries of a list file, as Ultralytics does: a line each, or the cells of a CSV file.
 
-    Lines that begin with # are left out where they name nothing, and so is the heading of a CSV file.
+    Left out are lines that begin with # and name nothing, and the heading of a CSV file with its other columns.
 
     Raises:
         DataError: It is empty or no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         raise DataError("The list cannot be read.", given=f"{path}: {e}", expected="a text file of paths") from e
     folder = path.absolute().parent
-    if path.suffix.lower() == ".streams":
-        lines = [word for line in lines for word in line.split()]
-    else:
-        lines = [line for line in lines if not line.lstrip().startswith("#") or _lookup(line.strip(), folder)]
     if path.suffix.lower() == ".csv":
-        lines = _cells(list(csv.reader(lines)), folder)
-    entries = [line.strip() for line in lines if line.strip()]
+        entries = _cells(csv.reader(io.StringIO(text)), folder)
+    elif path.suffix.lower() == ".streams":
+        entries = text.split()
+    else:
+        entries = [line.strip() for line in text.splitlines() if not _is_remark(line, folder)]
+    entries = [entry for entry in entries if entry]
     if not entries:
         raise DataError("The list is empty.", given=f"source={path}", expected="a path or an address in each line")
     return entries
 
 
-def _cells(rows: list[list[str]], folder: Path) -> list[str]:
-    """Return the cells of a table: of the column whose heading says that it holds paths, or else all."""
-    first = [cell.strip() for cell in rows[0]] if rows else []
-    if len(rows) < 2 or any(map(_is_media, first)):
-        return [cell for row in rows for cell in row]
-    headings = [re.sub("[ _-]", "", cell.lower()) for cell in first]
-    for column, heading in enumerate(headings):
-        if heading in HEADINGS:
-            return [cell for row in rows[1:] for cell in row[column : column + 1]]
-    has_sources = any(_lookup(cell, folder) for cell in first if cell)
-    return [cell for row in rows[not has_sources :] for cell in row]
+def _cells(rows: Iterable[list[str]], folder: Path) -> list[str]:
+    """Return the cells of a table: of the column of paths, where a heading says which that is, or else all."""
+    table = [[cell.strip() for cell in row] for row in rows if any(row) and not _is_remark(row[0], folder)]
+    heading, rest = table[0] if table else [], table[1:]
+    for column, name in enumerate(heading):
+        cells = [row[column] for row in rest if column < len(row)]
+        if re.sub("[ _-]", "", name.lower()) in HEADINGS and any(_lookup(cell, folder) for cell in cells):
+            return cells
+    is_heading = rest and not any(re.search(r"[/\\*.]", name) or _lookup(name, folder) for name in heading)
+    return [cell for row in (rest if is_heading else table) for cell in row]
+
+
+def _is_remark(line: str, folder: Path) -> bool:
+    line = line.strip()
+    return line.startswith("#") and not _lookup(line, folder)
 
 
 def _lookup(entry: str, folder: Path) -> list[str]:
