@@ -564,7 +564,7 @@ def _show_export(result: Any, console: Console) -> None:
     style = {"proved": "green", "out of tolerance": "bold red"}.get(result.verdict, "yellow")
     console.print(f"verdict: {result.verdict.upper() if not result.ok else result.verdict}", style=style)
     console.print(f"proof: {result.proof}", soft_wrap=True)
-    if result.format == "onnx":
+    if result.standalone:
         console.print(f"without PyTorch: python {result.standalone} {result.file} picture.jpg", soft_wrap=True)
 
 

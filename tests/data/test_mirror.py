@@ -81,3 +81,10 @@ def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
     picture(folder / "val2017" / "images" / "a.png", 80, 20)
     samples = {s.image.resolve().parent.name: s for s in read_split(load_dataset(folder), "val")}
     assert [4, 4, 12, 12] in samples["images"].boxes.round(6).tolist()
+
+
+def test_mirror__needs_a_working_directory_that_can_be_written_to(tmp_path):
+    Path("runs").write_text("a file")
+    with pytest.raises(DataError, match="cannot be mirrored") as failed:
+        load_dataset(coco(tmp_path / "pets"))
+    assert "working directory" in failed.value.expected

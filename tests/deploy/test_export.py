@@ -97,9 +97,32 @@ def test_export__other_runtimes_are_proved_too(format):
     assert found[0].names == yolo_mha.YOLO("demo-mha.pt").names
 
 
+@pytest.mark.skipif(find_spec("tensorflow") is not None, reason="needs an environment without TensorFlow")
+def test_export__a_format_that_quantizes_by_itself_gets_the_data(beacons, monkeypatch):
+    seen = {}
+
+    def run(network, beside, settings):
+        seen.update(settings)
+        raise DependencyError("enough")
+
+    monkeypatch.setattr("yolo_mha.deploy.export.run_exporter", run)
+    with pytest.raises(DependencyError):
+        yolo_mha.export("demo-mha.pt", format="edgetpu", data=beacons)
+    assert Path(seen["data"]).samefile(beacons)
+
+
+def test_export__a_segmentation_model_gets_no_file_for_detectors():
+    result = yolo_mha.export("yolo11n-seg.yaml", imgsz=64)
+    assert (result.verdict, result.standalone) == ("not covered", "")
+    assert not Path("onnx_infer.py").exists()
+
+
 def test_note_on_bf16__only_where_the_runtime_differs():
     def taken(boxes, scores):
         return [Agreement(1, 64, 64, boxes, scores, 5, True)]
+
+    (note,) = _note_on_bf16(taken(1e-4, 1e-6), taken(None, 0.03))
+    assert "px" not in note
 
     assert _note_on_bf16(taken(1e-4, 1e-6), taken(2e-4, 2e-6)) == []
     (note,) = _note_on_bf16(taken(1e-4, 1e-6), taken(0.5, 0.03))
@@ -200,6 +223,14 @@ def test_export__without_an_ap_to_keep_the_outputs_decide(beacons, tmp_path):
     assert (result.scores.ok, result.verdict) == (None, "proved")
 
 
+def test_export__says_that_a_proved_one_is_replaced(monkeypatch):
+    assert yolo_mha.export("demo-mha.pt", half=True, imgsz=192).verdict == "proved"
+    monkeypatch.setattr("yolo_mha.deploy.export.load_pictures", lambda *_: [np.full((64, 64, 3), 114, np.uint8)] * 3)
+    result = yolo_mha.export("demo-mha.pt", half=True, imgsz=192)
+    assert result.verdict == "nothing compared"
+    assert "replaces one that was proved" in result.notes
+
+
 def test_export__says_what_it_replaces(tmp_path):
     assert yolo_mha.export("demo-mha.pt", imgsz=64).notes == []
     assert yolo_mha.export("demo-mha.pt", imgsz=64).notes == []
@@ -281,6 +312,12 @@ def test_export__a_standalone_file_that_the_user_changed_stays(tmp_path):
         ({"half": True, "int8": True, "data": "beacons"}, "one precision"),
         ({"half": "yes"}, "yes or no"),
         ({"opset": 11}, "opset"),
+        ({"batch": -1}, "1 or more images"),
+        ({"imgsz": [64, 64, 3]}, "imgsz"),
+        ({"format": "edgetpu"}, "data is missing"),
+        ({"split": "test"}, "split has no use alone"),
+        ({"conf": 0.5}, "conf has no use alone"),
+        ({"format": "torchscript", "half": True, "device": "cpu"}, "GPU"),
         ({"epochs": 3}, "no setting 'epochs'"),
         ({"format": "openvino", "quantize": 8}, "data is missing"),
     ],

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from ultralytics.nn.tasks import DetectionModel
 import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.engine import outputs
+from yolo_mha.engine.video import VideoWriter
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
 
 
@@ -368,17 +370,18 @@ def test_predict__a_frame_in_which_it_is_interrupted_is_in_all_files_and_counted
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_predict__interrupted_while_files_close_they_are_whole(pictures, monkeypatch):
-    close = outputs.CocoJson.close
+def test_predict__interrupted_while_files_close_they_are_whole(tmp_path, monkeypatch):
+    make_video(tmp_path / "v.avi", 3)
+    close = VideoWriter.close
 
     def interrupted(self):
         signal.raise_signal(signal.SIGINT)
         close(self)
 
-    monkeypatch.setattr(outputs.CocoJson, "close", interrupted)
+    monkeypatch.setattr(VideoWriter, "close", interrupted)
     with pytest.raises(KeyboardInterrupt) as stop:
-        yolo_mha.predict(source=pictures / "0.png", imgsz=192, save_json=True)
-    assert json.loads((Path(stop.value.result.save_dir) / "predictions.json").read_text())
+        yolo_mha.predict(source=tmp_path / "v.avi", imgsz=192)
+    assert cv2.VideoCapture(str(Path(stop.value.result.save_dir) / "v.mp4")).read()[0]
 
 
 def test_predict__works_in_another_thread(pictures):
@@ -400,9 +403,29 @@ def small_disk():
 
 
 @pytest.mark.parametrize("settings", [{}, {"save": False}, {"save": False, "save_frames": True}])
-def test_predict__a_full_disk_is_one_error(small_disk_video, small_disk, settings):
+def test_predict__a_full_disk_is_one_error_and_leaves_whole_files(small_disk_video, small_disk, settings):
     with pytest.raises(RunError, match="cannot be written"):
-        yolo_mha.predict(source=small_disk_video, imgsz=64, conf=1e-5, **settings)
+        yolo_mha.predict(source=small_disk_video, imgsz=64, conf=1e-5, save_json=True, save_csv=True, **settings)
+    folder = Path("runs/detect/predict")
+    text = (folder / "predictions.jsonl").read_text()
+    assert text == "" or text.endswith("\n")
+    assert all(json.loads(line) for line in text.splitlines())
+    assert isinstance(json.loads((folder / "predictions.json").read_text()), list)
+    assert {len(row) for row in csv.reader((folder / "predictions.csv").open(newline=""))} == {10}
+    assert not list(folder.glob("*.mp4"))
+
+
+def test_growing__is_whole_at_any_moment(small_disk):
+    file = outputs.Growing(Path("x.json"), end="]")
+    file.add("[1")
+    assert Path("x.json").read_text() == "[1]"
+    file.add(",1" * 8_000)
+    with pytest.raises(OSError, match="large"):
+        file.add(",3" * 8_000)
+    assert Path("x.json").read_text() == "[1" + ",1" * 8_000 + "]"
+    file.add(",4")
+    file.close()
+    assert json.loads(Path("x.json").read_text())[-1] == 4
 
 
 @pytest.fixture

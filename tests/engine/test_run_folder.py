@@ -29,6 +29,17 @@ def test_run_folder__names_are_those_of_ultralytics(given):
             assert again.name == Path(given.get("name", "val")).name
 
 
+@pytest.mark.parametrize("name", [".", "..", "a/.."])
+def test_run_folder__refuses_a_name_that_is_none(name):
+    with pytest.raises(ConfigError, match="new folder"), run_folder({"name": name}, "val"):
+        pass
+
+
+def test_run_folder__takes_0_for_a_name():
+    with run_folder({"name": 0}, "val") as folder:
+        assert folder.name == "0"
+
+
 def test_run_folder__a_run_that_wrote_nothing_leaves_nothing():
     Path("runs").mkdir()
     with pytest.raises(KeyError), run_folder({}, "val"):

@@ -43,6 +43,8 @@ def test_parse__refuses(words):
         ({"epochs": True}, "1 or more"),
         ({"freeze": "abc"}, "layer numbers"),
         ({"classes": "abc"}, "class indices"),
+        ({"classes": []}, "class indices"),
+        ({"imgsz": [320, 640, 3]}, "[height, width]"),
         ({"line_width": -5}, "1 or more pixels"),
         ({"cache": "banana"}, "ram or disk"),
         ({"device": "cuda:7"}, "device"),

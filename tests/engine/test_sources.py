@@ -94,6 +94,8 @@ def test_find__comments_and_headings_of_lists_are_no_files(folder):
         "any.csv": ("what we saw\na/x.png\n", ["a/x.png"], []),
         "columns.csv": ("label,Image,width\ncat,a/x.png,32\ndog,b/x.png,32\nant\n", ["a/x.png", "b/x.png"], []),
         "file_name.csv": ("id,file_name\n1,a/x.png\n2,gone.png\n", ["a/x.png"], ["gone.png"]),
+        "semicolons.csv": ("id;file\n1;a/x.png\n", ["a/x.png"], []),
+        "tabs.csv": ("path\twidth\na/x.png\t5\n", ["a/x.png"], []),
         "far.csv": ("/no/such\na/x.png\n", ["a/x.png"], ["/no/such"]),
         "quoted.csv": ('path,of\na/x.png,"one\n# two"\na/y.png,ok\n', ["a/x.png", "a/y.png"], []),
         "blank.csv": ("\n\npath\na/x.png\n", ["a/x.png"], []),

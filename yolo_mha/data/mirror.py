@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 from ultralytics.data.utils import exif_size
 
-from ..errors import DataError
+from ..errors import DataError, one_line
 from .labels import MAX_NAMED
 
 FORMAT = 1  # to be raised when mirrors are written differently, so that old ones are made anew
@@ -108,8 +108,15 @@ def mirror(source: Source, progress: Progress | None = None) -> Path:
             given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
             expected="annotations and images of one split at least",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
+    except OSError as e:
+        raise DataError(
+            "The dataset cannot be mirrored in YOLO format.",
+            given=f"{folder.parent}: {one_line(e)}",
+            expected="a working directory that can be written to",
+        ) from e
     try:
         for split, part in content.splits.items():
             _write_split(aside, source, split, part, content.names, progress)

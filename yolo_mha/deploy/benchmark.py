@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from ultralytics.utils.torch_utils import get_cpu_info
 
-from ..data.files import write_text
+from ..data.files import whole_file, write_text
 from ..data.yolo import load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.progress import bar, console, track
 from ..engine.run_folder import run_folder
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, nearest, run_failed
 from ..registry import guarded, is_block
 from ..scoring.val import class_order, val
 from ..surgery.graft import without_blocks
@@ -151,7 +151,8 @@ def _formats(given: Any) -> list[str]:
 def _numbers(key: str, given: Any) -> list[int]:
     values = _listed(given)
     if not values or not all(type(v) is int and v >= 1 for v in values):
-        raise ConfigError(f"{key} has an unusable value.", given=f"{key}={given}", expected=f"{key}=1,8")
+        example = {"sizes": "320,640", "batches": "1,8"}[key]
+        raise ConfigError(f"{key} has an unusable value.", given=f"{key}={given}", expected=f"{key}={example}")
     return sorted(values)
 
 
@@ -240,7 +241,11 @@ def _make(run: _Run) -> dict[Key, Made]:
     made = {}
     for arm, network in run.arms.items():
         checkpoint = run.folder / f"{arm}.pt"
-        network.save(checkpoint)
+        try:
+            with whole_file(checkpoint) as temporary:
+                network.save(temporary)
+        except Exception as e:  # PyTorch has an error of its own for a full disk
+            raise run_failed("Writing a checkpoint", e) from e
         for kind in run.kinds:
             if kind == "pytorch":
                 made[arm, kind] = Made(arm, kind, str(checkpoint))

@@ -18,6 +18,7 @@ from ..data.yolo import Dataset, load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..engine.progress import track
+from ..engine.signals import held_back
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
 from ..registry import guarded
 from ..scoring.val import class_order
@@ -85,6 +86,7 @@ def export(
         )
     if model is None:
         raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
+    config.check_images_at_once(passed)
     precision = choose_precision(passed, format, data, half=half, int8=int8, fuse_attention=fuse_attention)
     require_packages(format)
     network = YOLO(model, trust=trust)
@@ -119,18 +121,21 @@ def export(
             result = replace(result, scores=scores)
         elif dataset is not None:
             result = result.with_notes("AP was not taken: that needs a proof, and square images")
-        return deliver(result.with_notes(*_notes_on_evidence(network, result, dataset)), made, folder, name)
+        result = result.with_notes(*_notes_on_evidence(network, result, dataset))
+        with held_back():  # a model and its proof belong together
+            return deliver(result, made, folder, name, network.task)
 
 
 def _dataset(network: YOLO, data: Any, passed: dict[str, Any], precision: str, *, square: bool) -> Dataset | None:
     """Read the dataset and make sure that it can do what it is for, before the work."""
-    if precision == "int8" and (network.task != "detect" or not square):
+    judged = precision == "int8" and passed["format"] in PROVED
+    if judged and (network.task != "detect" or not square):
         raise ConfigError(
             "An INT8 model is judged by its AP, which is taken for detection on square images.",
             given=f"task {network.task}, imgsz={passed.get('imgsz')}",
             expected="a detection model and one number for imgsz",
         )
-    if precision == "int8" and _channels(network) not in (1, 3):
+    if judged and _channels(network) not in (1, 3):
         raise ConfigError("Only gray and colour pictures calibrate.", given=f"{_channels(network)} channels")
     if data is None:
         return None
@@ -234,13 +239,14 @@ def _notes_on_evidence(network: YOLO, result: ExportResult, dataset: Dataset | N
 
 def _note_on_bf16(exact: list[Agreement], here: list[Agreement]) -> list[str]:
     """Say what OpenVINO makes of a model by itself, if that is another thing than what was proved."""
-    boxes, scores = (max((getattr(a, key) or 0.0 for a in here), default=0.0) for key in ("boxes", "scores"))
-    proved = max((a.scores or 0.0 for a in exact), default=0.0)
+    boxes = max((a.boxes for a in here if a.boxes is not None), default=None)
+    scores, proved = (max((a.scores or 0.0 for a in found), default=0.0) for found in (here, exact))
     if scores <= 10 * proved:
         return []
+    moved = "" if boxes is None else f"boxes of objects differ by up to {boxes:.2g} px and "
     return [
-        "compared in f32; by itself OpenVINO computes in bf16 on this processor, where boxes of objects differ by up "
-        f"to {boxes:.2g} px and scores by {scores:.2g} (INFERENCE_PRECISION_HINT=f32 changes that)"
+        f"compared in f32; by itself OpenVINO computes in bf16 on this processor, where {moved}scores differ by up to "
+        f"{scores:.2g} (INFERENCE_PRECISION_HINT=f32 changes that)"
     ]
 
 

@@ -74,7 +74,7 @@ class ExportResult:
         return {**asdict(self), "verdict": self.verdict, "ok": self.ok}
 
 
-def deliver(result: ExportResult, made: Path, folder: Path, name: str) -> ExportResult:
+def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str) -> ExportResult:
     """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it.
 
     Args:
@@ -82,6 +82,7 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str) -> Export
         made: Where it lies.
         folder: Where it goes.
         name: Its name, within that of the file.
+        task: The model's; box detectors get a file beside them that runs them without PyTorch.
 
     Returns:
         The result with the paths of what was written.
@@ -96,7 +97,7 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str) -> Export
     if file.is_dir():
         shutil.rmtree(file)
     os.replace(made, file)
-    if result.format == "onnx":
+    if result.format == "onnx" and task == "detect":
         result = _with_standalone(result, folder / STANDALONE)
     write_text(result.proof, json.dumps(result.as_dict(), indent=2))
     return result
@@ -107,13 +108,15 @@ def _notes_on_replaced(result: ExportResult) -> list[str]:
     if not Path(result.file).exists():
         return []
     try:
-        earlier = json.loads(Path(result.proof).read_text(encoding="utf-8"))["settings"]
+        proof = json.loads(Path(result.proof).read_text(encoding="utf-8"))
+        earlier, verdict = proof["settings"], proof["verdict"]
     except (OSError, ValueError, KeyError, TypeError):
         return ["replaces a file of this name, whose settings are not known"]
     now = result.settings
     other = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
     words = [f"{key}={earlier[key]}" if key in earlier else f"no {key}" for key in other]
-    return [f"replaces an earlier export with {', '.join(words)}"] if words else []
+    notes = [f"replaces an earlier export with {', '.join(words)}"] if words else []
+    return [*notes, "replaces one that was proved"] if verdict == "proved" != result.verdict else notes
 
 
 def _with_standalone(result: ExportResult, target: Path) -> ExportResult:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from torch import cuda
 from ultralytics.cfg import get_cfg
+from ultralytics.engine.exporter import FP16_FORMATS, FP32_UNSUPPORTED_FORMATS
 
 from ..errors import ConfigError, DependencyError
 from .export_result import PROVED
 
 PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 OPSETS = range(17, 21)
+SUPPRESSION = ("conf", "iou", "agnostic_nms")
+INT8_ONLY = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS
 
 
 def choose_precision(
@@ -38,6 +42,8 @@ def choose_precision(
         if not isinstance(value, bool):
             raise ConfigError(f"{key} is a yes or no.", given=f"{key}={value!r}", expected=f"{key}=True or {key}=False")
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
+    if quantize is None and format in INT8_ONLY:
+        quantize = 8  # without data Ultralytics would calibrate with pictures of its own
     if half + int8 + (quantize is not None) > 1:
         raise ConfigError(
             "A model has one precision.",
@@ -58,6 +64,16 @@ def choose_precision(
             given="data is missing",
             expected="data=my.yaml, the dataset that the model was trained on",
         )
+    if format == "torchscript" and precision == "fp16" and (passed.get("device") == "cpu" or not cuda.is_available()):
+        raise ConfigError(
+            "TorchScript in half precision is made and run by a GPU.",
+            given=f"format={format}, half precision, no GPU",
+            expected="format=onnx half=True, or a GPU",
+        )
+    for key, needed in (("split", data), *((key, passed.get("nms")) for key in SUPPRESSION)):
+        if format in PROVED and passed.get(key) is not None and not needed:
+            beside = "data=my.yaml" if key == "split" else "nms=True"
+            raise ConfigError(f"{key} has no use alone.", given=f"{key}={passed[key]}", expected=f"{beside} beside it")
     if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in OPSETS:
         raise ConfigError(
             "This opset was not tested.",

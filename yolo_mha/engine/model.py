@@ -279,5 +279,5 @@ def require_detection(task: str | None, command: str) -> None:
             f"{command} scores box detection only.",
             given=f"a model for the task '{task}'",
             expected="a detection model",
-            fix=f"use Ultralytics' own command for this task: yolo {task} val model=...",
+            fix=f"use Ultralytics' own command for this task: yolo {task} {command} model=...",
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +79,44 @@ class Output(Protocol):
         """Finish the file."""
 
 
+class Growing:
+    """A text file that is whole at any moment: each text is in it or not, also where the disk gets full.
+
+    Args:
+        path: The file; one that is there is replaced.
+        end: What the file ends with.
+    """
+
+    def __init__(self, path: Path, end: str = "") -> None:
+        self._file = path.open("wb", buffering=0)
+        self._end = end.encode()
+        self._length = 0  # without the end
+        self.add("")
+
+    def add(self, text: str) -> None:
+        """Add a text before the end.
+
+        Raises:
+            OSError: It cannot be written; the file is as it was.
+        """
+        data = text.encode()
+        try:
+            self._put(data + self._end)
+        except OSError:
+            self._file.truncate(self._length)
+            self._put(self._end)
+            raise
+        self._length += len(data)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _put(self, data: bytes) -> None:
+        self._file.seek(self._length)
+        while data:
+            data = data[self._file.write(data) :]
+
+
 class JsonLines:
     """``predictions.jsonl``: one object an image or frame."""
 
@@ -85,7 +124,7 @@ class JsonLines:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "predictions.jsonl"
-        self._file = self.path.open("w", encoding="utf-8", buffering=1)
+        self._file = Growing(self.path)
 
     def write(self, item: Item) -> None:
         height, width = item.result.orig_shape
@@ -97,7 +136,7 @@ class JsonLines:
             "height": height,
             "detections": item.detections,
         }
-        self._file.write(json.dumps(record) + "\n")
+        self._file.add(json.dumps(record) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -113,12 +152,13 @@ class CocoJson:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "predictions.json"
-        self._file = self.path.open("w", encoding="utf-8")
-        self._file.write("[")
+        self._file = Growing(self.path, end="\n]\n")
+        self._file.add("[")
         self._separator = "\n"
 
     def write(self, item: Item) -> None:
         image_id = _image_id(item.name)
+        entries = []
         for found in item.detections:
             x1, y1, x2, y2 = found["box"]
             entry = {
@@ -131,13 +171,13 @@ class CocoJson:
             }
             entry.update({} if item.frame.fps is None else {"frame": item.frame.index})
             entry.update({"track_id": found["id"]} if "id" in found else {})
-            self._file.write(self._separator + json.dumps(entry))
+            entries.append(json.dumps(entry))
+        if entries:
+            self._file.add(self._separator + ",\n".join(entries))
             self._separator = ",\n"
 
     def close(self) -> None:
-        if not self._file.closed:
-            self._file.write("\n]\n")
-            self._file.close()
+        self._file.close()
 
 
 class Csv:
@@ -147,14 +187,17 @@ class Csv:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "predictions.csv"
-        self._file = self.path.open("w", encoding="utf-8", newline="", buffering=1)
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(CSV_COLUMNS)
+        self._file = Growing(self.path)
+        self._add([CSV_COLUMNS])
 
     def write(self, item: Item) -> None:
-        for found in item.detections:
-            row = (found["class"], found["name"], found["score"], *found["box"], found.get("id", ""))
-            self._rows.writerow((item.frame.source, item.frame.index, *row))
+        where = item.frame.source, item.frame.index
+        self._add((*where, d["class"], d["name"], d["score"], *d["box"], d.get("id", "")) for d in item.detections)
+
+    def _add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        self._file.add(text.getvalue())
 
     def close(self) -> None:
         self._file.close()
@@ -370,9 +413,14 @@ class Outputs:
     def __enter__(self) -> Outputs:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with held_back(), self._writing():
-            self._closing.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with held_back():
+            try:
+                with self._writing():
+                    self._closing.close()
+            except RunError:
+                if kind is None or not issubclass(kind, Exception):
+                    raise  # otherwise the first error says more
 
     def write(self, frame: Frame, result: Any) -> Item:
         """Write a result to all files, and return it with its detections.

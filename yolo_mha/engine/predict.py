@@ -261,9 +261,7 @@ def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
             given=f"save_conf={settings['save_conf']}",
             expected="save_txt=True beside it",
         )
-    batch = passed.get("batch")
-    if batch is not None and (type(batch) is not int or batch < 1):
-        raise ConfigError("batch has an unusable value.", given=f"batch={batch}", expected="1 or more images")
+    config.check_images_at_once(passed)
     if passed.get("visualize"):
         raise ConfigError(
             "Heatmaps are not made here.",

@@ -32,10 +32,13 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
         The folder, absolute.
 
     Raises:
-        ConfigError: It cannot be made or written into.
+        ConfigError: It cannot be made or written into, or has an unusable name.
     """
     project = Path(in_working_directory(dict(settings), below)["project"])
-    wanted = (project / str(settings.get("name") or command)).resolve()
+    name = str(command if settings.get("name") in (None, "") else settings["name"])
+    if Path(name).name in ("", ".."):
+        raise ConfigError("name is that of a new folder.", given=f"name={name}", expected="for example name=first")
+    wanted = (project / name).resolve()
     made: list[Path] = []
     try:
         try:

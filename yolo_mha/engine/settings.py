@@ -15,6 +15,7 @@ from ..surgery.insert import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 FEW = 3  # words that are all named where a wrong one was given
+IMGSZ = "a positive number of pixels, or [height, width]"
 NOT_OURS = ("mode", "task", "cfg", "embed")
 
 
@@ -32,12 +33,12 @@ def _batch(value: Any) -> bool:
 
 # What Ultralytics takes in silence and then does something else with, or stumbles over late.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "imgsz": (lambda v: v != [] and _wholes(v, 1), "a positive number of pixels, or [height, width]"),
+    "imgsz": (lambda v: _wholes(v, 1) and len(v if isinstance(v, (list, tuple)) else [v]) in (1, 2), IMGSZ),
     "batch": (_batch, "1 or more; in training also -1 or a fraction of the GPU's memory"),
     "epochs": (lambda v: _whole(v, 1), "1 or more"),
     "workers": (_whole, "0 or more"),
     "time": (lambda v: type(v) in (int, float) and v > 0, "hours, more than 0"),
-    "classes": (_wholes, "class indices"),
+    "classes": (lambda v: v != [] and _wholes(v), "class indices"),
     "freeze": (lambda v: _wholes(v) or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "layer numbers"),
     "line_width": (lambda v: _whole(v, 1), "1 or more pixels"),
     "vid_stride": (lambda v: _whole(v, 1), "1 or more"),
@@ -145,6 +146,17 @@ def nearest_key(key: str, valid: Iterable[str]) -> str:
     """Name the settings most like ``key``; where none is, say where the list stands."""
     near = nearest(key, valid)
     return near if near.startswith("did you mean") else "a setting of this command or of Ultralytics, see --help"
+
+
+def check_images_at_once(passed: Mapping[str, Any]) -> None:
+    """Make sure that ``batch`` is a number of images, as it is everywhere but in training.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    batch = passed.get("batch")
+    if batch is not None and not _whole(batch, 1):
+        raise ConfigError("batch has an unusable value.", given=f"batch={batch}", expected="1 or more images")
 
 
 def class_names(settings: Mapping[str, Any]) -> list[str]:

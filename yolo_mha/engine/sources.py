@@ -258,7 +258,9 @@ def _entries(path: Path) -> list[str]:
         raise DataError("The list cannot be read.", given=f"{path}: {e}", expected="a text file of paths") from e
     folder = path.absolute().parent
     if path.suffix.lower() == ".csv":
-        entries = _cells(csv.reader(io.StringIO(text)), folder)
+        first = text.lstrip().partition("\n")[0]
+        delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+        entries = _cells(csv.reader(io.StringIO(text), delimiter=delimiter), folder)
     elif path.suffix.lower() == ".streams":
         entries = text.split()
     else:

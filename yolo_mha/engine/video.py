@@ -17,7 +17,7 @@ from ..errors import RunError
 Image = NDArray[np.uint8]
 COUNTED = {".mp4", ".mov", ".m4v", ".avi"}  # these hold the number of their frames; of others OpenCV estimates it
 PATIENCE = 100  # grabs that may fail beyond the frames that are announced
-FIX = "look at the folder and the disk"
+FIX = "look at the folder and the disk; the other files hold all up to there, but a video that is not whole is removed"
 DEFAULT_FPS = 30.0  # where a file or a camera gives none, as in Ultralytics
 
 
@@ -169,10 +169,11 @@ class VideoWriter:
         """Finish the file, and make sure that it is whole: the encoder does not say when the disk is full.
 
         Raises:
-            RunError: Frames are missing.
+            RunError: Frames are missing; the file is removed.
         """
         self._writer.release()
         if (count_frames(str(self.path)) or 0) < self._frames:
+            self.path.unlink(missing_ok=True)  # no player opens it
             raise self._failed()
         if self._odd and self._fps != round(self._fps):
             _set_avi_rate(self.path, self._fps)
