@@ -108,7 +108,7 @@ def test_benchmark__block_of_the_user_reaches_its_processes(tmp_path):
         ({"formats": "onnx-int8"}, "data=my.yaml"),
         ({"sizes": 100}, "96 or 128"),
         ({"sizes": 10}, "32"),
-        ({"sizes": "large"}, "sizes=1,8"),
+        ({"sizes": "large"}, "sizes=320,640"),
         ({"batches": 0}, "batches=1,8"),
         ({"batches": (1, 2.5)}, "batches=1,8"),
         ({"rounds": 2}, "3 or more"),
