@@ -212,3 +212,19 @@ def test_terminate__stops_what_compare_has_started(beacons, tmp_path):
 
 def test_version(capsys):
     assert call(capsys, "--version")[:2] == (0, "0.1.0\n")
+
+
+def test_a_full_disk_is_one_error(random_coco, capsys):
+    resource = pytest.importorskip("resource")
+    truth, results = random_coco(np.random.default_rng(0), 3, 2)
+    Path("truth.json").write_text(json.dumps(truth))
+    Path("results.json").write_text(json.dumps(results))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        code, out, err = call(capsys, "val", "predictions=results.json", "annotations=truth.json", "plots=False")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, out) == (1, "")
+    assert "error: The system refused." in err
+    assert "unexpected" not in err

@@ -75,6 +75,15 @@ def _run(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
+    except OSError as e:  # a full disk, a folder that may not be written to
+        fault = {"type": type(e).__name__, "problem": str(e)}
+        _fail(
+            fault,
+            f"error: The system refused.\n  given:    {e}\n  fix:      look at the disk and the folder",
+            json,
+            debug,
+            code=1,
+        )
     except Exception as e:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
         fault = {"type": type(e).__name__, "problem": str(e)}
         text = (
