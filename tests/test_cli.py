@@ -228,3 +228,8 @@ def test_a_full_disk_is_one_error(random_coco, capsys):
     assert (code, out) == (1, "")
     assert "error: The system refused." in err
     assert "unexpected" not in err
+
+
+def test_help__paragraphs_flow():
+    _, out, _ = run("predict", "--help")
+    assert any("lists these (# lines and a heading are left out), a camera index" in line for line in out.splitlines())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import json as jsonlib
+import re
 import signal
 import sys
 import traceback
@@ -263,10 +265,10 @@ def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) 
     (YOLO labels), save_json (COCO results, for val predictions=...; take conf=0.001 for that), save_csv, save_crop,
     save_frames. Frames keep their number in the video, from 0.
 
-    slice=640 predicts tile by tile, for objects that are small in large pictures; tiles may be slice=[height,width] and
-    repeat overlap=0.2 of their neighbour. Other own settings: trust. All others are Ultralytics' prediction settings,
-    such as conf, imgsz, classes, batch and vid_stride: https://docs.ultralytics.com/usage/cfg. Without settings the
-    demo's model looks at a sample image.
+    slice=640 predicts tile by tile, for objects that are small in large pictures; slice=480,640 gives height and width.
+    Tiles repeat overlap=0.2 of their neighbour. Other own settings: trust. All others are Ultralytics' prediction
+    settings, such as conf, imgsz, classes, batch and vid_stride: https://docs.ultralytics.com/usage/cfg. Without
+    settings the demo's model looks at a sample image.
 
     Broken files and frames are named and skipped, and the exit code is then 1. After Ctrl-C all files are complete up
     to there, and it is 130.
@@ -451,6 +453,10 @@ def doctor(settings: Words = None, json: AsJson = False, debug: Debug = False) -
     from .evaluation.doctor import doctor as function
 
     _run(function, settings, _show_doctor, json=json, debug=debug, passed=lambda r: r.ok)
+
+
+for _command in app.registered_commands:  # of paragraphs, where every line end would be kept
+    _command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(str(getattr(_command.callback, "__doc__", ""))))
 
 
 # Answers for people --------------------------------------------------------------------------------------------------
