@@ -67,7 +67,7 @@ def keeps(before: float, after: float, precision: str) -> bool | None:
 
 
 def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
-    """Return three different pictures, BGR, one of them mirrored.
+    """Return three pictures, BGR, the last one mirrored.
 
     Of a dataset, those with the most objects, because boxes of objects are compared; otherwise the two that Ultralytics
     ships.
