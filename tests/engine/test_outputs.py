@@ -9,7 +9,7 @@ from test_predict import make_video, records
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
-from yolo_mha.engine.outputs import Drawn, Names, _folder_name
+from yolo_mha.engine.outputs import Drawn, JsonLines, Names, Outputs, _folder_name
 from yolo_mha.engine.sources import Frame
 from yolo_mha.engine.video import VideoWriter
 from yolo_mha.errors import RunError
@@ -227,3 +227,14 @@ def test_outputs__stride_keeps_the_length_of_a_video(tmp_path):
 @pytest.mark.parametrize(("name", "folder"), [("a/b", "a_b"), ("../../x", "__.._x"), ("", "_"), ("red car", "red car")])
 def test_crops__a_class_name_leads_to_no_other_folder(name, folder):
     assert _folder_name(name) == folder
+
+
+def test_outputs__the_first_error_is_the_one_that_is_told(tmp_path, monkeypatch):
+    def fail(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(JsonLines, "close", fail)
+    with pytest.raises(RunError, match="of a picture"), Outputs(tmp_path, {}):
+        raise RunError("of a picture")
+    with pytest.raises(RunError, match="cannot be written"), Outputs(tmp_path, {}):
+        pass
