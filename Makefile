@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two processes, each with whole files of tests; give PARALLEL= to run them one after the other.
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: help demo test test-all benchmark lint format clean
+.PHONY: help demo test test-all speed lint format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,10 @@ test: $(STAMP) ## Run the tests
 
 test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest and newest Ultralytics too
 	$(BIN)/python -m pytest $(PARALLEL) -m ''
-	$(BIN)/python tools/compatibility.py
+	$(BIN)/python tests/compatibility.py
 
-benchmark: $(STAMP) ## Measure time and memory beside other attention modules (about an hour on two idle cores)
-	$(BIN)/python tools/benchmark.py
+speed: $(STAMP) ## Measure time and memory beside other attention modules (about an hour on two idle cores)
+	$(BIN)/python benchmarks/speed.py
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

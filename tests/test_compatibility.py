@@ -35,8 +35,8 @@ def test_value(x): raise ValueError(x)
 
 @pytest.fixture
 def compatibility(monkeypatch):
-    """The script of that name in tools/."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tools")
+    """The script beside this file."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     import compatibility
 
     return compatibility

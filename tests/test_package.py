@@ -92,7 +92,7 @@ def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
         "yolo_mha/cfg/models/yolo11-mha-p5.yaml",
         "yolo_mha/cfg/compare/demo.yaml",
         "yolo_mha/weights/demo-mha.pt",
-        "yolo_mha/tools/onnx_infer.py",
+        "yolo_mha/deploy/onnx_infer.py",
         "yolo_mha/evaluation/templates/report.html.j2",
         "yolo_mha/py.typed",
     ):

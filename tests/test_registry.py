@@ -12,8 +12,8 @@ from ultralytics.nn import tasks
 import yolo_mha
 from yolo_mha import registry
 from yolo_mha.errors import ModelError, RegistrationError, YoloMHAError
+from yolo_mha.guard import read_activation
 from yolo_mha.paths import shipped
-from yolo_mha.registry import read_activation
 
 
 def detector(row, head_from=2, **extra) -> dict:

@@ -15,12 +15,12 @@ from .surgery import Transfer
 if TYPE_CHECKING:
     from .deploy.benchmark import benchmark
     from .deploy.export import export
+    from .diagnosis.doctor import doctor
     from .engine.insert import insert, remove
     from .engine.model import YOLO
     from .engine.predict import predict, track
     from .engine.train import train
     from .evaluation.compare import compare
-    from .evaluation.doctor import doctor
     from .scoring.val import val
 
 __version__ = metadata.version("yolo-mha")
@@ -59,7 +59,7 @@ _LAZY = {
     "export": "deploy.export",
     "benchmark": "deploy.benchmark",
     "compare": "evaluation.compare",
-    "doctor": "evaluation.doctor",
+    "doctor": "diagnosis.doctor",
 }
 
 

@@ -450,7 +450,7 @@ def doctor(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
       yolo-mha doctor model=best.pt data=my.yaml imgsz=1280 batch=8 device=0 --json
     """
-    from .evaluation.doctor import doctor as function
+    from .diagnosis.doctor import doctor as function
 
     _run(function, settings, _show_doctor, json=json, debug=debug, passed=lambda r: r.ok)
 

@@ -26,7 +26,7 @@ def given_path(value: object, key: str) -> Path:
 
 
 def shipped(folder: str) -> Path:
-    """Return a folder of files that ship with the package: ``cfg``, ``weights`` or ``tools``.
+    """Return a folder of files that ship with the package: ``cfg`` or ``weights``.
 
     A wheel carries it inside the package; a source tree has it beside the package.
     """

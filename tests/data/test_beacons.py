@@ -8,7 +8,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 import yolo_mha  # noqa: F401  (registers the attention block)
 from yolo_mha.data.beacons import MIN_DISTANCE, draw, generate
-from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_split
 
 CFG = Path(__file__).parents[2] / "cfg" / "models"
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from yolo_mha.data.coco_json import read_coco
-from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.errors import DataError
 
 from .formats import coco, instances, picture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ultralytics.data.dataset import YOLODataset
 
-from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.errors import DataError
 
 from .formats import coco, instances, picture, voc

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.data.voc import read_voc, voc_source
-from yolo_mha.data.yolo import load_dataset, read_split
 from yolo_mha.errors import DataError
 
 from .formats import picture, voc, xml

@@ -4,7 +4,7 @@ import pytest
 from networks import opened
 
 import yolo_mha
-from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.deploy.agreement import TOLERANCES, compare, suppressed
 from yolo_mha.deploy.proof import load_pictures, shapes, to_input
 from yolo_mha.deploy.runtime import Runtime

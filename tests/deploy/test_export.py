@@ -11,13 +11,13 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
 from yolo_mha.cli import main
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
 from yolo_mha.deploy.export import _note_on_bf16
 from yolo_mha.deploy.export_result import PROVED
 from yolo_mha.deploy.proof import Scores, keeps, load_pictures
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
-from yolo_mha.paths import shipped
+from yolo_mha.paths import PACKAGE, shipped
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_export__a_standalone_file_that_the_user_changed_stays(tmp_path):
     assert "left as it is" in " ".join(result.notes)
     (tmp_path / "onnx_infer.py").unlink()
     result = yolo_mha.export("demo-mha.pt", imgsz=64)
-    assert Path(result.standalone).read_text() == (shipped("tools") / "onnx_infer.py").read_text()
+    assert Path(result.standalone).read_text() == (PACKAGE / "deploy" / "onnx_infer.py").read_text()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.deploy.fuse_attention import fuse_attention
 
-FILE = Path(__file__).parents[2] / "tools" / "onnx_infer.py"
+FILE = Path(__file__).parents[2] / "yolo_mha" / "deploy" / "onnx_infer.py"
 REFUSE = """
 import runpy, sys
 class Refuse:

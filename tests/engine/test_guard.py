@@ -12,7 +12,7 @@ from ultralytics.utils import checks, downloads
 
 import yolo_mha
 from yolo_mha.errors import DownloadError, YoloMHAError
-from yolo_mha.registry import _load_label_cache, guarded
+from yolo_mha.guard import _load_label_cache, guarded
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 import yolo_mha
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate, duration, estimate, estimate_table
 from yolo_mha.evaluation.networks import build_arms
 from yolo_mha.evaluation.recipe import Recipe, recipe_from_settings

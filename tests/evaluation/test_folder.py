@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from yolo_mha.data.beacons import generate
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.recipe import read_recipe, recipe_from_settings

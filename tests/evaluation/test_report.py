@@ -11,13 +11,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from yolo_mha.data.yolo import Sample
+from yolo_mha.data.dataset import Sample
 from yolo_mha.evaluation import comparison as found
-from yolo_mha.evaluation.cost import Cost
 from yolo_mha.evaluation.intervals import Interval
 from yolo_mha.evaluation.recipe import Recipe
 from yolo_mha.evaluation.report import write_reports
 from yolo_mha.evaluation.verdict import judge
+from yolo_mha.profiling.cost import Cost
 from yolo_mha.scoring.coco import METRICS
 
 SCHEMA = json.loads((Path(found.__file__).parent / "compare.schema.json").read_text())

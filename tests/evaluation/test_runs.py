@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import yolo_mha
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation.folder import open_folder
@@ -24,7 +24,7 @@ from yolo_mha.paths import shipped
 DEMO = shipped("weights") / "demo-baseline.pt"
 SCRIPT = """
 import sys, json
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.recipe import Recipe
 from yolo_mha.evaluation.runs import train_runs

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo_mha.data.yolo import Sample
+from yolo_mha.data.dataset import Sample
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
 from yolo_mha.scoring.coco import METRICS, evaluate, evaluate_files

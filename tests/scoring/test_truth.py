@@ -6,7 +6,7 @@ import pytest
 import yaml
 from data.formats import coco, instances, picture, voc
 
-from yolo_mha.data.yolo import Dataset, Sample, load_dataset, read_split
+from yolo_mha.data.dataset import Dataset, Sample, load_dataset, read_split
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
 from yolo_mha.scoring.coco import evaluate

@@ -8,7 +8,7 @@ import yaml
 
 import yolo_mha
 from yolo_mha.data.beacons import draw, generate
-from yolo_mha.data.yolo import load_dataset
+from yolo_mha.data.dataset import load_dataset
 from yolo_mha.errors import ConfigError, DataError, UnsupportedTaskError
 from yolo_mha.paths import shipped
 from yolo_mha.scoring.val import ValResult

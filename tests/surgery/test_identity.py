@@ -8,7 +8,7 @@ from torch import nn
 
 from yolo_mha import SpatialMHABlock
 from yolo_mha.registry import build
-from yolo_mha.surgery.insert import block_row, insert_blocks, remove_blocks
+from yolo_mha.surgery.insertion import block_row, insert_blocks, remove_blocks
 from yolo_mha.surgery.places import find_hosts, layers
 from yolo_mha.surgery.rows import edit, plan_insertion
 from yolo_mha.surgery.transfer import reported

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from yolo_mha.surgery.insert import block_row
+from yolo_mha.surgery.insertion import block_row
 from yolo_mha.surgery.rows import blocks, edit, plan_insertion, plan_removal
 from yolo_mha.surgery.text import dump, edit_text, keep_one_scale
 

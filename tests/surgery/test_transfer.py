@@ -10,7 +10,7 @@ from ultralytics.nn import tasks
 import yolo_mha
 from yolo_mha.errors import ModelError
 from yolo_mha.registry import build
-from yolo_mha.surgery.insert import block_row, insert_blocks
+from yolo_mha.surgery.insertion import block_row, insert_blocks
 from yolo_mha.surgery.rows import edit, plan_insertion
 from yolo_mha.surgery.transfer import align, reported
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .files import read_json
 from .labels import MAX_NAMED
-from .mirror import FOLDERS, Content, Progress, Source, Split
+from .mirror import FOLDERS, Content, ForeignDataset, Progress, Split
 
 ROBOFLOW = "_annotations.coco.json"
 
@@ -45,7 +45,9 @@ def coco_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def coco_source(root: Path, base: Path, files: Mapping[str, Path], names: Sequence[str] | None = None) -> Source:
+def coco_source(
+    root: Path, base: Path, files: Mapping[str, Path], names: Sequence[str] | None = None
+) -> ForeignDataset:
     """Describe a COCO dataset to `mirror`.
 
     Args:
@@ -78,7 +80,7 @@ def coco_source(root: Path, base: Path, files: Mapping[str, Path], names: Sequen
                 )
         return Content(classes, splits, absent)
 
-    return Source("COCO JSON", root, list(files.values()), layout, read)
+    return ForeignDataset("COCO JSON", root, list(files.values()), layout, read)
 
 
 def read_coco(path: Path) -> dict[str, Any]:

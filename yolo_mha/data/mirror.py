@@ -66,7 +66,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Source:
+class ForeignDataset:
     """A dataset that is not in YOLO format, found but not read.
 
     Attributes:
@@ -84,7 +84,7 @@ class Source:
     read: Callable[[Progress | None], Content]
 
 
-def mirror(source: Source, progress: Progress | None = None) -> Path:
+def mirror(source: ForeignDataset, progress: Progress | None = None) -> Path:
     """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
 
     Args:
@@ -133,7 +133,7 @@ def mirror(source: Source, progress: Progress | None = None) -> Path:
     return folder / "data.yaml"
 
 
-def _digest(source: Source) -> str:
+def _digest(source: ForeignDataset) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, str(source.root.resolve()), *source.layout]).encode())
     for file in source.files:
         content = file.read_bytes()
@@ -148,7 +148,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write_split(
-    folder: Path, source: Source, split: str, part: Split, names: list[str], progress: Progress | None
+    folder: Path, source: ForeignDataset, split: str, part: Split, names: list[str], progress: Progress | None
 ) -> None:
     sizes = _sizes(part.files, split, progress)
     images, labels = folder / "images" / split, folder / "labels" / split
@@ -261,7 +261,7 @@ def _size_notes(others: list[str], annotations: list[dict[str, Any]], sizes: dic
     return notes
 
 
-def _write_yaml(folder: Path, source: Source, content: Content) -> None:
+def _write_yaml(folder: Path, source: ForeignDataset, content: Content) -> None:
     present = list(content.splits)
     data = {
         **{split: f"images/{split}" for split in (*present, *content.absent)},

@@ -17,7 +17,7 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import DataError, one_line
 from .labels import MAX_NAMED, refuse_shared_labels
-from .mirror import FOLDERS, Content, Progress, Source, Split
+from .mirror import FOLDERS, Content, ForeignDataset, Progress, Split
 
 CLASS_LISTS = ("labels.txt", "classes.txt")
 
@@ -37,7 +37,7 @@ class Listing:
     orphans: list[Path]
 
 
-def voc_source(folder: Path) -> Source | None:
+def voc_source(folder: Path) -> ForeignDataset | None:
     """Describe a Pascal VOC dataset to `mirror`.
 
     Args:
@@ -74,7 +74,7 @@ def voc_source(folder: Path) -> Source | None:
     def read(progress: Progress | None) -> Content:
         return _read(folder, listings, absent, class_list, progress)
 
-    return Source("Pascal VOC", folder, files, layout, read)
+    return ForeignDataset("Pascal VOC", folder, files, layout, read)
 
 
 def read_voc(xml: Path) -> dict[str, Any]:

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from ultralytics.utils.torch_utils import get_cpu_info
 
+from ..data.dataset import load_dataset, read_split
 from ..data.files import whole_file, write_text
-from ..data.yolo import load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
-from ..engine.progress import bar, console, track
+from ..engine.progress import bar, console, with_bar
 from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest, run_failed
-from ..registry import guarded, is_block
+from ..guard import guarded
+from ..registry import is_block
 from ..scoring.val import class_order, val
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
@@ -196,8 +197,8 @@ def _open(key: str, model: str | Path, trust: bool) -> YOLO:
 
 def _check_data(data: str | Path, split: str, arms: Mapping[str, YOLO]) -> None:
     """Make sure, before hours of work, that the dataset is there and has the models' classes."""
-    dataset = load_dataset(data, track)
-    read_split(dataset, split, track)
+    dataset = load_dataset(data, with_bar)
+    read_split(dataset, split, with_bar)
     for network in arms.values():
         class_order(network.names, dataset)
 

@@ -13,14 +13,14 @@ from torch import nn
 from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils.checks import check_imgsz
 
+from ..data.dataset import Dataset, load_dataset, read_split
 from ..data.files import require_writable
-from ..data.yolo import Dataset, load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO
-from ..engine.progress import track
+from ..engine.progress import with_bar
 from ..engine.signals import held_back
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
-from ..registry import guarded
+from ..guard import guarded
 from ..scoring.val import class_order
 from .agreement import TOLERANCES, Agreement
 from .export_result import PROVED, ExportResult, deliver
@@ -100,7 +100,7 @@ def export(
     height, width = _imgsz(network, passed)
     dataset = _dataset(network, data, passed, precision, square=height == width)
     pictures = load_pictures(dataset, passed.get("split") or "val")
-    calibration = read_split(dataset, "train", track) if dataset and precision == "int8" else []
+    calibration = read_split(dataset, "train", with_bar) if dataset and precision == "int8" else []
     # Ultralytics names other formats in INT8 by itself
     named = precision == "fp16" or (precision == "int8" and format == "onnx")
     name = "_".join([checkpoint.stem, *([precision] if named else []), *(["fused"] if fuse_attention else [])])
@@ -139,7 +139,7 @@ def _dataset(network: YOLO, data: Any, passed: dict[str, Any], precision: str, *
         raise ConfigError("Only gray and colour pictures calibrate.", given=f"{_channels(network)} channels")
     if data is None:
         return None
-    dataset = load_dataset(data, track)
+    dataset = load_dataset(data, with_bar)
     class_order(network.names, dataset)
     return dataset
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
-from ..paths import shipped
 from .agreement import Agreement
 from .proof import Scores
 
@@ -121,7 +120,7 @@ def _notes_on_replaced(result: ExportResult) -> list[str]:
 
 def _with_standalone(result: ExportResult, target: Path) -> ExportResult:
     """Put the file beside an ONNX model that runs it without PyTorch; one that the user has changed stays."""
-    text = (shipped("tools") / STANDALONE).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")
     if target.exists() and target.read_text(encoding="utf-8") != text:
         note = f"{target} is another file than the one that comes with this version, and was left as it is"
         result = result.with_notes(note)

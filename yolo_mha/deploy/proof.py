@@ -16,8 +16,8 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ASSETS
 from ultralytics.utils.patches import imread
 
-from ..data.yolo import Dataset, Sample, read_split
-from ..engine.progress import track
+from ..data.dataset import Dataset, Sample, read_split
+from ..engine.progress import with_bar
 from ..scoring.val import val
 from .agreement import TOLERANCES, Agreement, compare, suppressed
 from .runtime import Array, Runtime
@@ -158,7 +158,7 @@ def prove(
     channels = int(getattr(network, "yaml", {}).get("channels", 3))
     most = max(batch for batch, *_ in where)
     batches = (_inputs(pictures, channels, *shape, every=shape[0] == most) for shape in where)
-    inputs = track(batches, "comparing with PyTorch", len(where))
+    inputs = with_bar(batches, "comparing with PyTorch", len(where))
     return compare(exported, reference, inputs, TOLERANCES[precision], suppress, conf)
 
 
@@ -218,7 +218,7 @@ def calibration_images(samples: list[Sample], height: int, width: int, channels:
     """
     count = min(CALIBRATION, len(samples))
     chosen = [samples[i * len(samples) // count] for i in range(count)]
-    for sample in track(chosen, "calibrating", count):
+    for sample in with_bar(chosen, "calibrating", count):
         yield np.repeat(to_input(imread(str(sample.image)), height, width, channels)[None], batch, axis=0)
 
 

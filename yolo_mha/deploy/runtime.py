@@ -16,7 +16,7 @@ from ultralytics.nn.autobackend import AutoBackend
 
 from ..engine.model import YOLO, existing
 from ..errors import run_failed
-from ..registry import guarded, replaced
+from ..guard import guarded, replaced
 
 Array = NDArray[np.float32]
 

@@ -15,12 +15,13 @@ import yaml
 
 from ..data.files import whole_file
 from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
+from ..guard import guarded
 from ..paths import given_path, without_scale
-from ..registry import Network, build, find_model_yaml, guarded, scale_letter
+from ..registry import Network, build, find_model_yaml, scale_letter
 from ..surgery.graft import renamed, same_values
-from ..surgery.insert import BLOCK, block_row, insert_blocks, remove_blocks
+from ..surgery.insertion import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
-from ..surgery.rows import Plan
+from ..surgery.rows import RowPlan
 from ..surgery.text import dump, edit_text, keep_one_scale
 from .model import check_checkpoint, check_trust, existing, read_model_yaml
 from .progress import bar
@@ -272,7 +273,7 @@ def _writable(path: Path) -> Iterator[None]:
         raise ConfigError("The output cannot be written.", given=given, fix="out=...") from e
 
 
-def _finish(base: _Base, made: Network, plan: Plan, path: Path) -> Surgery:
+def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
     """Describe the new model, and write its files."""
     file = path.with_suffix(".yaml")
     text = edit_text(base.text, plan)

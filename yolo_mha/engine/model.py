@@ -15,8 +15,9 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
 from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest, one_line
+from ..guard import guarded, read_activation, read_checkpoint
 from ..paths import given_path, shipped, without_scale
-from ..registry import check_rows, does_not_build, find_model_yaml, guarded, read_activation, read_checkpoint
+from ..registry import check_rows, does_not_build, find_model_yaml
 from ..surgery.advice import warn_of_wide_attention
 from .trainer import Trainer
 

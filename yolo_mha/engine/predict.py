@@ -16,7 +16,7 @@ from ultralytics.utils.checks import check_imshow
 from ..data.beacons import draw
 from ..data.files import whole_file
 from ..errors import ConfigError, DataError, run_failed
-from ..registry import guarded
+from ..guard import guarded
 from . import settings as config
 from .inference import by_batch, by_tile
 from .loader import Loader

@@ -51,7 +51,7 @@ def bar(unit: str | None = None) -> Progress:
     )
 
 
-def track(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+def with_bar(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
     """Yield the items with a progress bar.
 
     Args:

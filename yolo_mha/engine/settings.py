@@ -11,7 +11,7 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.utils.torch_utils import select_device
 
 from ..errors import ConfigError, nearest, one_line
-from ..surgery.insert import block_options
+from ..surgery.insertion import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 FEW = 3  # words that are all named where a wrong one was given

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 from ultralytics.utils.callbacks import default_callbacks
 
-from ..data.yolo import Dataset, load_dataset, read_split
+from ..data.dataset import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
-from ..registry import guarded
+from ..guard import guarded
 from ..surgery import Transfer
-from ..surgery.insert import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
 from ..surgery.places import split as split_places
 from ..surgery.rows import blocks
 from ..surgery.text import edit_text
@@ -23,7 +23,7 @@ from . import settings as config
 from .freeze_base import FreezeBase, check_freeze_base
 from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
-from .progress import track
+from .progress import with_bar
 from .record import Record, recorded
 from .run_folder import run_folder, taken
 
@@ -224,7 +224,7 @@ def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) ->
     Raises:
         DataError: Something is missing or broken.
     """
-    dataset = load_dataset(data, track)
+    dataset = load_dataset(data, with_bar)
     for split in splits:
-        read_split(dataset, split, track)
+        read_split(dataset, split, with_bar)
     return dataset

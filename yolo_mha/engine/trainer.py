@@ -12,7 +12,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ..data.files import whole_file, write_text
-from ..registry import guarded, replaced, restricted
+from ..guard import guarded, replaced, restricted
 
 
 class Trainer(DetectionTrainer):

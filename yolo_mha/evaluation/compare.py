@@ -18,18 +18,18 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from ..data.beacons import EMBEDDED
+from ..data.dataset import Dataset, Sample, read_split
 from ..data.files import write_text
-from ..data.yolo import Dataset, Sample, read_split
 from ..engine.model import YOLO
-from ..engine.progress import track
+from ..engine.progress import with_bar
 from ..engine.train import check_dataset
 from ..errors import ConfigError, RunError
-from ..registry import guarded
+from ..guard import guarded
+from ..profiling.cost import Cost, measure
 from ..scoring.truth import read_truth
 from ..scoring.val import score
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts, counted
-from .cost import Cost, measure
 from .estimate import Estimate, estimate
 from .folder import open_folder
 from .intervals import LEAST_SEEDS
@@ -101,7 +101,7 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
             given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error}",
             fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
-    samples = read_split(dataset, "val", track)
+    samples = read_split(dataset, "val", with_bar)
     weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
     imgsz = check_imgsz(plan.train.get("imgsz", 640), stride=_stride(weights.values()))
     scores, settings = {}, {}
@@ -111,7 +111,7 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
     truth = read_truth(dataset, "val", samples)
     by_id = dict(zip(truth.image_ids, samples, strict=True))
     scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
-    found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], track)
+    found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], with_bar)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
     start, looks = shared_start(runs), _looks(plan, folder)
@@ -174,7 +174,7 @@ def _matched(scores: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, d
             json.loads((content["folder"] / f"{name}.json").read_text()) for name in ("annotations", "predictions")
         )
         text = f"matching detections, run {i} of {len(scores)}"
-        finished.setdefault(arm, {})[seed] = match(truth, results, counted(track, text))
+        finished.setdefault(arm, {})[seed] = match(truth, results, counted(with_bar, text))
     return finished
 
 

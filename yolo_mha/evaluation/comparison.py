@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .cost import Cost
+from ..profiling.cost import Cost
 from .intervals import Interval
 from .recipe import Recipe
 from .verdict import Verdict

@@ -12,15 +12,16 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import select_device
 
-from ..data.yolo import Dataset, read_split
-from ..engine.progress import bar, track
-from ..registry import Network, guarded
+from ..data.dataset import Dataset, read_split
+from ..diagnosis.data import objects_in_mosaic
+from ..diagnosis.doctor import LONG, SCHEDULE
+from ..engine.progress import bar, with_bar
+from ..guard import guarded
+from ..profiling.blocks import latency_ms
+from ..profiling.footprint import Footprint, footprints, free_memory
+from ..profiling.probe import Probe
+from ..registry import Network
 from .control import Match
-from .doctor.blocks import latency_ms
-from .doctor.data import objects_in_mosaic
-from .doctor.footprint import Footprint, footprints, free_memory
-from .doctor.page import LONG, SCHEDULE
-from .doctor.probe import Probe
 from .networks import build_arms
 from .recipe import Recipe, describe
 from .weights import classes, for_classes
@@ -109,7 +110,7 @@ def estimate(plan: Recipe, dataset: Dataset) -> Estimate:
     device = select_device(args.device, verbose=False)
     stride = max(32, *(int(model.stride.max()) for model in models.values()))
     imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
-    samples = {split: read_split(dataset, split, track) for split in ("train", "val")}
+    samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
     images = {split: _used(len(own), get_split_fraction(args.fraction, split)) for split, own in samples.items()}
     steps = math.ceil(images["train"] / args.batch)
     probe = Probe(

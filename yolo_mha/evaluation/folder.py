@@ -18,10 +18,10 @@ from filelock import FileLock, Timeout
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
+from ..data.dataset import Dataset, image_files
 from ..data.files import write_text
-from ..data.yolo import Dataset, image_files
 from ..engine.model import existing
-from ..engine.progress import track
+from ..engine.progress import with_bar
 from ..errors import ConfigError
 from ..registry import find_model_yaml
 from .recipe import Recipe
@@ -89,7 +89,7 @@ def _contents(dataset: Dataset) -> Iterator[str]:
         images = [str(file) for file in image_files(dataset, split)]
         pairs = list(zip(images, img2label_paths(images), strict=True))
         with ThreadPoolExecutor() as pool:
-            found = track(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
+            found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
             for image, contents in zip(images, found, strict=True):
                 yield f"{split} {os.path.basename(image)} {contents}"
 

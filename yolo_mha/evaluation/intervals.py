@@ -12,8 +12,8 @@ a replicate for all models and seeds: the mean over seeds then varies by var(ima
 by var(image) + var(interaction), from which var(image) follows (the two-way random model of Brennan 2001, chapter 2).
 
 The half-width joins both parts, each with its own quantile of Student's t: sqrt(t² var_seeds + t² var_images), as Howe
-(1974) does for sums of components with unequal degrees of freedom. It was chosen by simulation, see tools/coverage.py:
-t over seeds alone leaves out the images, and a bootstrap of three seeds is much too narrow.
+(1974) does for sums of components with unequal degrees of freedom. It was chosen by simulation, see
+benchmarks/coverage.py: t over seeds alone leaves out the images, and a bootstrap of three seeds is much too narrow.
 
 Sources:
     Brennan, R. L. (2001). Generalizability Theory. Springer.

@@ -11,7 +11,7 @@ from ..engine.model import YOLO, require_detection
 from ..errors import ModelError
 from ..registry import Network, build
 from ..surgery.graft import renamed
-from ..surgery.insert import BLOCK, block_row, insert_blocks
+from ..surgery.insertion import BLOCK, block_row, insert_blocks
 from ..surgery.transfer import align
 from .control import Match, matched_control
 

@@ -25,7 +25,7 @@ from ..engine.epoch_seeds import EpochSeeds
 from ..engine.start_record import StartRecord
 from ..engine.train import Callbacks, train
 from ..errors import YoloMHAError
-from ..registry import read_checkpoint
+from ..guard import read_checkpoint
 
 END = "end.json"
 MIB = 2**20

@@ -21,7 +21,7 @@ from ..paths import find_cfg, given_path
 from ..registry import Network, is_block
 from ..scoring.val import refuse_class_filters
 from ..surgery.graft import renamed, same_values
-from ..surgery.insert import BLOCK, block_options
+from ..surgery.insertion import BLOCK, block_options
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
 from .networks import ArmNetwork, build_arms

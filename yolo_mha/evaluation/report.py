@@ -15,8 +15,8 @@ import numpy as np
 from ultralytics.utils.patches import imread
 from ultralytics.utils.plotting import Annotator, colors
 
+from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
-from ..data.yolo import Sample
 from ..scoring.coco import METRICS
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win

@@ -15,8 +15,8 @@ from typing import Any
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
+from ..data.dataset import Dataset
 from ..data.files import write_text
-from ..data.yolo import Dataset
 from ..engine import child
 from ..engine.progress import bar
 from ..registry import Network

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from ..data.dataset import Dataset
 from ..data.files import whole_file
-from ..data.yolo import Dataset
 from ..engine.model import YOLO, check_checkpoint
 from ..registry import Network, build
 from .recipe import Recipe

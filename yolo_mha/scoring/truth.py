@@ -10,9 +10,9 @@ from typing import Any
 
 from ..data.audit import Audit, count, count_labels
 from ..data.coco_json import read_coco
+from ..data.dataset import Dataset, Sample
 from ..data.labels import MAX_NAMED
 from ..data.mirror import ABOUT, IN_MIRROR
-from ..data.yolo import Dataset, Sample
 from ..engine.validator import Detections
 from ..errors import DataError
 from .coco import check_truth

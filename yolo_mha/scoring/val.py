@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ..data.audit import Audit, count
+from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_split
 from ..data.files import read_json, write_text
 from ..data.labels import refuse_shared_labels
-from ..data.yolo import Dataset, Sample, image_files, load_dataset, read_split
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
-from ..engine.progress import track
+from ..engine.progress import with_bar
 from ..engine.run_folder import run_folder, taken
 from ..engine.validator import Validator
 from ..errors import ConfigError, DataError, run_failed
-from ..registry import guarded
+from ..guard import guarded
 from .coco import BACKENDS, CocoScores, check_truth, evaluate, evaluate_files, load_backend
 from .curves import draw_pr_curves
 from .truth import Truth, detections, read_results, read_truth
@@ -105,11 +105,11 @@ def val(
     network = None if model is None else YOLO(model, trust=trust)
     if network:
         require_detection(network.task, "val")
-    dataset = load_dataset(data, track)  # type: ignore[arg-type]
+    dataset = load_dataset(data, with_bar)  # type: ignore[arg-type]
     split = passed["split"] = passed.get("split") or "val"
     if split not in dataset.annotations:
         refuse_shared_labels(image_files(dataset, split), split)
-    samples = read_split(dataset, split, track)
+    samples = read_split(dataset, split, with_bar)
     if network:
         return score(network, dataset, samples, {**passed, "backend": backend})
     truth = read_truth(dataset, split, samples)
@@ -232,7 +232,7 @@ def _score_files(predictions: str | Path, annotations: str | Path, backend: str,
     if "split" in passed:
         raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
     with run_folder(passed, "val") as folder:
-        scores = evaluate_files(predictions, annotations, backend=backend, progress=track)
+        scores = evaluate_files(predictions, annotations, backend=backend, progress=with_bar)
         curves = draw_pr_curves(scores, folder / "pr_curves.png") if passed.get("plots", True) else None
         audit = count(check_truth(read_json(annotations, "annotations")))
         audit.prediction_ids = "those of the annotations"
@@ -267,7 +267,7 @@ def _scored(
     """Score predictions and write everything down."""
     predictions = write_text(save_dir / "predictions.json", json.dumps(results))
     annotations = write_text(save_dir / "annotations.json", json.dumps(check_truth(truth.coco)))
-    scores = evaluate(truth.coco, results, backend=backend, progress=track)
+    scores = evaluate(truth.coco, results, backend=backend, progress=with_bar)
     if ultralytics is None:
         truth.audit.notes += _cut_off(results)
     curves = draw_pr_curves(scores, save_dir / "pr_curves.png") if plots else None

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ..registry import Network, build
-from .rows import Plan, without_block_rows
+from .rows import RowPlan, without_block_rows
 
 
-def graft(model: Network, edited: dict[str, Any], plan: Plan) -> Network:
+def graft(model: Network, edited: dict[str, Any], plan: RowPlan) -> Network:
     """Return a copy of a model after a plan: every kept layer as it is, every new row freshly built.
 
     Whatever else the model carries (class names, text features, a fused head) stays.

@@ -18,7 +18,7 @@ Row = list[Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """Where every row of a model goes.
 
     Attributes:
@@ -52,8 +52,8 @@ class Plan:
         return self.output[target] - place if source < 0 else self.output[target]
 
 
-def plan_insertion(count: int, hosts: Collection[int], block: Row) -> Plan:
-    """Plan one new row behind each host; every reference to a host then goes to its new row.
+def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
+    """RowPlan one new row behind each host; every reference to a host then goes to its new row.
 
     Args:
         count: Number of rows.
@@ -72,11 +72,11 @@ def plan_insertion(count: int, hosts: Collection[int], block: Row) -> Plan:
             given=f"a block behind row {ordered[0]} that reads row {block[0][1]} too",
             expected=f"a row before row {ordered[0]}, or a place further behind for the block",
         )
-    return Plan(tuple(place), output, tuple(ordered), tuple(block))
+    return RowPlan(tuple(place), output, tuple(ordered), tuple(block))
 
 
-def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
-    """Plan to take rows out; every reference to one of them then goes to what it reads (the first of several).
+def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
+    """RowPlan to take rows out; every reference to one of them then goes to what it reads (the first of several).
 
     Args:
         rows: The model's rows.
@@ -98,10 +98,10 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> Plan:
             )
         place.append(None)
         output.append(output[target])
-    return Plan(tuple(place), tuple(output))
+    return RowPlan(tuple(place), tuple(output))
 
 
-def apply(plan: Plan, rows: Sequence[Row]) -> list[Row]:
+def apply(plan: RowPlan, rows: Sequence[Row]) -> list[Row]:
     """Return the rows after a plan.
 
     Args:
@@ -120,7 +120,7 @@ def apply(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     return result
 
 
-def edit(model: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def edit(model: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
     """Return a model YAML's content after a plan; backbone and head keep their rows.
 
     Args:
@@ -139,7 +139,7 @@ def blocks(model: dict[str, Any]) -> list[int]:
     return [i for i, row in enumerate(model["backbone"] + model["head"]) if is_block(row[2])]
 
 
-def without_block_rows(model: dict[str, Any]) -> tuple[dict[str, Any], Plan]:
+def without_block_rows(model: dict[str, Any]) -> tuple[dict[str, Any], RowPlan]:
     """Return a model YAML's content without its blocks, and the plan that takes them out."""
     plan = plan_removal(model["backbone"] + model["head"], blocks(model))
     return edit(model, plan), plan

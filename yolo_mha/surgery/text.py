@@ -11,14 +11,14 @@ from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..registry import is_block
-from .rows import Plan, edit
+from .rows import RowPlan, edit
 
 Edit = tuple[int, int, str]  # replace text[start:end]
 OWN_INDEX = re.compile(r"^\s*#\s*(\d+)\b|\((\d+)\)")
 SUMMARY, BASE_SUMMARY = "summary: ", "summary without attention: "
 
 
-def edit_text(text: str, plan: Plan) -> str:
+def edit_text(text: str, plan: RowPlan) -> str:
     """Return the text of a model YAML after a plan.
 
     Where every row stands on a line of its own, only indices in ``from`` columns and in the comments behind rows
@@ -39,7 +39,7 @@ def edit_text(text: str, plan: Plan) -> str:
     return dump(expected)
 
 
-def _edit_lines(text: str, plan: Plan, root: yaml.MappingNode, nodes: list[yaml.Node]) -> str:
+def _edit_lines(text: str, plan: RowPlan, root: yaml.MappingNode, nodes: list[yaml.Node]) -> str:
     edits: list[Edit] = []
     for i, node in enumerate(nodes):
         start, end = _line(text, node.start_mark.index)
@@ -138,7 +138,7 @@ def _line(text: str, index: int) -> tuple[int, int]:
     return text.rfind("\n", 0, index) + 1, len(text) if end < 0 else end + 1
 
 
-def _source_edits(plan: Plan, index: int, node: yaml.Node) -> Iterator[Edit]:
+def _source_edits(plan: RowPlan, index: int, node: yaml.Node) -> Iterator[Edit]:
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         old = yaml.safe_load(item.value)  # YAML knows 0x2 and +2 as well
         if (new := plan.source(index, old)) != old:
@@ -165,7 +165,7 @@ def _summary_edits(text: str, root: yaml.MappingNode, blocks_left: bool) -> Iter
                 yield at, at + len(wrong), right
 
 
-def _blocks_left(plan: Plan, nodes: list[yaml.Node]) -> bool:
+def _blocks_left(plan: RowPlan, nodes: list[yaml.Node]) -> bool:
     return any(
         place is not None and is_block(node.value[2].value) for place, node in zip(plan.place, nodes, strict=True)
     )

@@ -22,7 +22,7 @@ from ..errors import ModelError
 from ..paths import without_scale
 from ..registry import Load, Network, on_load
 from .graft import lay_out, renamed, same_values
-from .rows import Plan, Row, blocks, without_block_rows
+from .rows import Row, RowPlan, blocks, without_block_rows
 
 MOST_SHOWN = 20
 
@@ -142,11 +142,11 @@ def _multiples(model: dict[str, Any]) -> tuple[float, ...]:
     return model.get("depth_multiple", 1.0), model.get("width_multiple", 1.0), float("inf")
 
 
-def _kept(plan: Plan) -> list[int]:
+def _kept(plan: RowPlan) -> list[int]:
     return [i for i, place in enumerate(plan.place) if place is not None]
 
 
-def _said(model: dict[str, Any], plan: Plan) -> list[str]:
+def _said(model: dict[str, Any], plan: RowPlan) -> list[str]:
     """Return what each row says of itself, and what else it reads than the layer before, counted without blocks."""
     rows = model["backbone"] + model["head"]
     sources = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]

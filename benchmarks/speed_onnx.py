@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark_peers import BASELINE, MAPS, Map, Run
+from speed_peers import BASELINE, MAPS, Map, Run
 
 import yolo_mha
 

@@ -20,9 +20,9 @@ from typing import IO, Any
 import psutil
 import torch
 
-from ...engine import child
-from ...errors import RunError
-from ...registry import Network
+from ..engine import child
+from ..errors import RunError
+from ..registry import Network
 from .probe import MIB, Probe
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20  # timed steps of each model, after one that is not timed

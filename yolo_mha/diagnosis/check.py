@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ...errors import YoloMHAError, with_type
+from ..errors import YoloMHAError, with_type
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 

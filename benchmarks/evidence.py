@@ -23,8 +23,8 @@ from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
 from yolo_mha.scoring.coco import BACKENDS, evaluate
 
 EXAMPLES = """examples:
-  python tools/benchmark_evidence.py                  5,000 images; about five minutes
-  python tools/benchmark_evidence.py --images 500     a look
+  python benchmarks/evidence.py                  5,000 images; about five minutes
+  python benchmarks/evidence.py --images 500     a look
 """
 PARTS = (*(f"evaluate, {backend}" for backend in BACKENDS), "match", "resample a pair")
 CLASSES, BOXES, KEPT = 80, 7, 100

@@ -18,22 +18,23 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import select_device
 
-from ...data.yolo import Dataset, Sample, load_dataset
-from ...engine import settings as config
-from ...engine.model import YOLO, require_detection
-from ...engine.progress import bar, track
-from ...errors import CheckpointError, ConfigError, ModelError
-from ...paths import given_path, shipped
-from ...registry import Network, build, find_model_yaml, guarded
-from ...surgery.graft import without_blocks
-from ...surgery.insert import BLOCK, block_options, block_row, insert_blocks
-from ...surgery.rows import blocks
-from .blocks import BlockShare, block_shares, latency_ms
+from ..data.dataset import Dataset, Sample, load_dataset
+from ..engine import settings as config
+from ..engine.model import YOLO, require_detection
+from ..engine.progress import bar, with_bar
+from ..errors import CheckpointError, ConfigError, ModelError
+from ..guard import guarded
+from ..paths import given_path, shipped
+from ..profiling.blocks import BlockShare, block_shares, latency_ms
+from ..profiling.footprint import RESERVE, Footprint, busy, footprints, free_memory
+from ..profiling.probe import Probe, made_up_batch
+from ..registry import Network, build, find_model_yaml
+from ..surgery.graft import without_blocks
+from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.rows import blocks
 from .check import Check, failed
 from .data import check_data, objects_in_mosaic
-from .footprint import RESERVE, Footprint, busy, footprints, free_memory
 from .model import check_export, check_heads, check_registration, check_sizes
-from .probe import Probe, made_up_batch
 from .step import MOST_IMAGES, check_step, training_batch
 
 WITH, WITHOUT = "with attention", "without attention"
@@ -145,7 +146,7 @@ def doctor(
         network = _open(model, trust, page)
         if at is not None and network is not None:
             network.model, _ = insert_blocks(network.model, at, block_row(block, options))
-    dataset = load_dataset(data, track) if data is not None else None
+    dataset = load_dataset(data, with_bar) if data is not None else None
     with _quiet(), bar() as progress:
         task = progress.add_task("examining", total=7)
 

@@ -4,17 +4,83 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..errors import ConfigError, ModelError, nearest
 from ..registry import Network, block_class, count_inputs
 from .advice import warn_of_wide_attention
 from .graft import graft
-from .places import Layer, find_hosts, layers
-from .rows import Plan, Row, blocks, edit, plan_insertion, plan_removal
+from .places import Layer, find_hosts, layers, slug, split
+from .rows import Row, RowPlan, blocks, edit, plan_insertion, plan_removal
 
 BLOCK = "SpatialMHABlock"
 CONTEXT = "context"
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A block, and where it goes.
+
+    Attributes:
+        at: Places, see `places.find_hosts`.
+        block: Class name of a registered block.
+        options: Arguments of the block by name, and where its second input comes from.
+    """
+
+    at: tuple[str, ...]
+    block: str = BLOCK
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> tuple[Insertion | None, dict[str, Any]]:
+        """Take what says where a block goes out of a command's settings.
+
+        Args:
+            settings: What the user gave: ``at``, ``block``, the block's options, and other settings.
+
+        Returns:
+            The insertion, None without ``at``; and the other settings.
+
+        Raises:
+            ConfigError: There are options and no place, an option has the name of a setting of Ultralytics, or a place
+                is malformed.
+            ModelError: No block has this name.
+        """
+        rest = dict(settings)
+        at, block = rest.pop("at", None), rest.pop("block", BLOCK)
+        keys = [key for key in rest if key in block_options(block)]
+        for key in keys:
+            if at is not None and key in DEFAULT_CFG_DICT:
+                raise ConfigError(
+                    f"'{key}' is an option of {block} and a setting of Ultralytics.",
+                    given=f"{key}={rest[key]}",
+                    expected="a name that says which",
+                    fix="put the block in first with yolo-mha insert, and use what that writes",
+                )
+        options = {key: rest.pop(key) for key in keys if key not in DEFAULT_CFG_DICT}
+        if at is not None:
+            return cls(tuple(split(at)), block, options), rest
+        if options:
+            given = " ".join(f"{k}={v}" for k, v in options.items())
+            raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")
+        return None, rest
+
+    @property
+    def suffix(self) -> str:
+        """What a model's name gets for its blocks: -mha-p5."""
+        return f"-{'mha' if self.block == BLOCK else self.block.lower()}-{slug(list(self.at))}"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that give this insertion."""
+        block = {} if self.block == BLOCK else {"block": self.block}
+        return {"at": ",".join(self.at), **block, **self.options}
+
+    def apply(self, model: Network) -> tuple[Network, RowPlan]:
+        """Put the block into a copy of a model, see `insert_blocks`."""
+        return insert_blocks(model, self.at, block_row(self.block, self.options))
 
 
 def block_options(block: str = BLOCK) -> list[str]:
@@ -61,7 +127,7 @@ def block_row(block: str, options: Mapping[str, Any]) -> Row:
     return [source, 1, block, [arguments] if arguments else []]
 
 
-def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Network, Plan]:
+def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Network, RowPlan]:
     """Put a block behind the named layers of a model; all layers of the model are kept.
 
     Args:
@@ -108,7 +174,7 @@ def _context(place: str, model: list[Layer]) -> int:
     return found[0]
 
 
-def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tuple[Network, Plan]:
+def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tuple[Network, RowPlan]:
     """Take blocks out of a model; all other layers are kept.
 
     Args:

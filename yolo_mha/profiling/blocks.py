@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ...registry import Network
-from ...surgery.rows import blocks
+from ..registry import Network
+from ..surgery.rows import blocks
 from .probe import now
 
 ROUNDS, WARMUP = 5, 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark_peers import ATTENTION, BARE, MHA, OURS, PEERS, PLOTTED, TIMM
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from speed_peers import ATTENTION, BARE, MHA, OURS, PEERS, PLOTTED, TIMM
 
 UNITS = {
     "block": "ms, and SpatialMHA's time by the contender's",

@@ -12,12 +12,12 @@ import torch
 from packaging.version import Version
 from ultralytics.data.augment import LetterBox
 
-from ...deploy.export import export
-from ...engine.model import YOLO, check_checkpoint
-from ...errors import DependencyError, YoloMHAError, one_line
-from ...nn import CrossScaleMHA, SpatialMHA
-from ...registry import ULTRALYTICS_TESTED, Network, block_class
-from ...surgery.rows import blocks
+from ..deploy.export import export
+from ..engine.model import YOLO, check_checkpoint
+from ..errors import DependencyError, YoloMHAError, one_line
+from ..nn import CrossScaleMHA, SpatialMHA
+from ..registry import ULTRALYTICS_TESTED, Network, block_class
+from ..surgery.rows import blocks
 from .check import Check, failed
 from .step import Watch, located
 

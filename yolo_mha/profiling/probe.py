@@ -23,7 +23,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.utils.torch_utils import ModelEMA
 
-from ...registry import Network
+from ..registry import Network
 
 SAMPLING = 0.002  # seconds
 MIB = 2**20

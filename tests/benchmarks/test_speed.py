@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 pytest.importorskip("timm")
-TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
+TOOL = Path(__file__).parents[2] / "benchmarks" / "speed.py"
 
 
 @pytest.fixture(scope="module")
 def tool():
-    """tools/benchmark.py, loaded from its path; its parts lie beside it."""
+    """benchmarks/speed.py, loaded from its path; its parts lie beside it."""
     sys.path.insert(0, str(TOOL.parent))
     spec = importlib.util.spec_from_file_location("benchmark", TOOL)
     module = sys.modules["benchmark"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(TOOL.parent))
-    for name in ("benchmark", "benchmark_onnx", "benchmark_peers", "benchmark_report"):
+    for name in ("speed", "speed_onnx", "speed_peers", "speed_report"):
         sys.modules.pop(name)
 
 
@@ -54,7 +54,7 @@ def test_quick_run__writes_json_markdown_and_picture(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    report = json.loads((tmp_path / "out" / "speed.json").read_text())
     assert json.loads(done.stdout) == report
     assert report["environment"]["torch"] == torch.__version__
     assert report["environment"]["threads"] == 1
@@ -67,10 +67,10 @@ def test_quick_run__writes_json_markdown_and_picture(tmp_path):
         assert case["cells"]["SpatialMHA"]["ratio"] == 1
         assert all(cell["median_ms"] > 0 and cell["ratio"] > 0 for cell in case["cells"].values())
     assert report["bounds"] == []
-    text = (tmp_path / "out" / "benchmark.md").read_text()
+    text = (tmp_path / "out" / "speed.md").read_text()
     assert "| SpatialMHA |" in text
     assert "GPU: not measured" in text
-    assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_onnx__blocks_as_exported_and_fused(tool, capsys, tmp_path):
@@ -83,7 +83,7 @@ def test_onnx__blocks_as_exported_and_fused(tool, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_onnx__networks_beside_the_baseline(tool):
-    from benchmark_onnx import FUSED_P4, networks
+    from speed_onnx import FUSED_P4, networks
 
     runs = networks("yolov8n", ("mha-p4p5",), 64, 1)
     assert list(runs) == [tool.BASELINE, tool.again(tool.BASELINE), "mha-p4p5", FUSED_P4]
@@ -127,7 +127,7 @@ def test_measure__tries_again_and_then_calls_it_void(tool, settings, monkeypatch
 
 
 def test_verdicts__yes_no_void_and_without_a_number(tool):
-    from benchmark_report import Bound
+    from speed_report import Bound
 
     def reached(ratio, device="cpu", void=False, note=""):
         case = tool.Case("block", "P4", "forward", {"b": tool.Cell(ratio, note=note)}, void=void)
@@ -142,7 +142,7 @@ def test_verdicts__yes_no_void_and_without_a_number(tool):
 
 
 def test_bounds__name_cases_and_contenders_that_exist(tool, settings):
-    from benchmark_report import BOUNDS
+    from speed_report import BOUNDS
 
     jobs = [
         *tool.block_jobs(settings),
@@ -229,9 +229,9 @@ def test_peers__same_shape_in_and_out(tool):
 def test_peers__fold_changes_no_result(tool):
     m = tool.Map("P5", 8, 128)
     x = m.tensor(1, "cpu")
-    from benchmark_peers import fold
+    from speed_peers import fold
 
-    for name in (tool.benchmark_peers.ATTENTION, "Ultralytics AAttn"):
+    for name in (tool.speed_peers.ATTENTION, "Ultralytics AAttn"):
         module = tool.PEERS[name].build(m)
         module(x)  # statistics that are not those of the start
         with torch.no_grad():
@@ -244,12 +244,12 @@ def test_peers__fold_changes_no_result(tool):
 def test_peers__too_large_are_skipped(tool):
     peer = tool.PEERS["Ultralytics AIFI"]
     assert peer.missing(tool.P5, 1, "forward") == ""
-    assert "needs N^2 memory, 10.5 GB" in peer.missing(tool.benchmark_peers.P3_1280, 1, "forward")
+    assert "needs N^2 memory, 10.5 GB" in peer.missing(tool.speed_peers.P3_1280, 1, "forward")
     assert all(tool.PEERS[tool.OURS].missing(m, 8, mode) == "" for m in tool.MAPS for mode in tool.MODES)
 
 
 def test_main__without_timm_says_how_to_install_it(tool, monkeypatch, capsys):
-    monkeypatch.setattr(tool.benchmark_peers, "Attention2d", None)
+    monkeypatch.setattr(tool.speed_peers, "Attention2d", None)
     assert tool.main(["--quick"]) == 2
     assert "pip install 'yolo-mha[benchmark]'" in capsys.readouterr().err
 

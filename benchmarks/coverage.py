@@ -31,9 +31,9 @@ from yolo_mha.evaluation.matches import Matches, Table, Threshold
 from yolo_mha.evaluation.resample import bootstrap_weights, resampled_ap
 
 EXAMPLES = """examples:
-  python tools/coverage.py                                      both models; about 20 minutes on two cores
-  python tools/coverage.py --model linear --simulations 4000    the fast one alone
-  python tools/coverage.py --json coverage.json                 numbers for a program
+  python benchmarks/coverage.py                                      both models; about 20 minutes on two cores
+  python benchmarks/coverage.py --model linear --simulations 4000    the fast one alone
+  python benchmarks/coverage.py --json coverage.json                 numbers for a program
 """
 SEEDS = (3, 5, 10)
 LEAST = 0.93

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from yolo_mha.data.yolo import image_files, load_dataset, read_split
+from yolo_mha.data.dataset import image_files, load_dataset, read_split
 from yolo_mha.errors import DataError, YoloMHAError
 
 

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...data.labels import MAX_NAMED, refuse_shared_labels, unmatched
-from ...data.mirror import Progress
-from ...data.yolo import Dataset, Sample, image_files, read_split
-from ...errors import DataError
+from ..data.dataset import Dataset, Sample, image_files, read_split
+from ..data.labels import MAX_NAMED, refuse_shared_labels, unmatched
+from ..data.mirror import Progress
+from ..errors import DataError
 from .check import Check, Status, failed
 
 

@@ -117,7 +117,8 @@ def decode(output: np.ndarray, conf: float, iou: float) -> np.ndarray:
 def nms(boxes: np.ndarray, iou: float) -> list[int]:
     """Return the indices of the boxes to keep: none overlaps a better one by more than ``iou``. Best box first."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    kept, rest = [], np.arange(len(boxes))
+    kept: list[int] = []
+    rest = np.arange(len(boxes))
     while len(rest) and len(kept) < MAX_DET:
         best, rest = rest[0], rest[1:]
         kept.append(int(best))

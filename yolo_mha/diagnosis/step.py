@@ -14,9 +14,9 @@ import torch
 from ultralytics.data import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 
-from ...data.yolo import Dataset, Sample
-from ...errors import one_line
-from ...registry import Network
+from ..data.dataset import Dataset, Sample
+from ..errors import one_line
+from ..registry import Network
 from .check import Check
 
 NAME = "forward and backward"

@@ -23,7 +23,7 @@ from .beacons import EMBEDDED, generate
 from .coco_json import coco_files, coco_source
 from .files import read_yaml
 from .labels import MAX_NAMED
-from .mirror import Progress, Source, mirror
+from .mirror import ForeignDataset, Progress, mirror
 from .pictures import is_cut_off, unusual_samples
 from .voc import voc_source
 
@@ -185,12 +185,12 @@ def _require(file: Path, key: str) -> None:
         raise DataError("A COCO file is missing.", given=f"{key}: {file}", expected="an existing instances JSON")
 
 
-def _mirrored(source: Source, progress: Progress | None) -> Dataset:
+def _mirrored(source: ForeignDataset, progress: Progress | None) -> Dataset:
     path = mirror(source, progress)
     return replace(_yolo(path, path.parent, _read_yaml(path)), source=source.root.resolve())
 
 
-def _foreign(folder: Path) -> Source:
+def _foreign(folder: Path) -> ForeignDataset:
     """Recognise the format of a folder without a data YAML."""
     files, voc = coco_files(folder), voc_source(folder)
     if files and voc:

@@ -33,16 +33,16 @@ from xml.etree import ElementTree
 PROJECT = Path(__file__).resolve().parents[1]
 REPORTS = PROJECT / "build" / "compatibility"
 EXAMPLES = """examples:
-  python tools/compatibility.py                   all, oldest and newest version; forty minutes on two idle cores
-  python tools/compatibility.py 8.4.185           all, another version
-  python tools/compatibility.py --only plugin     the plugin's tests alone; five minutes a version
+  python tests/compatibility.py                   all, oldest and newest version; forty minutes on two idle cores
+  python tests/compatibility.py 8.4.185           all, another version
+  python tests/compatibility.py --only plugin     the plugin's tests alone; five minutes a version
 
 exit codes: 0 all well; 1 a test failed or ended differently; 2 something is missing that pip cannot fetch"""
 
 # All but those of attention, which knows nothing of YOLO, of statistics, and of this project's tools
 PLUGIN_TESTS = (
     *("tests/test_registry.py", "tests/surgery", "tests/data", "tests/engine", "tests/scoring", "tests/deploy"),
-    *("tests/evaluation/test_compare.py", "tests/evaluation/test_cost.py", "tests/evaluation/test_doctor.py"),
+    *("tests/evaluation/test_compare.py", "tests/profiling", "tests/diagnosis"),
     "tests/test_cli.py",
 )
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # as `make test` runs them

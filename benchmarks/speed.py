@@ -42,10 +42,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import benchmark_onnx
-import benchmark_peers
+import speed_onnx
+import speed_peers
 import torch
-from benchmark_peers import (
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table as RichTable
+from speed_peers import (
     BASELINE,
     FORWARD,
     GLOBAL,
@@ -62,22 +66,18 @@ from benchmark_peers import (
     peers,
     runner,
 )
-from benchmark_report import BOUNDS, Case, Cell, Table, draw, markdown, tables, verdicts
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table as RichTable
+from speed_report import BOUNDS, Case, Cell, Table, draw, markdown, tables, verdicts
 
 import yolo_mha
 from yolo_mha.data.files import whole_file
-from yolo_mha.evaluation.cost import peak_bytes
+from yolo_mha.profiling.cost import peak_bytes
 
 EXAMPLES = """examples:
-  python tools/benchmark.py                              everything; about 55 minutes on two idle cores
-  python tools/benchmark.py --quick                      a look: three rounds, small maps, no verdict
-  python tools/benchmark.py --only model                 whole networks alone
-  python tools/benchmark.py --only block --case 'P5 *'   the cases whose names match
-  python tools/benchmark.py --device cuda                on a GPU, in fp32 and bf16
+  python benchmarks/speed.py                              everything; about 55 minutes on two idle cores
+  python benchmarks/speed.py --quick                      a look: three rounds, small maps, no verdict
+  python benchmarks/speed.py --only model                 whole networks alone
+  python benchmarks/speed.py --only block --case 'P5 *'   the cases whose names match
+  python benchmarks/speed.py --device cuda                on a GPU, in fp32 and bf16
 
 exit codes: 0 all bounds reached; 1 a bound is missed or not shown, or a case is void; 2 a peer or a GPU is missing,
 or no case matches"""
@@ -317,17 +317,17 @@ def onnx_jobs(settings: argparse.Namespace) -> Iterable[Job]:
     """Give the cases in ONNX Runtime: blocks with fused attention against plain ones, networks against the baseline."""
     if settings.device != "cpu":
         return
-    absent = benchmark_onnx.missing()
-    for m in benchmark_onnx.BLOCK_MAPS:
+    absent = speed_onnx.missing()
+    for m in speed_onnx.BLOCK_MAPS:
 
         def build(m: Map = m) -> dict[str, Run | str]:
-            names = (benchmark_onnx.DECOMPOSED, again(benchmark_onnx.DECOMPOSED), benchmark_onnx.FUSED)
+            names = (speed_onnx.DECOMPOSED, again(speed_onnx.DECOMPOSED), speed_onnx.FUSED)
             if absent:
                 return dict.fromkeys(names, absent)
-            plain, fused = benchmark_onnx.block(m)
+            plain, fused = speed_onnx.block(m)
             image = m.tensor(1, "cpu").numpy()
             models = zip(names, (plain, plain, fused), strict=True)
-            return {name: benchmark_onnx.runner(model, image, settings.threads) for name, model in models}
+            return {name: speed_onnx.runner(model, image, settings.threads) for name, model in models}
 
         yield Job("onnx", "ONNX Runtime, SpatialMHABlock, batch 1", str(m), build, inverse=True, seconds=PAIR_SECONDS)
     for family in () if settings.quick else FAMILIES:
@@ -336,7 +336,7 @@ def onnx_jobs(settings: argparse.Namespace) -> Iterable[Job]:
             names = (BASELINE, again(BASELINE), *VARIANTS)
             if absent:
                 return dict.fromkeys(names, absent)
-            return benchmark_onnx.networks(family, VARIANTS, IMGSZ, settings.threads)
+            return speed_onnx.networks(family, VARIANTS, IMGSZ, settings.threads)
 
         yield Job("onnx", f"ONNX Runtime, {IMGSZ} px, batch 1", family, build_networks, inverse=True)
 
@@ -489,8 +489,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--batch", type=int, nargs="+", help="of the block level; default 1, and 8 for P5 too")
     add("--threads", type=int, default=2, help="of PyTorch; default %(default)s")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default %(default)s")
-    add("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results; default %(default)s")
-    add("--json", action="store_true", help="print what goes into benchmark.json, and no tables")
+    add("--out", type=Path, default=Path("runs/speed"), help="folder of the results; default %(default)s")
+    add("--json", action="store_true", help="print what goes into speed.json, and no tables")
     add("--memory-of", nargs=2, help=argparse.SUPPRESS)
     add("--pair-of", nargs=5, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -512,7 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         pair = Pair(peer, next(m for m in MAPS if str(m) == name), int(batch), *passes)
         print(json.dumps(dataclasses.asdict(pair.measure(settings))))
         return 0
-    if benchmark_peers.Attention2d is None:
+    if speed_peers.Attention2d is None:
         print("timm is not installed: pip install 'yolo-mha[benchmark]'", file=sys.stderr)
         return 2
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -541,9 +541,9 @@ def main(arguments: list[str] | None = None) -> int:
     }
     text = json.dumps(report, indent=1)
     for name, content in (("json", text), ("md", markdown(about, laid_out, remarks))):
-        with whole_file(settings.out / f"benchmark.{name}") as file:
+        with whole_file(settings.out / f"speed.{name}") as file:
             file.write_text(content, encoding="utf-8")
-    picture = settings.out / "benchmark.png"
+    picture = settings.out / "speed.png"
     picture.unlink(missing_ok=True)  # not that of another run
     draw(cases, picture)
     if settings.json:

@@ -10,16 +10,16 @@ import yaml
 
 import yolo_mha
 from yolo_mha.cli import main
-from yolo_mha.data.yolo import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_split
+from yolo_mha.diagnosis.data import check_data, objects_in_mosaic
+from yolo_mha.diagnosis.doctor import footprint as doctor_footprint
+from yolo_mha.diagnosis.doctor import page
+from yolo_mha.diagnosis.model import check_export, check_heads, check_registration, check_sizes
+from yolo_mha.diagnosis.step import Watch, check_step, training_batch
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
-from yolo_mha.evaluation.doctor import footprint as doctor_footprint
-from yolo_mha.evaluation.doctor import page
-from yolo_mha.evaluation.doctor.blocks import block_shares
-from yolo_mha.evaluation.doctor.data import check_data, objects_in_mosaic
-from yolo_mha.evaluation.doctor.footprint import Footprint, Step, footprints, free_memory, small_batches
-from yolo_mha.evaluation.doctor.model import check_export, check_heads, check_registration, check_sizes
-from yolo_mha.evaluation.doctor.probe import Probe, made_up_batch
-from yolo_mha.evaluation.doctor.step import Watch, check_step, training_batch
+from yolo_mha.profiling.blocks import block_shares
+from yolo_mha.profiling.footprint import Footprint, Step, footprints, free_memory, small_batches
+from yolo_mha.profiling.probe import Probe, made_up_batch
 
 SMALL = {"imgsz": 64, "batch": 4, "device": "cpu"}
 STEP = Step(100.0, 0.1)

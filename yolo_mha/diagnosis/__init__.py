@@ -1,0 +1,1 @@
+"""`doctor`: one page before hours of training."""
