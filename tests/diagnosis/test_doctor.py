@@ -11,12 +11,12 @@ import yaml
 import yolo_mha
 from yolo_mha.cli import main
 from yolo_mha.data.dataset import load_dataset, read_split
+from yolo_mha.diagnosis import doctor as page
 from yolo_mha.diagnosis.data import check_data, objects_in_mosaic
-from yolo_mha.diagnosis.doctor import footprint as doctor_footprint
-from yolo_mha.diagnosis.doctor import page
 from yolo_mha.diagnosis.model import check_export, check_heads, check_registration, check_sizes
 from yolo_mha.diagnosis.step import Watch, check_step, training_batch
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
+from yolo_mha.profiling import footprint as doctor_footprint
 from yolo_mha.profiling.blocks import block_shares
 from yolo_mha.profiling.footprint import Footprint, Step, footprints, free_memory, small_batches
 from yolo_mha.profiling.probe import Probe, made_up_batch

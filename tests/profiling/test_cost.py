@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import yolo_mha
-from yolo_mha.evaluation import cost
+from yolo_mha.profiling import cost
 
 
 @pytest.mark.parametrize("size", [192, 384])
