@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..data.files import whole_file
+from ..result import Result
 
 NOISE = 1.1  # of one model by itself; more is named
 COLOURS = {"model": "#d1495b", "baseline": "#4b5563"}
@@ -89,7 +90,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(Result):
     """What was measured, of what, and on what machine.
 
     Attributes:
@@ -109,9 +110,6 @@ class BenchmarkResult:
     failed: list[Failure]
     rounds: int
     machine: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def ok(self) -> bool:

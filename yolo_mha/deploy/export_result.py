@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
+from ..result import Result
 from .agreement import Agreement
 from .proof import Scores
 
@@ -19,7 +20,7 @@ OUT_OF_TOLERANCE = "out of tolerance"
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class ExportResult(Result):
     """An exported model and the proof of it.
 
     Attributes:

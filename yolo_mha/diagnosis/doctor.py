@@ -29,6 +29,7 @@ from ..profiling.blocks import BlockShare, block_shares, latency_ms
 from ..profiling.footprint import RESERVE, Footprint, busy, footprints, free_memory
 from ..profiling.probe import Probe, made_up_batch
 from ..registry import Network, build, find_model_yaml
+from ..result import Result
 from ..surgery.graft import without_blocks
 from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
 from ..surgery.rows import blocks
@@ -46,7 +47,7 @@ LONG = 10000  # optimizer steps, from where on Ultralytics' optimizer=auto is Mu
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Result):
     """The doctor's page.
 
     Attributes:

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
 from ..guard import guarded
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, scale_letter
+from ..result import Result
 from ..surgery.graft import renamed, same_values
 from ..surgery.insertion import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
@@ -30,7 +31,7 @@ CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultra
 
 
 @dataclass(frozen=True)
-class Surgery:
+class Surgery(Result):
     """What an insertion or a removal made.
 
     Attributes:
@@ -56,9 +57,6 @@ class Surgery:
     tensors: int
     kept: int
     identical: bool | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..data.beacons import draw
 from ..data.files import whole_file
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
+from ..result import Result
 from . import settings as config
 from .inference import by_batch, by_tile
 from .loader import Loader
@@ -37,7 +38,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(Result):
     """What was found, and where it is written.
 
     Attributes:
@@ -68,9 +69,6 @@ class PredictResult:
     tracks: int | None = None
     interrupted: bool = False
     exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def predict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ultralytics.utils.callbacks import default_callbacks
 from ..data.dataset import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
 from ..guard import guarded
+from ..result import Result
 from ..surgery import Transfer
 from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
 from ..surgery.places import split as split_places
@@ -31,7 +32,7 @@ Callbacks = Mapping[str, Callable[[Any], None]]
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Result):
     """What a training run left.
 
     Attributes:
@@ -49,9 +50,6 @@ class TrainResult:
     epochs: int
     metrics: dict[str, float]
     transfer: Transfer | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @guarded()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..profiling.cost import Cost
+from ..result import Result
 from .intervals import Interval
 from .recipe import Recipe
 from .verdict import Verdict
@@ -138,7 +139,7 @@ class StartCheck:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """All arms and seeds of a comparison.
 
     Attributes:
@@ -183,6 +184,3 @@ class Comparison:
     @property
     def failed(self) -> list[RunResult]:
         return [run for run in self.runs if run.state != "done"]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)

@@ -21,6 +21,7 @@ from ..profiling.blocks import latency_ms
 from ..profiling.footprint import Footprint, footprints, free_memory
 from ..profiling.probe import Probe
 from ..registry import Network
+from ..result import Result
 from .control import Match
 from .networks import build_arms
 from .recipe import Recipe, describe
@@ -51,7 +52,7 @@ class ArmEstimate:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Result):
     """What a comparison takes.
 
     Attributes:

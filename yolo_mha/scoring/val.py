@@ -19,6 +19,7 @@ from ..engine.run_folder import run_folder, taken
 from ..engine.validator import Validator
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
+from ..result import Result
 from .coco import BACKENDS, CocoScores, check_truth, evaluate, evaluate_files, load_backend
 from .curves import draw_pr_curves
 from .truth import Truth, detections, read_results, read_truth
@@ -28,7 +29,7 @@ FAINT = 0.01  # a lowest score from which predictions were cut off; Ultralytics'
 
 
 @dataclass(frozen=True)
-class ValResult:
+class ValResult(Result):
     """Scores, the settings that they depend on, and what was scored.
 
     Attributes:
