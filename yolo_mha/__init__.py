@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .engine.model import YOLO
     from .engine.predict import predict, track
     from .engine.train import train
-    from .evaluation.compare import compare
+    from .evaluation.compare import compare, estimate, run_recipe
     from .scoring.val import val
 
 __version__ = metadata.version("yolo-mha")
@@ -37,11 +37,13 @@ __all__ = [
     "benchmark",
     "compare",
     "doctor",
+    "estimate",
     "export",
     "insert",
     "predict",
     "register",
     "remove",
+    "run_recipe",
     "track",
     "train",
     "val",
@@ -59,6 +61,8 @@ _LAZY = {
     "export": "deploy.export",
     "benchmark": "deploy.benchmark",
     "compare": "evaluation.compare",
+    "run_recipe": "evaluation.compare",
+    "estimate": "evaluation.compare",
     "doctor": "diagnosis.doctor",
 }
 

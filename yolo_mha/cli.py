@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .errors import ConfigError, RunError, YoloMHAError
+from .errors import ConfigError, RunError, YoloMHAError, check_flag
 
 app = typer.Typer(
     name="yolo-mha",
@@ -422,10 +422,8 @@ def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) 
 
       yolo-mha compare my-recipe.yaml jobs=2
     """
-    from .evaluation.compare import compare as function
-
     _run(
-        function,
+        _compare,
         settings,
         _show_compare,
         json=json,
@@ -433,6 +431,21 @@ def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) 
         positional="recipe",
         passed=lambda r: not getattr(r, "failed", []),  # a plan has none
     )
+
+
+def _compare(recipe: Any = None, *, dry_run: bool = False, **settings: Any) -> Any:
+    """Run, continue or estimate a comparison of a recipe or of settings."""
+    from .evaluation.compare import compare, estimate, run_recipe
+
+    check_flag("dry_run", dry_run)
+    if dry_run:
+        return estimate(recipe, **settings)
+    if recipe is not None:
+        return run_recipe(recipe, **settings)
+    for key in ("model", "data"):
+        if settings.get(key) is None:
+            raise ConfigError(f"{key} is missing.", expected=f"{key}=..., or a recipe YAML", fix="see --help")
+    return compare(**settings)
 
 
 @app.command()
@@ -622,7 +635,7 @@ def _show_compare(result: Any, console: Console) -> None:
         table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
     console.print(table)
     for contrast in result.contrasts:
-        control = result.recipe.arms[contrast.against].get("match") == contrast.arm
+        control = result.recipe.is_control(contrast.against, of=contrast.arm)
         if contrast.verdict and (contrast.primary or control):
             console.print(contrast.verdict.sentence, style="bold" if contrast.primary else None, soft_wrap=True)
     for note in result.notes:

@@ -119,8 +119,8 @@ def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monk
 
 
 @pytest.mark.slow
-def test_compare__dry_run_is_a_plan(beacons, tiny):
-    found = yolo_mha.compare(model=str(DEMO), at="neck", data=str(beacons), dry_run=True, seeds="0,1", **tiny)
+def test_estimate__trains_nothing(beacons, tiny):
+    found = yolo_mha.estimate(model=str(DEMO), at="neck", data=str(beacons), seeds="0,1", **tiny)
     assert found.runs == 6
     assert list(found.arms) == ["baseline", "attention", "control"]
     assert not Path("runs").exists()
@@ -149,11 +149,17 @@ def test_compare__refuses_data_without_validation_images(beacons, tmp_path):
     [
         ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": "a.pt"}, CheckpointError),
         ({"model": "yolov8n-seg.yaml", "attention": "yolov8n-seg.yaml", "data": "x.yaml"}, UnsupportedTaskError),
-        ({"recipe": "nowhere.yaml"}, ConfigError),
-        ({"recipe": "demo.yaml", "dry_run": "maybe"}, ConfigError),
+        ({"model": "yolov8n.yaml", "at": "P5", "data": "x.yaml", "dry_run": True}, ConfigError),
     ],
 )
 def test_compare__refuses_before_anything_is_trained(settings, error):
-    with pytest.raises(error):
-        yolo_mha.compare(**settings)
+    for function in (yolo_mha.compare, yolo_mha.estimate):
+        with pytest.raises(error):
+            function(**settings)
     assert not Path("runs").exists()
+
+
+def test_run_recipe__is_missing():
+    for function in (yolo_mha.run_recipe, yolo_mha.estimate):
+        with pytest.raises(ConfigError, match="Recipe not found"):
+            function("nowhere.yaml")

@@ -3,9 +3,9 @@ import pytest
 
 from yolo_mha.evaluation.contrasts import contrasts
 from yolo_mha.evaluation.matches import match
-from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.recipe import Arm, Recipe
 
-ARMS = {"baseline": {"model": "a.yaml"}, "attention": {"model": "b.yaml"}, "control": {"model": "c.yaml"}}
+ARMS = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml"), "control": Arm("c.yaml")}
 
 
 def plan(**changes) -> Recipe:

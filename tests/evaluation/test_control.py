@@ -4,8 +4,8 @@ import yaml
 
 import yolo_mha
 from yolo_mha.errors import ConfigError
-from yolo_mha.evaluation.networks import build_arms
-from yolo_mha.evaluation.recipe import check_recipe, read_recipe
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import Recipe, read_arm, read_recipe
 from yolo_mha.registry import build
 from yolo_mha.surgery.graft import renamed
 from yolo_mha.surgery.transfer import align
@@ -13,6 +13,11 @@ from yolo_mha.surgery.transfer import align
 
 def arms(attention: dict, baseline: str = "yolov8n.yaml") -> dict:
     return {"baseline": {"model": baseline}, "attention": attention, "control": {"match": "attention"}}
+
+
+def built_arms(attention: dict, baseline: str) -> dict:
+    words = arms(attention, baseline)
+    return build_arms(Recipe("x", "x.yaml", {name: read_arm(name, arm) for name, arm in words.items()}))
 
 
 @pytest.mark.parametrize(
@@ -27,10 +32,10 @@ def arms(attention: dict, baseline: str = "yolov8n.yaml") -> dict:
 )
 def test_control__has_as_many_parameters_at_each_place(attention, count):
     baseline = attention["model"].replace("-mha-p5", "")
-    built = build_arms(arms(attention, baseline))
+    built = built_arms(attention, baseline)
     base, arm, control = (built[name].network for name in built)
-    assert len(built["control"].matches) == count
-    for match in built["control"].matches:
+    assert len(built["control"].substitutes) == count
+    for match in built["control"].substitutes:
         block, own = arm.model[match.row], control.model[match.row]
         assert type(own) is yolo_mha.ConvBlock
         counts = [sum(p.numel() for p in layer.parameters()) for layer in (block, own)]
@@ -51,10 +56,10 @@ def test_control__repeats_as_the_block_does(tmp_path):
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(content))
     content["backbone"].pop()
     (tmp_path / "b.yaml").write_text(yaml.safe_dump({**content, "head": [[[0], 1, "Detect", ["nc"]]]}))
-    built = build_arms(arms({"model": "m.yaml"}, "b.yaml"))
+    built = built_arms({"model": "m.yaml"}, "b.yaml")
     layers = [built[name].network.model[1] for name in ("attention", "control")]
     assert [len(layer) for layer in layers] == [3, 3]
-    assert abs(built["control"].matches[0].difference) <= 0.02
+    assert abs(built["control"].substitutes[0].difference) <= 0.02
     assert build(built["control"].network.yaml)
 
 
@@ -71,4 +76,4 @@ def test_control__that_cannot_be_matched_is_refused(tmp_path, attention, words):
     recipe = {"data": "x.yaml", "arms": arms(attention, "narrow.yaml")}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     with pytest.raises(ConfigError, match=words):
-        check_recipe(read_recipe(tmp_path / "r.yaml", {}))
+        build_arms(read_recipe(tmp_path / "r.yaml", {}))

@@ -4,16 +4,15 @@ import pytest
 from rich.console import Console
 
 import yolo_mha
-from yolo_mha.data.dataset import load_dataset
-from yolo_mha.evaluation.estimate import ArmEstimate, Estimate, duration, estimate, estimate_table
-from yolo_mha.evaluation.networks import build_arms
-from yolo_mha.evaluation.recipe import Recipe, recipe_from_settings
+from yolo_mha.evaluation.estimate import ArmEstimate, Estimate, duration, estimate_table, measure_plan
+from yolo_mha.evaluation.plan import build_arms, prepare
+from yolo_mha.evaluation.recipe import Arm, Recipe, recipe_from_settings
 
 
 def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path):
-    arms = {"baseline": {"model": "demo-baseline.yaml"}}
+    arms = {"baseline": Arm("demo-baseline.yaml")}
     plan = Recipe("x", str(beacons), arms, {**tiny, "epochs": 10, "batch": 2}, seeds=(0, 1, 2), jobs=2)
-    found = estimate(plan, load_dataset(beacons))
+    found = measure_plan(prepare(plan))
     assert not list(tmp_path.iterdir())
     assert (found.runs, found.epochs, found.steps, found.images) == (3, 10, 8, {"train": 16, "val": 8})
     (arm,) = found.arms.values()
@@ -29,14 +28,14 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path):
 def test_estimate_table__says_what_is_matched():
     settings = {"model": "demo-baseline.yaml", "at": "neck", "data": "x.yaml", "seeds": (0, 1)}
     plan = recipe_from_settings(settings)
-    (match,) = build_arms(plan.arms)["control"].matches
+    (match,) = build_arms(plan)["control"].substitutes
     arms = {
         name: ArmEstimate(name, 1234567, [match] if name == "control" else [], 0.5, 0.1, 7200, 2048)
         for name in plan.arms
     }
     found = Estimate(plan, arms, 6, 10, 8, {"train": 16, "val": 8}, "cpu", 43200, 2048, 1024)
     assert not found.fits
-    assert found.as_dict()["arms"]["control"]["matches"][0]["difference"] == match.difference
+    assert found.as_dict()["arms"]["control"]["substitutes"][0]["difference"] == match.difference
     console = Console(record=True, width=160)
     console.print(estimate_table(found))
     shown = console.export_text()

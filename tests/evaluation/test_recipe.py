@@ -1,4 +1,3 @@
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,10 @@ import yolo_mha
 from yolo_mha import registry
 from yolo_mha.engine.settings import parse
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
-from yolo_mha.evaluation.recipe import check_recipe, describe, read_recipe, recipe_from_settings
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import Arm, Control, read_recipe, recipe_from_settings
 from yolo_mha.paths import shipped
+from yolo_mha.surgery.insertion import Insertion
 
 DEMO = shipped("weights") / "demo-baseline.pt"
 TWO = "data: x.yaml\narms: {a: yolov8n.yaml, b: yolov8n-mha-p5.yaml}\n"
@@ -64,7 +65,7 @@ def written(text: str) -> Path:
 )
 def test_recipe__says_what_is_wrong(content, words):
     with pytest.raises(ConfigError, match=words):
-        check_recipe(read_recipe(written(content), {}))
+        build_arms(read_recipe(written(content), {}))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_recipe__says_what_is_wrong(content, words):
 )
 def test_settings__are_refused(settings, error):
     with pytest.raises(error):
-        check_recipe(recipe_from_settings(settings))
+        build_arms(recipe_from_settings(settings))
 
 
 def test_read_recipe__missing():
@@ -115,29 +116,29 @@ def test_seeds__as_words_and_in_yaml(word, seeds):
 def test_settings__make_a_control_where_they_insert():
     plan = recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "num_heads": 4, "data": "x.yaml", "epochs": 5})
     assert plan.arms == {
-        "baseline": {"model": "yolov8n.yaml"},
-        "attention": {"model": "yolov8n.yaml", "at": "P5", "num_heads": 4},
-        "control": {"match": "attention"},
+        "baseline": Arm("yolov8n.yaml"),
+        "attention": Arm("yolov8n.yaml", Insertion(("P5",), options={"num_heads": 4})),
+        "control": Control("attention"),
     }
     assert (plan.seeds, plan.primary, plan.margin, plan.train) == ((0, 1, 2), "attention", 0.01, {"epochs": 5})
-    check_recipe(plan)
-    assert describe(plan.arms["attention"]) == "yolov8n.yaml at=P5 num_heads=4"
-    assert "attention" in describe(plan.arms["control"])
+    build_arms(plan)
+    assert str(plan.arms["attention"]) == "yolov8n.yaml at=P5 num_heads=4"
+    assert "attention" in str(plan.arms["control"])
 
 
 @pytest.mark.parametrize(
     ("settings", "control"),
     [
         ({"at": "P5", "control": False}, None),
-        ({"at": "P5", "control": "yolov8s.yaml"}, {"model": "yolov8s.yaml"}),
+        ({"at": "P5", "control": "yolov8s.yaml"}, Arm("yolov8s.yaml")),
         ({"attention": "yolov8n-mha-p5.yaml"}, None),
-        ({"attention": "yolov8n-mha-p5.yaml", "control": True}, {"match": "attention"}),
+        ({"attention": "yolov8n-mha-p5.yaml", "control": True}, Control("attention")),
     ],
 )
 def test_settings__say_what_the_control_is(settings, control):
     plan = recipe_from_settings({"model": "yolov8n.yaml", "data": "x.yaml", **settings})
     assert plan.arms.get("control") == control
-    check_recipe(plan)
+    build_arms(plan)
 
 
 def test_saved_recipe__gives_the_same_plan(tmp_path, monkeypatch):
@@ -146,22 +147,22 @@ def test_saved_recipe__gives_the_same_plan(tmp_path, monkeypatch):
     plan = recipe_from_settings(parse(words))
     path = tmp_path / "other" / "recipe.yaml"
     path.parent.mkdir()
-    path.write_text(yaml.safe_dump(asdict(plan), sort_keys=False))
+    path.write_text(yaml.safe_dump(plan.as_dict(), sort_keys=False))
     monkeypatch.chdir(path.parent)  # from another folder too
     again = read_recipe("recipe.yaml", {})
     assert again == plan
-    check_recipe(again)
+    build_arms(again)
 
 
 def test_demo__is_one_seed_and_usable():
     plan = read_recipe("demo.yaml", {})
     assert plan.seeds == (0,)
-    check_recipe(plan)
+    build_arms(plan)
 
 
 def test_checkpoint__with_the_weights_of_the_baseline_is_an_arm(tmp_path):
     yolo_mha.insert(DEMO, "neck", num_heads=2, out=tmp_path / "same.pt")
-    check_recipe(recipe_from_settings({"model": DEMO, "attention": tmp_path / "same.pt", "data": "x"}))
+    build_arms(recipe_from_settings({"model": DEMO, "attention": tmp_path / "same.pt", "data": "x"}))
 
 
 def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
@@ -172,9 +173,9 @@ def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
     for baseline in (DEMO, "demo-baseline.yaml"):
         plan = recipe_from_settings({"model": baseline, "attention": tmp_path / "other.pt", "data": "x"})
         with pytest.raises(ConfigError, match="brings weights that the baseline does not have"):
-            check_recipe(plan)
+            build_arms(plan)
     settings = {"model": "demo-baseline.yaml", "attention": tmp_path / "other.pt", "data": "x", "pretrained": str(DEMO)}
-    check_recipe(recipe_from_settings(settings))  # the weights are those of `pretrained` then
+    build_arms(recipe_from_settings(settings))  # the weights are those of `pretrained` then
 
 
 def test_block_of_the_calling_script__is_refused(monkeypatch):
@@ -184,4 +185,4 @@ def test_block_of_the_calling_script__is_refused(monkeypatch):
         yolo_mha.register(block)
     settings = {"model": "demo-baseline.yaml", "at": "neck", "block": "InScript", "control": False, "data": "x"}
     with pytest.raises(ConfigError, match="A block of the calling script"):
-        check_recipe(recipe_from_settings(settings))
+        build_arms(recipe_from_settings(settings))

@@ -14,7 +14,7 @@ import pytest
 from yolo_mha.data.dataset import Sample
 from yolo_mha.evaluation import comparison as found
 from yolo_mha.evaluation.intervals import Interval
-from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.evaluation.report import write_reports
 from yolo_mha.evaluation.verdict import judge
 from yolo_mha.profiling.cost import Cost
@@ -61,7 +61,7 @@ def comparison(tmp_path) -> found.Comparison:
         {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", 0.01, best=0.45, planned=3),
     )  # fmt: skip
     cv2.imwrite(str(tmp_path / "7.png"), np.full((300, 80, 3), 90, np.uint8))
-    arms_of_recipe = {"baseline": {"model": "a.yaml"}, "attention": {"model": "b.yaml"}}
+    arms_of_recipe = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml")}
     return found.Comparison(
         schema_version=1,
         recipe=Recipe("x", "d.yaml", arms_of_recipe, {"epochs": 2}, jobs=2, primary="attention"),

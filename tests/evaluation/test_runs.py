@@ -4,34 +4,36 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import psutil
 import pytest
 import torch
+import yaml
 
 import yolo_mha
-from yolo_mha.data.dataset import load_dataset
 from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation.folder import open_folder
-from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.plan import prepare
+from yolo_mha.evaluation.recipe import Arm, Control, Recipe
 from yolo_mha.evaluation.runs import read_run, train_runs
 from yolo_mha.evaluation.start import shared_start
 from yolo_mha.evaluation.weights import class_notes, write_start
 from yolo_mha.paths import shipped
+from yolo_mha.surgery.insertion import Insertion
 
 DEMO = shipped("weights") / "demo-baseline.pt"
 SCRIPT = """
-import sys, json
-from yolo_mha.data.dataset import load_dataset
+import sys
 from yolo_mha.evaluation.folder import open_folder
-from yolo_mha.evaluation.recipe import Recipe
+from yolo_mha.evaluation.plan import prepare
+from yolo_mha.evaluation.recipe import read_recipe
 from yolo_mha.evaluation.runs import train_runs
-plan = json.loads(sys.argv[1])
-plan = Recipe(**{**plan, "seeds": tuple(plan["seeds"])})
-with open_folder(plan, load_dataset(plan.data), sys.argv[2]) as folder:
-    train_runs(plan, load_dataset(plan.data), folder)
+plan = prepare(read_recipe(sys.argv[1], {}))
+object.__setattr__(plan.recipe.arms["broken"], "freeze_base", 1)
+with open_folder(plan, sys.argv[2]) as folder:
+    train_runs(plan, folder)
 """
 
 
@@ -47,23 +49,25 @@ def until(true, process: subprocess.Popen, seconds: float = 500) -> None:
 def killed(beacons, tiny, tmp_path_factory):
     """A comparison whose process was killed while its third run trained, and what was seen on the way."""
     root = tmp_path_factory.mktemp("runs")
-    plan = Recipe(
+    recipe = Recipe(
         name="cut",
         data=str(beacons),
         arms={
-            "baseline": {"model": "demo-baseline.yaml"},
-            "broken": {"model": "demo-baseline.yaml", "freeze_base": 1},  # it has no block that could train alone
-            "attention": {"model": "demo-baseline.yaml", "at": "neck", "num_heads": 2},
-            "control": {"match": "attention"},
+            "baseline": Arm("demo-baseline.yaml"),
+            "broken": Arm("demo-baseline.yaml"),
+            "attention": Arm("demo-baseline.yaml", Insertion(("neck",), options={"num_heads": 2})),
+            "control": Control("attention"),
         },
         train={**tiny, "epochs": 4},
         seeds=(7,),
     )
-    dataset, folder, seen = load_dataset(beacons), root / "cut", {}
-    command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(plan)), str(root)]
+    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    folder, seen, plan = root / "cut", {}, prepare(recipe)
+    object.__setattr__(plan.recipe.arms["broken"], "freeze_base", 1)  # it has no block that could train alone
+    command = [sys.executable, "-c", SCRIPT, str(root / "recipe.yaml"), str(root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: (folder / "arms" / "attention" / "seed7" / "weights" / "last.pt").exists(), process)
-    with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, dataset, root):
+    with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, root):
         pass
     seen["refused"] = refused.value.given
     children = psutil.Process(process.pid).children(recursive=True)
@@ -73,20 +77,21 @@ def killed(beacons, tiny, tmp_path_factory):
     last = folder / "arms" / "baseline" / "seed7" / "weights" / "last.pt"
     seen["before"] = (last.stat().st_mtime_ns, last.read_bytes())
     seen["interrupted"], seen["failed"] = (read_run(folder, arm, 7) for arm in ("attention", "broken"))
-    with open_folder(replace(plan, jobs=2), dataset, root) as again:
-        runs = train_runs(replace(plan, jobs=2), dataset, again)
+    both = replace(plan, recipe=replace(plan.recipe, jobs=2))
+    with open_folder(both, root) as again:
+        runs = train_runs(both, again)
     seen["after"] = (last.stat().st_mtime_ns, last.read_bytes())
-    return plan, dataset, again, {run.arm: run for run in runs}, seen
+    return again, {run.arm: run for run in runs}, seen
 
 
 def test_kill_9__leaves_no_orphan_and_no_lock(killed):
-    _, _, folder, _, seen = killed
+    folder, _, seen = killed
     assert seen["left"] == []
     assert seen["refused"] == str(folder)
 
 
 def test_same_call__finishes_what_was_cut(killed):
-    _, _, folder, runs, seen = killed
+    folder, runs, seen = killed
     assert seen["interrupted"].state == "running"
     attention = runs["attention"]
     assert (attention.state, attention.resumed, attention.epochs) == ("done", 1, 4)
@@ -101,26 +106,26 @@ def test_same_call__finishes_what_was_cut(killed):
 
 
 def test_finished_run__is_not_touched(killed):
-    _, _, _, runs, seen = killed
+    _, runs, seen = killed
     assert seen["before"] == seen["after"]
     assert (runs["baseline"].state, runs["baseline"].resumed) == ("done", 0)
 
 
 def test_failed_run__does_not_stop_the_others(killed):
-    _, _, _, runs, _ = killed
+    _, runs, _ = killed
     assert [run.state for run in runs.values()] == ["done", "failed", "done", "done"]
     assert "this model has none" in runs["broken"].error
     assert "freeze_base=1" in runs["broken"].error
 
 
 def test_failed_run__is_tried_again(killed):
-    _, _, _, runs, seen = killed
+    _, runs, seen = killed
     assert seen["failed"].state == "failed"
     assert runs["broken"].seconds > seen["failed"].seconds > 0
 
 
 def test_shared_start__is_equal_over_arms(killed):
-    _, _, _, runs, _ = killed
+    _, runs, _ = killed
     (check,) = shared_start(list(runs.values()))
     assert check.seed == 7
     assert check.same_batches
@@ -132,7 +137,7 @@ def test_shared_start__is_equal_over_arms(killed):
 
 
 def test_shared_start__finds_a_difference(killed, tmp_path):
-    _, _, _, runs, _ = killed
+    _, runs, _ = killed
     copies = []
     for run in (runs["baseline"], runs["attention"]):
         content = json.loads((run.folder / "start.json").read_text())
@@ -150,7 +155,7 @@ def test_shared_start__finds_a_difference(killed, tmp_path):
 
 
 def test_control__was_trained_in_the_place_of_attention(killed):
-    _, _, _, runs, _ = killed
+    _, runs, _ = killed
     models = {arm: yolo_mha.YOLO(runs[arm].folder / "weights" / "last.pt").model for arm in ("attention", "control")}
     kinds = {arm: [type(m).__name__ for m in model.model] for arm, model in models.items()}
     assert kinds["control"] == [k.replace("SpatialMHABlock", "ConvBlock") for k in kinds["attention"]]
@@ -162,7 +167,7 @@ def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_
     """The last checkpoint is there with its optimizer, and only has to be stripped of it."""
     from yolo_mha.evaluation.one_run import Job, _train
 
-    _, _, _, runs, _ = killed
+    _, runs, _ = killed
     content = torch.load(runs["baseline"].folder / "weights" / "last.pt", weights_only=False)
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -175,14 +180,17 @@ def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_
         assert after["model"].names == content["model"].names
 
 
+def named(plan, *names):
+    """The same plan for a dataset of other classes."""
+    return replace(plan, dataset=replace(plan.dataset, names=dict(enumerate(names))))
+
+
 def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
-    dataset = load_dataset(beacons)
-    network = yolo_mha.YOLO("demo-baseline.yaml").model
     made = {}
     for name, train, seed in (("a", {}, 1), ("again", {}, 1), ("b", {}, 2), ("c", {"pretrained": str(DEMO)}, 1)):
-        plan = Recipe("x", str(beacons), {"a": {"model": "demo-baseline.yaml"}}, train)
+        plan = named(prepare(Recipe("x", str(beacons), {"a": Arm("demo-baseline.yaml")}, train)), "beacon", "day")
         state = torch.get_rng_state()
-        write_start(plan, network, {0: "beacon", 1: "day"}, seed, tmp_path / f"{name}.pt")
+        write_start(plan, seed, tmp_path / f"{name}.pt")
         assert torch.equal(torch.get_rng_state(), state)
         made[name] = yolo_mha.YOLO(tmp_path / f"{name}.pt").model
         assert made[name].names == {0: "beacon", 1: "day"}
@@ -193,9 +201,9 @@ def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
     assert torch.equal(c["model.0.conv.weight"], demo.state_dict()["model.0.conv.weight"])
     last, names = "model.6.cv3.0.2.weight", list(demo.names.values())
     assert torch.equal(c[last][1], demo.state_dict()[last][names.index("day")])  # classes are known by name
-    plan = Recipe("x", str(beacons), {"a": {"model": str(DEMO)}, "b": {"model": str(DEMO), "at": "neck"}})
-    assert class_notes(plan, dataset) == []
-    (note,) = class_notes(plan, replace(dataset, names={0: "day", 1: "cat"}))
+    plan = prepare(Recipe("x", str(beacons), {"a": Arm(str(DEMO)), "b": Arm(str(DEMO), Insertion(("neck",)))}))
+    assert class_notes(plan) == []
+    (note,) = class_notes(named(plan, "day", "cat"))
     assert "3 classes and the dataset has 2" in note
     assert "1 classes of the same name" in note
 

@@ -6,8 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,25 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from ..data.beacons import EMBEDDED
-from ..data.dataset import Dataset, Sample, read_split
+from ..data.dataset import Dataset, Sample
 from ..data.files import write_text
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
-from ..engine.train import check_dataset
-from ..errors import ConfigError, RunError
+from ..errors import RunError
 from ..guard import guarded
 from ..profiling.cost import Cost, measure
 from ..scoring.truth import read_truth
 from ..scoring.val import score
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts, counted
-from .estimate import Estimate, estimate
+from .estimate import Estimate, measure_plan
 from .folder import open_folder
 from .intervals import LEAST_SEEDS
 from .matches import Matches, match
-from .networks import build_arms
-from .recipe import Recipe, check_recipe, describe, read_recipe, recipe_from_settings
+from .plan import Plan, prepare
+from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
 from .report import write_reports
-from .runs import Run, train_runs
+from .runs import DONE, Run, train_runs
 from .start import shared_start
 from .weights import class_notes
 
@@ -55,75 +53,133 @@ SAME_IMAGES = (
 
 
 @guarded()
-def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settings: Any) -> Comparison | Estimate:
+def compare(
+    model: str | Path,
+    data: str | Path,
+    *,
+    at: str | Iterable[str] | None = None,
+    attention: str | Path | None = None,
+    control: bool | str | Path | None = None,
+    seeds: int | str | Sequence[int] = SEEDS,
+    margin: float = MARGIN,
+    jobs: int = JOBS,
+    project: str | Path | None = None,
+    name: str = "compare",
+    **settings: Any,
+) -> Comparison:
     """Train a baseline and its variants with several seeds under one recipe, score them, and say what that shows.
 
     The same call after an interruption goes on where it was; finished runs are never trained again.
 
     Args:
-        recipe: A recipe YAML, or the name of a shipped one ("demo.yaml"); its keys are the attributes of `Recipe`.
-        dry_run: Only say what would be run, with an estimate of time and memory; nothing is trained.
-        **settings: In place of a recipe ``model`` (the baseline), ``at`` with options of the block (see `insert`) or
-            ``attention`` (another model), optionally ``control``, ``data``, ``seeds``, ``primary``, ``margin`` and
-            training settings; beside a recipe, settings that override it. ``jobs`` trains runs in parallel.
+        model: The baseline: a model YAML or a checkpoint.
+        data: Dataset YAML, or "beacons" for the embedded default dataset.
+        at: Where attention goes into the baseline; with ``block`` and its options, see `insert`.
+        attention: In place of ``at``, another model YAML or checkpoint.
+        control: Whether a convolution of as many parameters is trained too, as it is with ``at`` unless this is False;
+            or a model that is.
+        seeds: Every arm is trained with each of them.
+        margin: The smallest difference in AP that matters.
+        jobs: How many runs are trained at the same time.
+        project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
+        name: Name of this comparison's folder. It is taken up again if it is about the same; otherwise the next free
+            one of ``name-2``, ``name-3``, ... is made.
+        **settings: ``block`` and its options, ``freeze_base``, ``primary`` and training settings, for all arms alike.
 
     Returns:
-        The comparison, also written as JSON, HTML and Markdown; with ``dry_run`` the estimate.
+        The comparison, also written as JSON, HTML and Markdown.
 
     Raises:
-        ConfigError: The recipe or a setting is unusable, or another process works on the same comparison.
+        ConfigError: A setting is unusable, or another process works on the same comparison.
         ModelError, DataError: A model or the dataset cannot be read.
         UnsupportedTaskError: A model is not for box detection.
         RunError: No run finished; the message says where the logs are.
     """
-    if not isinstance(dry_run, bool):
-        raise ConfigError("dry_run is a yes or no.", given=f"dry_run={dry_run}", expected="dry_run=True or False")
-    plan = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
-    check_recipe(plan)
-    dataset = check_dataset(plan.data)
-    if len(plan.seeds) < LEAST_SEEDS:
-        LOGGER.warning(f"{len(plan.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
-    if plan.data != EMBEDDED:  # so that the saved recipe runs from any folder
-        plan = replace(plan, data=str(Path(plan.data).resolve()) if Path(plan.data).exists() else str(dataset.yaml))
-    if dry_run:
-        return estimate(plan, dataset)
-    with open_folder(plan, dataset) as folder:
-        runs = train_runs(plan, dataset, folder)
-        return _conclude(plan, dataset, folder, runs)
+    given = {"at": at, "attention": attention, "control": control, "seeds": seeds, "margin": margin, "jobs": jobs}
+    given = {key: value for key, value in given.items() if value is not None}
+    recipe = recipe_from_settings({"model": model, "data": data, "name": name, **given, **settings})
+    return _run(recipe, project)
 
 
-def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run]) -> Comparison:
+@guarded()
+def run_recipe(recipe: str | Path, *, project: str | Path | None = None, **overrides: Any) -> Comparison:
+    """Run a comparison that a YAML describes; see `compare`.
+
+    Args:
+        recipe: The YAML, or the name of a shipped one ("demo.yaml"); its keys are the attributes of `Recipe`.
+        project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
+        **overrides: Settings that replace those of the file.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ConfigError: The file is missing or has unknown, missing or repeated keys; and as `compare`.
+    """
+    return _run(read_recipe(recipe, overrides), project)
+
+
+@guarded()
+def estimate(recipe: str | Path | None = None, **settings: Any) -> Estimate:
+    """Check a comparison, and measure what it would take; nothing is trained, and no file of a run is written.
+
+    Args:
+        recipe: A recipe YAML; or None.
+        **settings: As for `compare`, or beside a recipe as for `run_recipe`.
+
+    Returns:
+        Time and memory.
+
+    Raises:
+        ConfigError, ModelError, DataError, UnsupportedTaskError: As `compare`.
+        RunError: A training step failed.
+    """
+    settings.pop("project", None)
+    return measure_plan(
+        prepare(read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings))
+    )
+
+
+def _run(recipe: Recipe, project: str | Path | None) -> Comparison:
+    plan = prepare(recipe)
+    if len(recipe.seeds) < LEAST_SEEDS:
+        LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
+    with open_folder(plan, project) as folder:
+        return _conclude(plan, folder, train_runs(plan, folder))
+
+
+def _conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     """Score the finished runs, compare them and write the reports."""
-    finished = [run for run in runs if run.state == "done"]
+    finished = [run for run in runs if run.state == DONE]
     if not finished:
         raise RunError(
             "No run finished.",
             given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error}",
             fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
-    samples = read_split(dataset, "val", with_bar)
+    recipe, samples = plan.recipe, plan.samples["val"]
     weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
-    imgsz = check_imgsz(plan.train.get("imgsz", 640), stride=_stride(weights.values()))
+    imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=_stride(weights.values()))
     scores, settings = {}, {}
     for run, file in weights.items():
-        scores[run] = _scored(file, dataset, samples, folder / "val" / run[0] / f"seed{run[1]}", plan, imgsz)
+        scores[run] = _scored(file, plan.dataset, samples, folder / "val" / run[0] / f"seed{run[1]}", recipe, imgsz)
         settings = {k: v for k, v in scores[run]["settings"].items() if k not in ("model", "data")}
-    truth = read_truth(dataset, "val", samples)
+    truth = read_truth(plan.dataset, "val", samples)
     by_id = dict(zip(truth.image_ids, samples, strict=True))
     scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
-    found, wins = contrasts(plan, _matched(scores), [str(sample.image) for sample in scored], with_bar)
+    found, wins = contrasts(recipe, _matched(scores), [str(sample.image) for sample in scored], with_bar)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
-    start, looks = shared_start(runs), _looks(plan, folder)
+    start, looks = shared_start(runs), _looks(recipe, folder)
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     comparison = Comparison(
         schema_version=SCHEMA_VERSION,
-        recipe=plan,
+        recipe=recipe,
         estimand=ESTIMAND,
         method=METHOD.format(resamples=RESAMPLES),
         arms={
-            arm: _arm_result(describe(words), [r for r in results if r.arm == arm and r.metrics], costs.get(arm))
-            for arm, words in plan.arms.items()
+            name: _arm_result(arm.described, [r for r in results if r.arm == name and r.metrics], costs.get(name))
+            for name, arm in plan.arms.items()
         },
         runs=results,
         contrasts=found,
@@ -132,15 +188,15 @@ def _conclude(plan: Recipe, dataset: Dataset, folder: Path, runs: Sequence[Run])
         looks=looks,
         settings=settings,
         notes=[
-            *_notes(plan, runs),
+            *_notes(recipe, runs),
             *_start_notes(start),
             *_look_notes(looks),
-            *class_notes(plan, dataset),
+            *class_notes(plan),
             *_control_notes(plan),
             *truth.audit.notes,
         ],
         environment=_environment(str(settings["device"])),
-        commands=_commands(plan, folder),
+        commands=_commands(recipe, folder),
         save_dir=str(folder),
     )
     write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
@@ -153,14 +209,14 @@ def _stride(files: Any) -> int:
 
 
 def _scored(
-    weights: Path, dataset: Dataset, samples: list[Sample], folder: Path, plan: Recipe, imgsz: int
+    weights: Path, dataset: Dataset, samples: list[Sample], folder: Path, recipe: Recipe, imgsz: int
 ) -> dict[str, Any]:
     """Score a checkpoint, or read what that gave before it was interrupted."""
     file = folder / "scores.json"  # written last, so where it is everything is
     if not file.exists():
         passed = {"split": "val", "imgsz": imgsz, "project": str(folder.parent), "name": folder.name}
         passed |= {"exist_ok": True, "verbose": False, "plots": False}
-        passed |= {key: plan.train[key] for key in SCORING if key in plan.train}
+        passed |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
         score(YOLO(weights), dataset, samples, passed)
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return {**content, "folder": folder}
@@ -211,18 +267,18 @@ def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> Arm
     )
 
 
-def _notes(plan: Recipe, runs: Sequence[Run]) -> list[str]:
+def _notes(recipe: Recipe, runs: Sequence[Run]) -> list[str]:
     notes = [SAME_IMAGES]
-    if len(plan.seeds) < LEAST_SEEDS:
+    if len(recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
-    if plan.data == EMBEDDED:
+    if recipe.data == EMBEDDED:
         notes.append(MADE_TASK)
     if resumed := [f"{run.arm} seed {run.seed}" for run in runs if run.resumed]:
         notes.append(
             f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
             "half precision, so such a run is not bit for bit what it would have been."
         )
-    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != "done"]:
+    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != DONE]:
         notes.append(
             f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
             "Means of an arm are over its own finished seeds, differences over those that both arms finished."
@@ -230,14 +286,14 @@ def _notes(plan: Recipe, runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def _looks(plan: Recipe, folder: Path) -> list[list[int]]:
+def _looks(recipe: Recipe, folder: Path) -> list[list[int]]:
     """Return the seeds with which this comparison was concluded before, where there were fewer."""
     try:
         before = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
         looks, seeds = list(before["looks"]), list(before["recipe"]["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return looks if set(seeds) == set(plan.seeds) else [*looks, seeds]
+    return looks if set(seeds) == set(recipe.seeds) else [*looks, seeds]
 
 
 def _look_notes(looks: Sequence[Sequence[int]]) -> list[str]:
@@ -265,15 +321,13 @@ def _start_notes(checks: Sequence[StartCheck]) -> list[str]:
     return notes
 
 
-def _control_notes(plan: Recipe) -> list[str]:
+def _control_notes(plan: Plan) -> list[str]:
     """Say of each matched control how many parameters its convolutions have, and the blocks that they stand for."""
-    if not any("match" in arm for arm in plan.arms.values()):
-        return []
     return [
-        f"{name} has in row {match.row} a convolution with {match.own:,} parameters for {match.block} with "
-        f"{match.parameters:,} ({match.difference:+.2%})."
-        for name, arm in build_arms(plan.arms).items()
-        for match in arm.matches
+        f"{name} has in row {s.row} a convolution with {s.own:,} parameters for {s.block} with "
+        f"{s.parameters:,} ({s.difference:+.2%})."
+        for name, arm in plan.arms.items()
+        for s in arm.substitutes
     ]
 
 
@@ -290,12 +344,12 @@ def _environment(device: str) -> dict[str, str]:
     }
 
 
-def _commands(plan: Recipe, folder: Path) -> list[str]:
+def _commands(recipe: Recipe, folder: Path) -> list[str]:
     """Return what gives the same comparison again, and what scores the first model of each arm by itself."""
     commands = [f"yolo-mha compare {shlex.quote(str(folder / 'recipe.yaml'))}"]
-    for arm in plan.arms:
-        last = folder / "arms" / arm / f"seed{plan.seeds[0]}" / "weights" / "last.pt"
-        words = {"model": last, "data": plan.data, "imgsz": plan.train.get("imgsz", 640)}
-        words |= {key: plan.train[key] for key in SCORING if key in plan.train}
+    for arm in recipe.arms:
+        last = folder / "arms" / arm / f"seed{recipe.seeds[0]}" / "weights" / "last.pt"
+        words = {"model": last, "data": recipe.data, "imgsz": recipe.train.get("imgsz", 640)}
+        words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
         commands.append("yolo-mha val " + " ".join(f"{k}={shlex.quote(str(v))}" for k, v in words.items()))
     return commands

@@ -184,3 +184,10 @@ class Comparison(Result):
     @property
     def failed(self) -> list[RunResult]:
         return [run for run in self.runs if run.state != "done"]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "recipe": self.recipe.as_dict()}

@@ -23,12 +23,12 @@ Finished = Mapping[str, Mapping[int, Matches]]  # by arm and seed
 
 
 def contrasts(
-    plan: Recipe, finished: Finished, files: Sequence[str], progress: Progress | None = None
+    recipe: Recipe, finished: Finished, files: Sequence[str], progress: Progress | None = None
 ) -> tuple[list[Contrast], list[Win]]:
     """Compare all arms with the baseline, and the primary arm with the others.
 
     Args:
-        plan: The recipe.
+        recipe: The recipe.
         finished: The matched detections of every finished run, all on the same images.
         files: The image files, in the order of the ground truth.
         progress: See `coco.evaluate`.
@@ -48,10 +48,10 @@ def contrasts(
         scores[run] = resampled_scores(matches, weights, named)
     support = _support(next(iter(runs.values())))
 
-    baseline, *others = plan.arms
-    pairs = [(plan.primary, baseline)]
-    pairs += [(arm, baseline) for arm in others if arm != plan.primary]
-    pairs += [(plan.primary, arm) for arm in others if arm != plan.primary]
+    baseline, *others = recipe.arms
+    pairs = [(recipe.primary, baseline)]
+    pairs += [(arm, baseline) for arm in others if arm != recipe.primary]
+    pairs += [(recipe.primary, arm) for arm in others if arm != recipe.primary]
     found, wins = [], []
     for arm, against in pairs:
         seeds = sorted(set(finished.get(arm, {})) & set(finished.get(against, {})))
@@ -67,7 +67,7 @@ def contrasts(
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=judge(ap, arm, against, plan.margin, best=best, planned=len(plan.seeds)) if ap else None,
+                verdict=judge(ap, arm, against, recipe.margin, best=best, planned=len(recipe.seeds)) if ap else None,
             )
         )
         if against == baseline and seeds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -18,7 +18,7 @@ TOLERANCE = 0.02  # largest difference in parameters, as a fraction of the block
 
 
 @dataclass(frozen=True)
-class Match:
+class Substitute:
     """A convolution in the place of a block.
 
     Attributes:
@@ -28,6 +28,7 @@ class Match:
         parameters: Number of parameters of the block.
         hidden: Hidden width of the convolution.
         own: Number of parameters of the convolution.
+        difference: Parameters more than the block's, as a fraction of them.
     """
 
     row: int
@@ -36,14 +37,13 @@ class Match:
     parameters: int
     hidden: int
     own: int
+    difference: float = field(init=False)
 
-    @property
-    def difference(self) -> float:
-        """Parameters more than the block's, as a fraction of them."""
-        return self.own / self.parameters - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "difference", self.own / max(self.parameters, 1) - 1)
 
 
-def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[str, Any], list[Match]]:
+def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[str, Any], list[Substitute]]:
     """Put a `ConvBlock` in the place of every block that an arm has beyond the baseline.
 
     It reads the block's first input, starts with the same gate, and repeats as often.
@@ -54,7 +54,7 @@ def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[st
         name: The arm's name, for messages.
 
     Returns:
-        The content of the control's model YAML, and what was matched.
+        The content of the control's model YAML, and what they are.
 
     Raises:
         ConfigError: The arm is no baseline with blocks, or a block's number of parameters cannot be met.
@@ -74,26 +74,26 @@ def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[st
         raise ConfigError(
             "There is no block to match.", given=name, expected="an arm with a block more than the baseline"
         )
-    rows, described, matches = [*content["backbone"], *content["head"]], layers(arm), []
+    rows, described, substitutes = [*content["backbone"], *content["head"]], layers(arm), []
     for row in new:
         source, repeats, block, arguments = rows[row]
-        match = _match(row, str(block), described[row].channels or 0, arm.model[row], name)
+        substitute = _substitute(row, str(block), described[row].channels or 0, arm.model[row], name)
         named = arguments[-1] if isinstance(arguments, list) and arguments and isinstance(arguments[-1], dict) else {}
         gate = [{"gate_init": named["gate_init"]}] if "gate_init" in named else []
         first = source[0] if isinstance(source, list) else source
-        rows[row] = [first, repeats, ConvBlock.__name__, [match.hidden, *gate]]
-        matches.append(match)
+        rows[row] = [first, repeats, ConvBlock.__name__, [substitute.hidden, *gate]]
+        substitutes.append(substitute)
     boundary = len(content["backbone"])
-    return {**content, "backbone": rows[:boundary], "head": rows[boundary:]}, matches
+    return {**content, "backbone": rows[:boundary], "head": rows[boundary:]}, substitutes
 
 
-def _match(row: int, block: str, channels: int, layer: nn.Module, name: str) -> Match:
+def _substitute(row: int, block: str, channels: int, layer: nn.Module, name: str) -> Substitute:
     count = len(layer) if type(layer) is nn.Sequential else 1  # a row that repeats
     parameters = sum(p.numel() for p in layer.parameters())
     hidden = matched_hidden(channels, parameters // count)
     own = count * sum(p.numel() for p in ConvBlock(channels, hidden).parameters())
-    match = Match(row, block, channels, parameters, hidden, own)
-    if not parameters or abs(match.difference) > TOLERANCE:
+    substitute = Substitute(row, block, channels, parameters, hidden, own)
+    if not parameters or abs(substitute.difference) > TOLERANCE:
         raise ConfigError(
             f"No convolution has within {TOLERANCE:.0%} as many parameters as this block.",
             given=f"{name}, row {row}: {block} on {channels} channels with {parameters:,} parameters; the nearest is "
@@ -101,4 +101,4 @@ def _match(row: int, block: str, channels: int, layer: nn.Module, name: str) -> 
             expected="a block with more parameters",
             fix="control=False, or control=my-model.yaml; in a recipe, leave the matched arm out",
         )
-    return match
+    return substitute

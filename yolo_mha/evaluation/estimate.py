@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
@@ -12,20 +12,18 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import select_device
 
-from ..data.dataset import Dataset, read_split
 from ..diagnosis.data import objects_in_mosaic
 from ..diagnosis.doctor import LONG, SCHEDULE
-from ..engine.progress import bar, with_bar
-from ..guard import guarded
+from ..engine.progress import bar
 from ..profiling.blocks import latency_ms
 from ..profiling.footprint import Footprint, footprints, free_memory
 from ..profiling.probe import Probe
 from ..registry import Network
 from ..result import Result
-from .control import Match
-from .networks import build_arms
-from .recipe import Recipe, describe
-from .weights import classes, for_classes
+from .control import Substitute
+from .plan import Plan
+from .recipe import Recipe
+from .weights import for_classes
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ArmEstimate:
     Attributes:
         model: What is trained, in the words of the command line.
         parameters: Number of parameters, with the dataset's classes.
-        matches: Convolutions of a control and the blocks that they stand for.
+        substitutes: Convolutions of a control and the blocks that they stand for.
         step_seconds: Time of a training step.
         image_seconds: Time of one validation image in the network, without finding boxes and scoring them.
         seconds: Time of the run: all steps, and validation after each epoch and at the end.
@@ -44,7 +42,7 @@ class ArmEstimate:
 
     model: str
     parameters: int
-    matches: list[Match]
+    substitutes: list[Substitute]
     step_seconds: float
     image_seconds: float
     seconds: float
@@ -84,41 +82,33 @@ class Estimate(Result):
         return self.peak_mib <= self.free_mib
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        for name, arm in self.arms.items():
-            for shown, match in zip(found["arms"][name]["matches"], arm.matches, strict=True):
-                shown["difference"] = match.difference
-        return {**found, "fits": self.fits}
+        return {**super().as_dict(), "recipe": self.recipe.as_dict(), "fits": self.fits}
 
 
-@guarded()
-def estimate(plan: Recipe, dataset: Dataset) -> Estimate:
+def measure_plan(plan: Plan) -> Estimate:
     """Estimate what a comparison takes, from training steps of every arm on this machine; no file of a run is written.
 
     Loading and augmenting images is not in it, nor is what Ultralytics does after the network in validation.
 
     Args:
-        plan: The recipe, checked.
-        dataset: What it would train on.
+        plan: The plan.
 
     Raises:
         RunError: A training step failed.
     """
-    names = classes(plan, dataset)
-    built = build_arms(plan.arms)
-    models = {name: _as_trained(for_classes(arm.network, names, plan.seeds[0])) for name, arm in built.items()}
-    args = get_cfg(overrides=dict(plan.train))
+    recipe, names = plan.recipe, plan.dataset.names
+    models = {name: _as_trained(for_classes(arm.network, names, recipe.seeds[0])) for name, arm in plan.arms.items()}
+    args = get_cfg(overrides=dict(recipe.train))
     device = select_device(args.device, verbose=False)
     stride = max(32, *(int(model.stride.max()) for model in models.values()))
     imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
-    samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
-    images = {split: _used(len(own), get_split_fraction(args.fraction, split)) for split, own in samples.items()}
+    images = {split: _used(len(own), get_split_fraction(args.fraction, split)) for split, own in plan.samples.items()}
     steps = math.ceil(images["train"] / args.batch)
     probe = Probe(
         model="",
         imgsz=imgsz,
         batch=args.batch,
-        objects=objects_in_mosaic(samples["train"], args.mosaic > 0),
+        objects=objects_in_mosaic(plan.samples["train"], args.mosaic > 0),
         device=str(device),
         precision=_precision(args, device.type),
         optimizer=_optimizer(args, images["train"]),
@@ -133,25 +123,25 @@ def estimate(plan: Recipe, dataset: Dataset) -> Estimate:
         step, image = _step_seconds(found[name]), latency[name] / 1e3
         rounds = (args.epochs if args.val else 1) + 1  # after each epoch, and of the best in the end
         arms[name] = ArmEstimate(
-            model=describe(plan.arms[name]),
+            model=plan.arms[name].described,
             parameters=sum(p.numel() for p in model.parameters()),
-            matches=built[name].matches,
+            substitutes=plan.arms[name].substitutes,
             step_seconds=step,
             image_seconds=image,
             seconds=args.epochs * steps * step + rounds * images["val"] * image,
             peak_mib=found[name].needed,
         )
-    each = sorted((arm.peak_mib for arm in arms.values() for _ in plan.seeds), reverse=True)
+    each = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
     return Estimate(
-        recipe=plan,
+        recipe=recipe,
         arms=arms,
         runs=len(each),
         epochs=args.epochs,
         steps=steps,
         images=images,
         device=str(device),
-        seconds=len(plan.seeds) * sum(arm.seconds for arm in arms.values()),
-        peak_mib=sum(each[: plan.jobs]),
+        seconds=len(recipe.seeds) * sum(arm.seconds for arm in arms.values()),
+        peak_mib=sum(each[: recipe.jobs]),
         free_mib=free_memory(device),
     )
 
@@ -198,7 +188,9 @@ def estimate_table(found: Estimate) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for name, arm in found.arms.items():
-        matched = "".join(f"\nrow {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.matches)
+        matched = "".join(
+            f"\nrow {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.substitutes
+        )
         table.add_row(
             name,
             f"{arm.model}{matched}",

@@ -5,51 +5,56 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
-from ..data.dataset import Dataset, image_files
-from ..data.files import write_text
+from ..data.dataset import Sample
+from ..data.files import require_writable, write_text
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..errors import ConfigError
+from ..engine.run_folder import FIX, cannot_write
+from ..engine.settings import in_working_directory
+from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
-from .recipe import Recipe
+from .plan import Plan
+from .recipe import Arm, Recipe, read_recipe
 
 RECIPE, INPUTS, LOCK = "recipe.yaml", "inputs.json", ".lock"
-SPLITS = ("train", "val")
 
 
 @contextmanager
-def open_folder(plan: Recipe, dataset: Dataset, root: str | Path = "runs/compare") -> Iterator[Path]:
+def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]:
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
     A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that
     it names (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the
-    next free one of ``name``, ``name2``, ... is made.
+    next free one of ``name``, ``name-2``, ... is made.
 
     Args:
-        plan: The recipe.
-        dataset: What it is trained on.
-        root: Where the folders of all comparisons are.
+        plan: The plan.
+        project: Where the folders of all comparisons are; ``runs/compare`` if not given.
 
     Raises:
-        ConfigError: Another process works in the folder.
+        ConfigError: Another process works in the folder, or it cannot be written to.
     """
-    root = Path(root).resolve()
-    root.mkdir(parents=True, exist_ok=True)
-    inputs = fingerprint(plan, dataset)
-    folder = _find_or_make(plan, inputs, root)
+    root = Path(in_working_directory({"project": project}, "runs/compare")["project"]).resolve()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise cannot_write(root, e) from e
+    require_writable(root, FIX)
+    folder = _find_or_make(plan.recipe, fingerprint(plan), root)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -61,32 +66,27 @@ def open_folder(plan: Recipe, dataset: Dataset, root: str | Path = "runs/compare
             fix="wait until it is done, or give another name=",
         ) from e
     try:
-        write_text(folder / RECIPE, _text(plan))
+        write_text(folder / RECIPE, _text(plan.recipe))
         yield folder
     finally:
         lock.release()
 
 
-def fingerprint(plan: Recipe, dataset: Dataset) -> dict[str, str]:
-    """Return the SHA-256 of what a recipe names: each model and checkpoint file, and the dataset.
-
-    Args:
-        plan: The recipe.
-        dataset: The images and labels of ``train`` and ``val`` are read in full.
-    """
-    named = {arm["model"] for arm in plan.arms.values() if "model" in arm}
-    if isinstance(pretrained := plan.train.get("pretrained"), str):
+def fingerprint(plan: Plan) -> dict[str, str]:
+    """Return the SHA-256 of what a plan names: each model and checkpoint file, and the images and labels."""
+    named = {arm.model for arm in plan.recipe.arms.values() if isinstance(arm, Arm)}
+    if isinstance(pretrained := plan.recipe.train.get("pretrained"), str):
         named.add(pretrained)
     files = {name: find_model_yaml(name) if name.endswith((".yaml", ".yml")) else existing(name) for name in named}
-    files |= {f"annotations of {split}": file for split, file in dataset.annotations.items()}
+    files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
     found = {name: hashlib.sha256(Path(str(files[name])).read_bytes()).hexdigest() for name in sorted(files)}
-    return {**found, "classes": _digest(dataset.names.values()), "data": _digest(_contents(dataset))}
+    return {**found, "classes": _digest(plan.dataset.names.values()), "data": _digest(_contents(plan.samples))}
 
 
-def _contents(dataset: Dataset) -> Iterator[str]:
-    """Yield name and content of every image and label of the dataset."""
-    for split in SPLITS:
-        images = [str(file) for file in image_files(dataset, split)]
+def _contents(samples: Mapping[str, Sequence[Sample]]) -> Iterator[str]:
+    """Yield name and content of every image and label."""
+    for split, own in samples.items():
+        images = [str(sample.image) for sample in own]
         pairs = list(zip(images, img2label_paths(images), strict=True))
         with ThreadPoolExecutor() as pool:
             found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
@@ -105,21 +105,16 @@ def _digest(lines: Iterable[str]) -> str:
     return found.hexdigest()
 
 
-def _find_or_make(plan: Recipe, inputs: dict[str, str], root: Path) -> Path:
-    written = {RECIPE: _text(plan), INPUTS: json.dumps(inputs, indent=2)}
-    wanted = yaml.safe_load(written[RECIPE])
-    number = 1
-    while True:
-        folder = root / (plan.name if number == 1 else f"{plan.name}{number}")
-        if not folder.exists():
-            _make(folder, written)
-        found = {name: _read(folder / name) for name in written}
-        other = _other_keys(found[RECIPE], wanted)
-        if not other and found[INPUTS] == inputs:
-            return folder
-        changed = other or [key for key, value in inputs.items() if (found[INPUTS] or {}).get(key) != value]
+def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
+    numbered = re.compile(rf"{re.escape(recipe.name)}(-?\d+)?")  # without the hyphen as they were called once
+    begun = sorted(folder for folder in root.iterdir() if numbered.fullmatch(folder.name))
+    names = chain([recipe.name], (f"{recipe.name}-{number}" for number in count(2)))
+    candidates = chain(begun, (root / name for name in names if root / name not in begun))
+    folder = next(candidates)
+    while changed := _changes(folder, recipe, inputs):
         LOGGER.warning(f"{folder} differs in {', '.join(changed)}, so it is left as it is")
-        number += 1
+        folder = next(candidates)
+    return folder
 
 
 def _make(folder: Path, written: dict[str, str]) -> None:
@@ -133,21 +128,21 @@ def _make(folder: Path, written: dict[str, str]) -> None:
         shutil.rmtree(aside)
 
 
-def _read(file: Path) -> Any:
-    """Return the content of a YAML or JSON file, or None where there is none."""
+def _text(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.as_dict(), sort_keys=False)
+
+
+def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[str]:
+    """Name what of a folder decides on the results and is not as wanted; seeds may have been added. Made if missing."""
+    if not folder.exists():
+        _make(folder, {RECIPE: _text(recipe), INPUTS: json.dumps(inputs, indent=2)})
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-
-
-def _text(plan: Recipe) -> str:
-    return yaml.safe_dump(asdict(plan), sort_keys=False)
-
-
-def _other_keys(saved: Any, wanted: dict[str, Any]) -> list[str]:
-    """Name what of a saved recipe decides on its results and is not as wanted; seeds may have been added."""
-    if not isinstance(saved, dict) or not isinstance(saved.get("seeds"), list):
+        saved = read_recipe(folder / RECIPE, {})
+        found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+        known = {key: found.get(key) for key in inputs}
+    except (YoloMHAError, OSError, ValueError, AttributeError):
         return [RECIPE]
-    other = [key for key in wanted if key not in ("jobs", "seeds") and saved.get(key) != wanted[key]]
-    return other + ["seeds"] * (not set(saved["seeds"]) <= set(wanted["seeds"]))
+    one, other = vars(replace(saved, jobs=recipe.jobs, seeds=recipe.seeds)), vars(recipe)
+    changed = [key for key in other if one[key] != other[key]]
+    changed += ["seeds"] * (not set(saved.seeds) <= set(recipe.seeds))
+    return changed or [key for key, value in inputs.items() if known[key] != value]

@@ -1,4 +1,4 @@
-"""What a comparison runs: arms, seeds, data and one set of training settings."""
+"""What a comparison runs: arms, seeds, data and one set of training settings, as its author wrote them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ultralytics.cfg import DEFAULT_CFG_DICT, smart_value
+from ultralytics.cfg import smart_value
 
 from ..data.files import read_yaml
 from ..engine import settings as config
-from ..engine.freeze_base import check_freeze_base
-from ..engine.model import check_checkpoint
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
-from ..registry import Network, is_block
 from ..scoring.val import refuse_class_filters
-from ..surgery.graft import renamed, same_values
-from ..surgery.insertion import BLOCK, block_options
-from ..surgery.rows import blocks
-from ..surgery.transfer import align
-from .networks import ArmNetwork, build_arms
+from ..surgery.insertion import BLOCK, Insertion, block_options
 
 OWN = ("name", "data", "seeds", "jobs", "primary", "margin")
 FIELDS = (*OWN, "arms", "train")
@@ -34,15 +27,55 @@ LARGEST_SEED = 2**31
 
 
 @dataclass(frozen=True)
+class Arm:
+    """What an arm trains.
+
+    Attributes:
+        model: Model YAML or checkpoint.
+        insertion: The block that is put into it first.
+        freeze_base: Number of first epochs in which the new blocks train alone.
+    """
+
+    model: str
+    insertion: Insertion | None = None
+    freeze_base: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `train` is called with for this arm alone."""
+        inserted = self.insertion.settings() if self.insertion else {}
+        return {"model": self.model, **inserted, **({"freeze_base": self.freeze_base} if self.freeze_base else {})}
+
+    def __str__(self) -> str:
+        return " ".join([self.model, *(f"{k}={v}" for k, v in self.settings().items() if k != "model")])
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control of another arm: a convolution of as many parameters in the place of each of its blocks.
+
+    Attributes:
+        match: Name of that arm.
+    """
+
+    match: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return what stands for it in a recipe."""
+        return {"match": self.match}
+
+    def __str__(self) -> str:
+        return f"convolution with the parameters of {self.match}"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is compared, and how all of it is trained.
 
     Attributes:
         name: Name of the folder under ``runs/compare``.
         data: Dataset YAML, or "beacons" for the embedded default dataset.
-        arms: What is trained by arm name: ``model``, and where blocks are put in ``at`` and their options, as in
-            `train`. ``match`` with the name of another arm, in place of all these, makes its control: a convolution of
-            as many parameters for each of its blocks. The first arm is the baseline.
+        arms: What is trained by arm name; the first arm is the baseline. In a YAML an arm has ``model`` and, as in
+            `train`, ``at`` with a block's options and ``freeze_base``; or ``match`` alone.
         train: Ultralytics' training settings, the same for every run.
         seeds: Every arm is trained with each of them.
         jobs: How many runs are trained at the same time.
@@ -53,7 +86,7 @@ class Recipe:
 
     name: str
     data: str
-    arms: dict[str, dict[str, Any]]
+    arms: dict[str, Arm | Control]
     train: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS
     jobs: int = JOBS
@@ -63,6 +96,51 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.primary:
             object.__setattr__(self, "primary", list(self.arms)[1] if len(self.arms) > 1 else "")
+
+    @property
+    def baseline(self) -> str:
+        return next(iter(self.arms))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a recipe YAML holds."""
+        arms = {name: arm.settings() for name, arm in self.arms.items()}
+        return {**vars(self), "arms": arms, "seeds": list(self.seeds)}
+
+    def origin(self, name: str) -> Arm:
+        """Return an arm, or the one whose control it is."""
+        arm = self.arms[name]
+        return self.origin(arm.match) if isinstance(arm, Control) else arm
+
+    def is_control(self, name: str, of: str) -> bool:
+        """Say whether an arm is the matched control of another."""
+        return self.arms[name] == Control(of)
+
+
+def read_arm(name: str, words: object) -> Arm | Control:
+    """Read an arm of a recipe.
+
+    Args:
+        name: Its name, for messages.
+        words: Settings of `train` that are its own, or ``match``; or its model alone.
+
+    Raises:
+        ConfigError: A key is unknown, or the model is missing.
+        ModelError: No block has the name that ``block`` gives.
+    """
+    given: dict[str, Any] = dict(words) if isinstance(words, Mapping) else {"model": words}
+    if set(given) == {"match"}:
+        return Control(given["match"])
+    insertion, rest = Insertion.from_settings({k: _plain(v) for k, v in given.items() if k != "model"})
+    if unknown := [key for key in rest if key != "freeze_base"]:
+        valid = ["model", "freeze_base", "match", *insertion_keys(given.get("block", BLOCK))]
+        raise ConfigError(
+            f"Unknown key '{unknown[0]}' of an arm.",
+            given=f"{name}: {given}",
+            expected=nearest(unknown[0], valid) if unknown[0] != "match" else "match: alone",
+        )
+    if not given.get("model"):
+        raise ConfigError("An arm names no model.", given=f"{name}: {given}", expected="a model YAML or a checkpoint")
+    return Arm(str(_plain(given["model"], path=True)), insertion, rest.get("freeze_base", 0))
 
 
 def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
@@ -82,7 +160,8 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
             raise ConfigError("Recipe not found.", given=recipe, expected="an existing recipe YAML, or demo.yaml")
         path = found
     content = read_yaml(path, ConfigError, expected=", ".join(FIELDS))
-    _refuse_repeated_keys(path)
+    with path.open(encoding="utf-8-sig") as file:
+        yaml.load(file, _UniqueKeys)
     for key in content:
         if key not in FIELDS:
             raise ConfigError(f"Unknown key '{key}' in {path}.", given=key, expected=nearest(key, FIELDS))
@@ -93,7 +172,7 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
             )
     if not isinstance(content.get("train") or {}, dict):
         raise ConfigError(f"'train' of {path} holds no settings.", given=content["train"], expected="key: value lines")
-    arms = {str(name): arm if isinstance(arm, dict) else {"model": arm} for name, arm in content["arms"].items()}
+    arms = {str(name): read_arm(str(name), words) for name, words in content["arms"].items()}
     own = {"name": path.stem, **{key: value for key, value in content.items() if key in OWN}}
     return _recipe(arms, {**(content.get("train") or {}), **own, **overrides})
 
@@ -107,92 +186,57 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         ConfigError: A setting is unknown or missing.
     """
-    settings = dict(settings)
-    inserted = _insertion_keys(settings.get("block", BLOCK))
-    config.check(settings, own=("attention", "control", *OWN, *inserted))
-    insertion = {k: settings.pop(k) for k in inserted if k in settings and k not in DEFAULT_CFG_DICT}
-    model, attention, control = (settings.pop(k, None) for k in ("model", "attention", "control"))
+    own = ("attention", "control", "freeze_base", *OWN, *insertion_keys(settings.get("block", BLOCK)))
+    config.check(settings, own=own)
+    insertion, rest = Insertion.from_settings(settings)
+    model, attention, control, freeze_base = (
+        rest.pop(k, None) for k in ("model", "attention", "control", "freeze_base")
+    )
     example = "model=yolov8n.yaml at=P5 data=data.yaml, model=... attention=yolov8n-mha-p5.yaml, or a recipe YAML"
     if not model:
         raise ConfigError("model is missing.", expected=example)
-    if bool(attention) == ("at" in insertion):
-        given = f"attention={attention} at={insertion.get('at')}"
+    if bool(attention) == (insertion is not None):
+        given = f"attention={attention} at={settings.get('at')}"
         raise ConfigError("Either at or attention says what is compared.", given=given, expected=example)
-    arms = {"baseline": {"model": model}, "attention": {"model": attention or model, **insertion}}
-    if control is True or (control is None and "at" in insertion):
-        arms["control"] = {"match": "attention"}
-    elif control:
-        arms["control"] = {"model": control}
-    if settings.get("data") is None:
+    if rest.get("data") is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml")
-    return _recipe(arms, {"name": "compare", **settings})
-
-
-def check_recipe(recipe: Recipe) -> None:
-    """Check everything that can be checked before the first training starts.
-
-    Raises:
-        ConfigError: A setting is unusable, an arm has no usable name, there are fewer than two, or an arm would begin
-            with other weights than the baseline.
-        ModelError: An arm's model cannot be read, or would not get all of the weights of ``pretrained``.
-        UnsupportedTaskError: An arm's model is not for box detection.
-    """
-    _check_own(recipe)
-    _check_train(recipe.train)
-    for name, arm in recipe.arms.items():
-        _check_keys(recipe, name, arm)
-    built = build_arms(recipe.arms)
-    pretrained = recipe.train.get("pretrained", True)
-    baseline = next(iter(built))
-    for name, arm in recipe.arms.items():
-        content = built[name].network.yaml
-        _refuse_script_blocks(name, built[name].network)
-        trained = recipe.arms[arm["match"]] if "match" in arm else arm
-        check_freeze_base(trained.get("freeze_base", 0), blocks(content), recipe.train.get("freeze"))
-        if isinstance(pretrained, (str, Path)):
-            base = check_checkpoint(pretrained)
-            align((base.get("ema") or base["model"]).yaml, content)
-        elif pretrained is not False and "match" not in arm:
-            _check_weights(name, arm, built[name], recipe.arms[baseline], built[baseline].network)
-
-
-def _refuse_script_blocks(name: str, network: Network) -> None:
-    """Refuse blocks that the process of a run could not import."""
-    found = {
-        type(m).__name__ for m in network.modules() if is_block(type(m).__name__) and type(m).__module__ == "__main__"
+    inserted = insertion.settings() if insertion else {}
+    arms = {
+        "baseline": read_arm("baseline", model),
+        "attention": read_arm("attention", {"model": attention or model, **inserted, "freeze_base": freeze_base or 0}),
     }
-    if found:
-        raise ConfigError(
-            "A block of the calling script is unknown in the processes that train.",
-            given=f"{name}: {', '.join(sorted(found))}",
-            expected="blocks in a module of their own",
-            fix="move the class into a module, and import that (on the command line: blocks=my_module)",
-        )
+    if control is True or (control is None and insertion):
+        arms["control"] = Control("attention")
+    elif control:
+        arms["control"] = read_arm("control", control)
+    return _recipe(arms, {"name": "compare", **rest})
 
 
-def describe(arm: Mapping[str, Any]) -> str:
-    """Say what an arm trains, in the words of the command line."""
-    if "match" in arm:
-        return f"convolution with the parameters of {arm['match']}"
-    return " ".join([str(arm["model"]), *(f"{k}={v}" for k, v in arm.items() if k != "model")])
+def insertion_keys(block: str) -> list[str]:
+    """Name the settings that say which block goes where."""
+    return ["at", "block", *block_options(block)]
 
 
-def _recipe(arms: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> Recipe:
-    """Make a recipe of its arms, its own settings and those for training."""
+def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of its arms, its own settings and those for training, and check it."""
     own = {key: value for key, value in settings.items() if key in OWN}
-    return Recipe(
+    recipe = Recipe(
         name=str(own["name"]),
         data=str(own["data"]),
-        arms={name: {k: _plain(v, path=k == "model") for k, v in arm.items()} for name, arm in arms.items()},
+        arms=arms,
         train={k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None},
         seeds=_seeds(own.get("seeds", SEEDS)),
         jobs=own.get("jobs", JOBS),
         primary=str(own.get("primary") or ""),
         margin=own.get("margin", MARGIN),
     )
+    _check_own(recipe)
+    _check_controls(recipe)
+    _check_train(recipe.train)
+    return recipe
 
 
-def _plain(value: Any, path: bool) -> Any:
+def _plain(value: Any, path: bool = False) -> Any:
     """Return a value as YAML holds it, with the path of a file from anywhere, so that a saved recipe runs anywhere."""
     if path and isinstance(value, (str, Path)) and os.path.isfile(value):
         return str(Path(value).resolve())
@@ -212,37 +256,21 @@ def _seeds(value: object) -> tuple[int, ...]:
     return seeds
 
 
-def _insertion_keys(block: str) -> list[str]:
-    return ["at", "block", "freeze_base", *block_options(block)]
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuse a key that comes twice in one place: the YAML reader would keep the last in silence."""
 
-
-def _refuse_repeated_keys(path: Path) -> None:
-    """Refuse a key that comes twice in one place: the YAML reader would keep the last in silence.
-
-    Raises:
-        ConfigError: There is one.
-    """
-    waiting, seen = [yaml.compose(path.read_text(encoding="utf-8-sig"))], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-            continue
-        seen.add(id(node))  # an alias may lead back
-        if isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-            continue
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
-        for key, value in node.value:
+        for key, _ in node.value:
             line = key.start_mark.line + 1
-            if key.value in lines and isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
                 raise ConfigError(
-                    f"'{key.value}' comes twice in {path}.",
+                    f"'{key.value}' comes twice in {self.name}.",
                     given=f"lines {lines[key.value]} and {line}",
                     expected="every name once",
                 )
-            if isinstance(key, yaml.ScalarNode):
-                lines[key.value] = line
-            waiting.append(value)
+            lines[key.value if isinstance(key, yaml.ScalarNode) else ""] = line
+        return super().construct_mapping(node, deep)
 
 
 def _check_own(recipe: Recipe) -> None:
@@ -294,43 +322,12 @@ def _check_train(train: Mapping[str, Any]) -> None:
             )
 
 
-def _check_keys(recipe: Recipe, name: str, arm: Mapping[str, Any]) -> None:
-    if "match" in arm:
-        others = [other for other in list(recipe.arms)[1:] if "match" not in recipe.arms[other]]
-        if set(arm) != {"match"} or name == next(iter(recipe.arms)) or arm["match"] not in others:
+def _check_controls(recipe: Recipe) -> None:
+    others = [name for name in list(recipe.arms)[1:] if isinstance(recipe.arms[name], Arm)]
+    for name, arm in recipe.arms.items():
+        if isinstance(arm, Control) and (name == recipe.baseline or arm.match not in others):
             raise ConfigError(
                 "match makes the control of another arm.",
-                given=f"{name}: {dict(arm)}",
-                expected=f"match: and the name of an arm with blocks, {nearest(arm['match'], others)}",
+                given=f"{name}: {arm.settings()}",
+                expected=f"match: and the name of an arm with blocks, {nearest(arm.match, others)}",
             )
-        return
-    valid = ["model", *_insertion_keys(arm.get("block", BLOCK))]
-    for key in arm:
-        if key not in valid:
-            raise ConfigError(
-                f"Unknown key '{key}' of an arm.",
-                given=f"{name}: {dict(arm)}",
-                expected=nearest(key, [*valid, "match"]),
-            )
-    if not arm.get("model"):
-        raise ConfigError(
-            "An arm names no model.", given=f"{name}: {dict(arm)}", expected="a model YAML or a checkpoint"
-        )
-
-
-def _check_weights(
-    name: str, arm: Mapping[str, Any], built: ArmNetwork, first: Mapping[str, Any], baseline: Network
-) -> None:
-    """Refuse a checkpoint whose weights would give its arm another start than the baseline has."""
-    if not built.extends or arm["model"] == first["model"] or not str(arm["model"]).endswith(".pt"):
-        return
-    places, state = align(baseline.yaml, built.network.yaml), built.network.state_dict()
-    tensors = {renamed(k, places): v for k, v in baseline.state_dict().items()}
-    same = sum(k in state and state[k].shape == v.shape and same_values(state[k], v) for k, v in tensors.items())
-    if same < len(tensors):
-        raise ConfigError(
-            f"'{name}' brings weights that the baseline does not have, so a difference would not be the block's.",
-            given=f"{arm['model']}: {same} of {len(tensors)} tensors are those of {first['model']}",
-            expected="one start for all arms",
-            fix="name the arm's model YAML, or at=, and the weights in pretrained= or in the baseline's model",
-        )

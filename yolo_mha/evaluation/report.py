@@ -48,7 +48,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "comparison": comparison,
         "primary": next((c for c in comparison.contrasts if c.primary), None),
         "to_baseline": {c.arm: c for c in comparison.contrasts if c.against == comparison.baseline},
-        "controls": [c for c in comparison.contrasts if comparison.recipe.arms[c.against].get("match") == c.arm],
+        "controls": [c for c in comparison.contrasts if comparison.recipe.is_control(c.against, of=c.arm)],
         "spread": _spread(comparison),
         "metrics": METRICS,
         "overall": OVERALL,

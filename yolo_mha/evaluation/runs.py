@@ -15,16 +15,15 @@ from typing import Any
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from ..data.dataset import Dataset
 from ..data.files import write_text
 from ..engine import child
 from ..engine.progress import bar
 from ..registry import Network
 from ..surgery.text import dump
-from .networks import ArmNetwork, build_arms
 from .one_run import END, Job
-from .recipe import Recipe
-from .weights import classes, write_start
+from .plan import Plan
+from .recipe import Arm
+from .weights import write_start
 
 # What Ultralytics takes from a checkpoint unless it is said, and so not for an arm that is a YAML.
 FROM_CHECKPOINT = {key: DEFAULT_CFG_DICT[key] for key in ("imgsz", "single_cls")}
@@ -62,9 +61,6 @@ class Run:
     curve: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "folder": str(self.folder)}
-
 
 @dataclass
 class _Attempt:
@@ -93,37 +89,35 @@ class _Attempt:
         return replace(self.run, seconds=self.run.seconds + time.monotonic() - self.started)
 
 
-def train_runs(plan: Recipe, dataset: Dataset, folder: Path) -> list[Run]:
+def train_runs(plan: Plan, folder: Path) -> list[Run]:
     """Train every arm with every seed, ``jobs`` at a time, seed by seed.
 
     A run that was interrupted goes on from its last checkpoint, or begins anew where it had none; one that is done is
     left alone, and one that failed is tried again. A run that fails does not stop the others.
 
     Args:
-        plan: The recipe.
-        dataset: What to train on.
+        plan: The plan.
         folder: From `open_folder`. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output,
             ``seed<k>.log``, and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
 
     Returns:
         All runs, those of the first seed first and in each seed the baseline first.
     """
-    folder = folder.resolve()
-    runs = {(arm, seed): read_run(folder, arm, seed) for seed in plan.seeds for arm in plan.arms}
+    folder, recipe = folder.resolve(), plan.recipe
+    runs = {(arm, seed): read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms}
     waiting = [key for key, run in runs.items() if run.state != DONE]
     if not waiting:
         return list(runs.values())
-    built = build_arms(plan.arms)
-    epochs = int(plan.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
+    epochs = int(recipe.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
     running: dict[tuple[str, int], _Attempt] = {}
     with bar() as progress:
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
         try:
             while waiting or running:
-                while waiting and len(running) < plan.jobs:
+                while waiting and len(running) < recipe.jobs:
                     key = waiting.pop(0)
-                    job = _job(plan, dataset, folder, *key, built)
-                    running[key] = _start(runs[key], job, built[key[0]].network, progress, epochs)
+                    job = _job(plan, folder, runs[key])
+                    running[key] = _start(runs[key], job, plan.arms[key[0]].network, progress, epochs)
                 time.sleep(POLL)
                 for key, attempt in list(running.items()):
                     runs[key] = _look(attempt, progress)
@@ -172,29 +166,29 @@ def _table(results: Path) -> tuple[list[str], list[list[str]]]:
     return [name.strip() for name in header], [row for row in rows if len(row) == len(header)]
 
 
-def _job(plan: Recipe, dataset: Dataset, folder: Path, arm: str, seed: int, built: Mapping[str, ArmNetwork]) -> Job:
+def _job(plan: Plan, folder: Path, run: Run) -> Job:
     """Say what `train` is called with, and write the files that this names."""
-    baseline, words = next(iter(built.values())), dict(plan.arms[arm])
-    start = folder / "init" / f"seed{seed}.pt"
+    arm, recipe = plan.arms[run.arm], plan.recipe
+    start = folder / "init" / f"seed{run.seed}.pt"
     if not start.exists():
-        write_start(plan, baseline.network, classes(plan, dataset), seed, start)
-    if "match" in words:
-        model = folder / "init" / f"arm{list(plan.arms).index(arm)}.yaml"  # an arm's name might look like a scale's
-        write_text(model, _one_scale(built[arm].network.yaml))
-        matched = plan.arms[words["match"]]
-        words = {"model": str(model), **{k: matched[k] for k in ("freeze_base",) if k in matched}}
+        write_start(plan, run.seed, start)
+    own = recipe.arms[run.arm].settings()
+    if arm.substitutes:
+        model = folder / "init" / f"arm{list(plan.arms).index(run.arm)}.yaml"  # an arm's name might look like a scale's
+        write_text(model, _one_scale(arm.network.yaml))
+        own = Arm(str(model), freeze_base=recipe.origin(run.arm).freeze_base).settings()
     settings = {
         **FROM_CHECKPOINT,
-        **plan.train,
-        **({"pretrained": str(start)} if built[arm].extends else {}),
-        **words,
-        "data": str(dataset.yaml),
+        **recipe.train,
+        **({"pretrained": str(start)} if arm.extends else {}),
+        **own,
+        "data": str(plan.dataset.yaml),
         "patience": 0,  # stopping early would choose on the images that are scored
-        "project": str(folder / "arms" / arm),
-        "name": f"seed{seed}",
+        "project": str(run.folder.parent),
+        "name": run.folder.name,
         "exist_ok": True,
     }
-    return Job(settings, seed, str(folder / "arms" / arm / f"seed{seed}"))
+    return Job(settings, run.seed, str(run.folder))
 
 
 def _one_scale(content: Mapping[str, Any]) -> str:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..data.dataset import Dataset
 from ..data.files import whole_file
-from ..engine.model import YOLO, check_checkpoint
 from ..registry import Network, build
-from .recipe import Recipe
-
-
-def classes(plan: Recipe, dataset: Dataset) -> dict[int, str]:
-    """Return the class names that are trained for."""
-    return dict(dataset.names)
+from .plan import Plan
+from .recipe import Arm
 
 
 def for_classes(network: Network, names: Mapping[int, str], seed: int) -> Network:
@@ -35,7 +28,7 @@ def for_classes(network: Network, names: Mapping[int, str], seed: int) -> Networ
     return made
 
 
-def write_start(plan: Recipe, baseline: Network, names: Mapping[int, str], seed: int, file: Path) -> None:
+def write_start(plan: Plan, seed: int, file: Path) -> None:
     """Write the checkpoint that all arms of a seed begin with.
 
     It is the baseline for the dataset's classes, with weights drawn from the seed, over which those of ``pretrained=``
@@ -43,53 +36,36 @@ def write_start(plan: Recipe, baseline: Network, names: Mapping[int, str], seed:
     without a match stay as drawn.
 
     Args:
-        plan: The recipe.
-        baseline: The baseline's network.
-        names: Class names by index.
+        plan: The plan.
         seed: The seed.
         file: The checkpoint.
     """
-    made = for_classes(baseline, names, seed)
-    if plan.train.get("cls_remap", True):
+    names = dict(plan.dataset.names)
+    made = for_classes(plan.start.network, names, seed)
+    if plan.recipe.train.get("cls_remap", True):
         made.names = dict(names)
-    if (source := _weights(plan, next(iter(plan.arms.values())))) is not None:
+    if plan.start.source is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # a class layer of another width is drawn anew
-            made.load(source, verbose=False)
+            made.load(plan.start.source, verbose=False)
     made.names = dict(names)
     with whole_file(file) as temporary:
         torch.save({"epoch": -1, "best_fitness": None, "model": made, "ema": None, "optimizer": None}, temporary)
 
 
-def _weights(plan: Recipe, arm: Mapping[str, Any]) -> Network | None:
-    """Return the network whose weights an arm would begin with if it were trained alone, or None."""
-    pretrained = plan.train.get("pretrained", True)
-    if isinstance(pretrained, str):
-        content = check_checkpoint(pretrained)
-        return (content.get("ema") or content["model"]).float()
-    if pretrained is False or not str(arm["model"]).endswith(".pt"):
-        return None
-    return YOLO(arm["model"]).model
-
-
-def class_notes(plan: Recipe, dataset: Dataset) -> list[str]:
-    """Say of each checkpoint that arms begin with what becomes of its class layers.
-
-    Args:
-        plan: The recipe.
-        dataset: What it is trained on.
-    """
-    own, notes = classes(plan, dataset), {}
-    for arm in plan.arms.values():
-        if "match" in arm or (source := _weights(plan, arm)) is None:
+def class_notes(plan: Plan) -> list[str]:
+    """Say of each checkpoint that arms begin with what becomes of its class layers."""
+    own, notes = list(plan.dataset.names.values()), {}
+    for name, arm in plan.recipe.arms.items():
+        if not isinstance(arm, Arm) or (source := plan.arms[name].source) is None:
             continue
-        names = getattr(source, "names", None) or {}
-        if list(names.values()) != list(own.values()):
-            shared = {n.strip().lower() for n in names.values()} & {n.strip().lower() for n in own.values()}
-            given = plan.train.get("pretrained")
-            file = given if isinstance(given, str) else str(arm["model"])
+        known = list((getattr(source, "names", None) or {}).values())
+        if known != own:
+            shared = {n.strip().lower() for n in known} & {n.strip().lower() for n in own}
+            given = plan.recipe.train.get("pretrained")
+            file = given if isinstance(given, str) else arm.model
             notes[file] = (
-                f"{Path(file).name} knows {len(names)} classes and the dataset has {len(own)}: the last layers of the "
+                f"{Path(file).name} knows {len(known)} classes and the dataset has {len(own)}: the last layers of the "
                 f"head begin anew, apart from {len(shared)} classes of the same name."
             )
     return list(notes.values())

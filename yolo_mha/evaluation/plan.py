@@ -1,0 +1,164 @@
+"""What a recipe comes to: data, networks and start weights, checked and built once, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..data.beacons import EMBEDDED
+from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..engine.freeze_base import check_freeze_base
+from ..engine.model import YOLO, check_checkpoint, require_detection
+from ..engine.progress import with_bar
+from ..errors import ConfigError, ModelError
+from ..registry import Network, build, is_block
+from ..surgery.graft import renamed, same_values
+from ..surgery.rows import blocks
+from ..surgery.transfer import align
+from .control import Substitute, matched_control
+from .recipe import Arm, Control, Recipe
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """What an arm trains.
+
+    Attributes:
+        described: In the words of the command line.
+        network: The network, with the class count of its file.
+        extends: Whether it is the baseline with or without blocks, so that it can begin with the baseline's weights.
+        source: The network whose weights it would begin with if it were trained alone; None where they are drawn.
+        substitutes: Its convolutions, where it is the control of another arm.
+    """
+
+    described: str
+    network: Network
+    extends: bool
+    source: Network | None = None
+    substitutes: list[Substitute] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with all that is decided before the first training.
+
+    Attributes:
+        recipe: The recipe, its dataset by full path.
+        arms: By name, the baseline first.
+        dataset: What is trained on.
+        samples: Images and labels of ``train`` and ``val``.
+    """
+
+    recipe: Recipe
+    arms: dict[str, PlannedArm]
+    dataset: Dataset
+    samples: dict[str, list[Sample]]
+
+    @property
+    def start(self) -> PlannedArm:
+        """The arm whose weights all others begin with: the baseline."""
+        return self.arms[self.recipe.baseline]
+
+
+def prepare(recipe: Recipe) -> Plan:
+    """Build and check everything that can be before the first training starts.
+
+    Args:
+        recipe: From `read_recipe` or `recipe_from_settings`.
+
+    Raises:
+        ConfigError: An arm would begin with other weights than the baseline, or a control cannot be matched.
+        ModelError, CheckpointError: A model cannot be read, or would not get all of the weights of ``pretrained``.
+        DataError: The dataset is missing or broken.
+        UnsupportedTaskError: A model is not for box detection.
+    """
+    arms = build_arms(recipe)
+    dataset = load_dataset(recipe.data, with_bar)
+    samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
+    if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
+        data = Path(recipe.data)
+        recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
+    return Plan(recipe, arms, dataset, samples)
+
+
+def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
+    """Build and check every arm once; see `prepare`."""
+    pretrained = recipe.train.get("pretrained", True)
+    given = check_checkpoint(pretrained) if isinstance(pretrained, (str, Path)) else None
+    source = (given.get("ema") or given["model"]).float() if given else None
+    opened = {name: _open(arm) for name, arm in recipe.arms.items() if isinstance(arm, Arm)}
+    own = {name: _network(arm, opened[name].model) for name, arm in recipe.arms.items() if isinstance(arm, Arm)}
+    baseline = own[recipe.baseline]
+    arms = {}
+    for name, arm in recipe.arms.items():
+        if isinstance(arm, Control):
+            content, substitutes = matched_control(baseline, own[arm.match], arm.match)
+            arms[name] = PlannedArm(str(arm), build(content), True, source, substitutes)
+        else:
+            begins = source or (opened[name].model if opened[name].ckpt and pretrained is not False else None)
+            arms[name] = PlannedArm(str(arm), own[name], _extends(own[name], baseline), begins)
+    for name, planned in arms.items():
+        _check(name, planned, arms[recipe.baseline], recipe)
+        if source is not None:
+            align(source.yaml, planned.network.yaml)
+    return arms
+
+
+def _open(arm: Arm) -> YOLO:
+    opened = YOLO(arm.model)
+    require_detection(opened.task, "compare")
+    return opened
+
+
+def _network(arm: Arm, network: Network) -> Network:
+    return arm.insertion.apply(network)[0] if arm.insertion else network
+
+
+def _extends(network: Network, baseline: Network) -> bool:
+    """Say whether a network has the baseline's layers; some families have rows that look the same and other widths."""
+    try:
+        places = align(baseline.yaml, network.yaml)
+    except ModelError:
+        return False
+    state, head = network.state_dict(), f"model.{len(baseline.model) - 1}."
+    tensors = {renamed(k, places): v.shape for k, v in baseline.state_dict().items() if not k.startswith(head)}
+    same = [state[k].shape == shape for k, shape in tensors.items() if k in state]
+    return bool(sum(same) > len(same) / 2)
+
+
+def _check(name: str, planned: PlannedArm, baseline: PlannedArm, recipe: Recipe) -> None:
+    """Check what one arm would train.
+
+    Raises:
+        ConfigError: A block could not be imported elsewhere, nothing could be frozen, or the start is another one.
+    """
+    script = {
+        type(m).__name__
+        for m in planned.network.modules()
+        if is_block(type(m).__name__) and type(m).__module__ == "__main__"
+    }
+    if script:
+        raise ConfigError(
+            "A block of the calling script is unknown in the processes that train.",
+            given=f"{name}: {', '.join(sorted(script))}",
+            expected="blocks in a module of their own",
+            fix="move the class into a module, and import that (on the command line: blocks=my_module)",
+        )
+    arm = recipe.origin(name)
+    check_freeze_base(arm.freeze_base, blocks(planned.network.yaml), recipe.train.get("freeze"))
+    begins = planned.source
+    if not planned.extends or planned.substitutes or begins is None or begins is baseline.source:
+        return
+    first = recipe.origin(recipe.baseline)
+    if arm.model == first.model:
+        return
+    places, state = align(baseline.network.yaml, planned.network.yaml), planned.network.state_dict()
+    tensors = {renamed(k, places): v for k, v in baseline.network.state_dict().items()}
+    same = sum(k in state and state[k].shape == v.shape and same_values(state[k], v) for k, v in tensors.items())
+    if same < len(tensors):
+        raise ConfigError(
+            f"'{name}' brings weights that the baseline does not have, so a difference would not be the block's.",
+            given=f"{arm.model}: {same} of {len(tensors)} tensors are those of {first.model}",
+            expected="one start for all arms",
+            fix="name the arm's model YAML, or at=, and the weights in pretrained= or in the baseline's model",
+        )
