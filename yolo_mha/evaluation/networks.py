@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..errors import ModelError
 from ..registry import Network, build
 from ..surgery.graft import renamed
-from ..surgery.insertion import BLOCK, block_row, insert_blocks
+from ..surgery.insertion import Insertion
 from ..surgery.transfer import align
 from .control import Match, matched_control
 
@@ -57,11 +56,9 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, ArmNetwork]:
 def _network(arm: Mapping[str, Any]) -> Network:
     opened = YOLO(arm["model"])
     require_detection(opened.task, "compare")
-    block = arm.get("block", BLOCK)
-    options = config.take_block_options(dict(arm), arm.get("at"), block)
-    if "at" not in arm:
-        return opened.model
-    return insert_blocks(opened.model, arm["at"], block_row(block, options))[0]
+    insertion, _ = Insertion.from_settings(arm)
+    network: Network = opened.model
+    return network if insertion is None else insertion.apply(network)[0]
 
 
 def _extends(network: Network, baseline: Network) -> bool:

@@ -20,7 +20,7 @@ from ..data.files import write_text
 from ..engine import child
 from ..engine.progress import bar
 from ..registry import Network
-from ..surgery.text import dump
+from ..surgery.text import dump, one_scale
 from .networks import ArmNetwork, build_arms
 from .one_run import END, Job
 from .recipe import Recipe
@@ -180,7 +180,7 @@ def _job(plan: Recipe, dataset: Dataset, folder: Path, arm: str, seed: int, buil
         write_start(plan, baseline.network, classes(plan, dataset), seed, start)
     if "match" in words:
         model = folder / "init" / f"arm{list(plan.arms).index(arm)}.yaml"  # an arm's name might look like a scale's
-        write_text(model, _one_scale(built[arm].network.yaml))
+        write_text(model, dump(one_scale(built[arm].network.yaml)))
         matched = plan.arms[words["match"]]
         words = {"model": str(model), **{k: matched[k] for k in ("freeze_base",) if k in matched}}
     settings = {
@@ -195,13 +195,6 @@ def _job(plan: Recipe, dataset: Dataset, folder: Path, arm: str, seed: int, buil
         "exist_ok": True,
     }
     return Job(settings, seed, str(folder / "arms" / arm / f"seed{seed}"))
-
-
-def _one_scale(content: Mapping[str, Any]) -> str:
-    """Write a model YAML of the scale that a network has; its file name could not say it."""
-    scales = content.get("scales") or {}
-    letter = content.get("scale") or next(iter(scales), "")
-    return dump({**content, "scales": {k: v for k, v in scales.items() if k == letter}})
 
 
 def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:

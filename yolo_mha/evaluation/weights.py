@@ -69,7 +69,8 @@ def _weights(plan: Recipe, arm: Mapping[str, Any]) -> Network | None:
         return (content.get("ema") or content["model"]).float()
     if pretrained is False or not str(arm["model"]).endswith(".pt"):
         return None
-    return YOLO(arm["model"]).model
+    network: Network = YOLO(arm["model"]).model
+    return network
 
 
 def class_notes(plan: Recipe, dataset: Dataset) -> list[str]:
