@@ -12,40 +12,35 @@ import yaml
 from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
+from yolo_mha import errors
 from yolo_mha.paths import find_cfg, shipped
 
 PROJECT = Path(__file__).parents[1]
 
 
 def test_public_names__are_all_there():
-    assert sorted(yolo_mha.__all__) == sorted(
-        [
-            "YOLO",
-            "ConvBlock",
-            "CrossScaleMHA",
-            "MultiHeadAttention",
-            "S2Attention",
-            "SpatialMHA",
-            "SpatialMHABlock",
-            "Transfer",
-            "__version__",
-            "benchmark",
-            "compare",
-            "doctor",
-            "export",
-            "insert",
-            "predict",
-            "register",
-            "remove",
-            "track",
-            "train",
-            "val",
-        ]
-    )
+    words = """
+        YOLO insert remove register Insertion Surgery Transfer
+        ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
+        doctor train val predict track export benchmark compare estimate run_recipe
+        Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate Result
+        __version__
+    """
+    faults = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
+    assert sorted(yolo_mha.__all__) == sorted([*words.split(), *faults])
     for name in yolo_mha.__all__:
-        assert getattr(yolo_mha, name) is not None
+        value = getattr(yolo_mha, name)
+        assert value.__doc__
+        if name.endswith(("Result", "Comparison", "Estimate", "Diagnosis", "Surgery", "Transfer")):
+            assert issubclass(value, yolo_mha.Result)
     with pytest.raises(AttributeError):
         yolo_mha.nothing  # noqa: B018
+
+
+def test_public_names__are_no_modules_of_the_package():
+    """Importing the module `yolo_mha.x` would put it in the place of a function `x`."""
+    modules = {path.stem for path in Path(yolo_mha.__file__).parent.iterdir()}
+    assert not modules & set(yolo_mha.__all__)
 
 
 def test_readme__examples_in_pytorch_run():

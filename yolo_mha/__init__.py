@@ -6,70 +6,81 @@ Importing the package registers its blocks, so that model YAMLs may name them an
 from __future__ import annotations
 
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DependencyError,
+    DownloadError,
+    ModelError,
+    RegistrationError,
+    RunError,
+    UnsupportedTaskError,
+    YoloMHAError,
+)
 from .nn import ConvBlock, CrossScaleMHA, MultiHeadAttention, S2Attention, SpatialMHA, SpatialMHABlock
-from .registry import register
-from .surgery import Transfer
+from .registry import install, register
+from .result import Result
+from .surgery import transfer as _transfer
+from .surgery.insertion import Insertion
+from .surgery.transfer import Transfer
 
 if TYPE_CHECKING:
     from .deploy.benchmark import benchmark
+    from .deploy.benchmark_report import BenchmarkResult
     from .deploy.export import export
-    from .diagnosis.doctor import doctor
-    from .engine.insert import insert, remove
+    from .deploy.export_result import ExportResult
+    from .diagnosis.doctor import Diagnosis, doctor
+    from .engine.insert import Surgery, insert, remove
     from .engine.model import YOLO
-    from .engine.predict import predict, track
-    from .engine.train import train
+    from .engine.predict import PredictResult, predict, track
+    from .engine.train import TrainResult, train
     from .evaluation.compare import compare, estimate, run_recipe
-    from .scoring.val import val
+    from .evaluation.comparison import Comparison
+    from .evaluation.estimate import Estimate
+    from .scoring.val import ValResult, val
+
+install(_transfer.transfer)  # in every process that opens a checkpoint with blocks, as that imports the package
 
 __version__ = metadata.version("yolo-mha")
-__all__ = [
-    "YOLO",
-    "ConvBlock",
-    "CrossScaleMHA",
-    "MultiHeadAttention",
-    "S2Attention",
-    "SpatialMHA",
-    "SpatialMHABlock",
-    "Transfer",
+# fmt: off
+__all__ = [  # noqa: RUF022  (by job)
     "__version__",
-    "benchmark",
-    "compare",
-    "doctor",
-    "estimate",
-    "export",
-    "insert",
-    "predict",
-    "register",
-    "remove",
-    "run_recipe",
-    "track",
-    "train",
-    "val",
+    "YOLO", "insert", "remove", "Insertion", "Surgery", "Transfer", "register",  # models, and attention in them
+    "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
+    "doctor", "train", "Diagnosis", "TrainResult",  # before training, and training
+    "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
+    "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
+    "Result", "YoloMHAError",  # what all results and all errors are
+    "CheckpointError", "ConfigError", "DataError", "DependencyError", "DownloadError", "ModelError",
+    "RegistrationError", "RunError", "UnsupportedTaskError",
 ]
+# fmt: on
 
 # Loaded when first used: unpickling a checkpoint imports this package and needs the blocks only.
 _LAZY = {
-    "YOLO": "engine.model",
-    "insert": "engine.insert",
-    "remove": "engine.insert",
-    "train": "engine.train",
-    "val": "scoring.val",
-    "predict": "engine.predict",
-    "track": "engine.predict",
-    "export": "deploy.export",
-    "benchmark": "deploy.benchmark",
-    "compare": "evaluation.compare",
-    "run_recipe": "evaluation.compare",
-    "estimate": "evaluation.compare",
-    "doctor": "diagnosis.doctor",
+    "deploy.benchmark": ["benchmark"],
+    "deploy.benchmark_report": ["BenchmarkResult"],
+    "deploy.export": ["export"],
+    "deploy.export_result": ["ExportResult"],
+    "diagnosis.doctor": ["Diagnosis", "doctor"],
+    "engine.insert": ["Surgery", "insert", "remove"],
+    "engine.model": ["YOLO"],
+    "engine.predict": ["PredictResult", "predict", "track"],
+    "engine.train": ["TrainResult", "train"],
+    "evaluation.compare": ["compare", "estimate", "run_recipe"],
+    "evaluation.comparison": ["Comparison"],
+    "evaluation.estimate": ["Estimate"],
+    "scoring.val": ["ValResult", "val"],
 }
+_MODULES = {name: module for module, names in _LAZY.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    value: object = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -1,10 +1,10 @@
-"""Rows of a model YAML become blocks; with `guard`, the only file that changes Ultralytics for the whole process.
+"""Rows of a model YAML become blocks; with `guard`, one of the two files that change Ultralytics for all of a process.
 
 `parse_model` looks a module up by name and, for a class it does not know, passes the row's arguments as they stand. So
 a row such as ``[-1, 1, SpatialMHABlock, [8]]`` is rewritten, in a copy, to one that hands the list of channels and the
 depth multiple to an adaptor class of that name, whose ``__new__`` returns the real block. The model's stored YAML stays
-as its author wrote it. Ultralytics' files are not edited; a checkpoint that holds a block imports this package, and so
-registers it, when it is unpickled.
+as its author wrote it. Ultralytics' files are not edited. `install` puts all of this in place, and `yolo_mha` calls it
+when it is imported, which unpickling a checkpoint that holds a block does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from packaging.version import Version
@@ -71,17 +71,62 @@ with warnings.catch_warnings():
     from ultralytics.nn import tasks
     from ultralytics.utils import LOGGER, callbacks
 
-Network = Any  # a model of Ultralytics, `BaseModel`, which has no types
+Row = list[Any]  # [from, repeats, module, args]
 _blocks: dict[str, type[nn.Module]] = {}
+
+
+class ModelYAML(TypedDict, total=False):
+    """The content of a model YAML; what Ultralytics adds are the scale's letter, the file's name and the channels."""
+
+    nc: int
+    scales: dict[str, list[float]]
+    scale: str
+    depth_multiple: float
+    width_multiple: float
+    backbone: list[Row]
+    head: list[Row]
+    activation: str
+    channels: int
+    yaml_file: str
+
+
+class Network(Protocol):
+    """What is used of a model of Ultralytics, a `BaseModel`, which has no types."""
+
+    model: nn.Sequential
+    yaml: ModelYAML
+    names: dict[int, str]
+    nc: int
+    stride: torch.Tensor
+    save: list[int]
+    args: Any
+    training: bool
+    _modules: dict[str, nn.Module | None]
+
+    def __call__(self, images: Any, /, **kwargs: Any) -> Any: ...
+    def load(self, weights: Any, verbose: bool = True) -> None: ...
+    def loss(self, batch: Any, preds: Any = None) -> Any: ...
+    def fuse(self, verbose: bool = True) -> Network: ...
+    def train(self, mode: bool = True) -> Network: ...
+    def eval(self) -> Network: ...
+    def float(self) -> Network: ...
+    def cpu(self) -> Network: ...
+    def to(self, *where: Any) -> Network: ...
+    def zero_grad(self) -> None: ...
+    def state_dict(self) -> dict[str, torch.Tensor]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------
 
 
-class _Row:
+class _BlockRow:
     """What a plugin row says, carried through `parse_model` unchanged because it is no string."""
 
-    def __init__(self, index: int, row: list[Any]) -> None:
+    def __init__(self, index: int, row: Row) -> None:
         self.index, self.row = index, row
         self.sources, self.repeats, self.name, args = row
         sources = self.sources if isinstance(self.sources, list) and self.sources else [self.sources]
@@ -98,7 +143,7 @@ class _Row:
                 expected=f"'from' -1, or from 0 to {index - 1}",
             )
         args = list(args) if isinstance(args, list) else [args]
-        self.kwargs: dict[str, Any] = args.pop() if args and isinstance(args[-1], dict) else {}
+        self.kwargs = args.pop() if args and isinstance(args[-1], dict) else {}
         self.args = [_literal(a) for a in args]
         self.shown_args = ""
 
@@ -171,15 +216,21 @@ def _adaptor(block: type[nn.Module]) -> type[nn.Module]:
     class Adaptor(nn.Module):
         yolo_mha_block = block
 
-        def __new__(cls, channels: list[int], depth: float, row: _Row) -> Any:
+        def __new__(cls, channels: list[int], depth: float, row: _BlockRow) -> Any:
             return row.build(channels, depth)
 
     Adaptor.__name__, Adaptor.__qualname__, Adaptor.__module__ = block.__name__, block.__qualname__, block.__module__
     return Adaptor
 
 
-def check_rows(model: dict[str, Any]) -> None:
+def check_rows(model: Any) -> ModelYAML:
     """Check that a model YAML has rows, and that every row names a module that exists.
+
+    Args:
+        model: Its content.
+
+    Returns:
+        The same.
 
     Raises:
         ModelError: A section is missing, a row is malformed or a module is unknown.
@@ -206,22 +257,26 @@ def check_rows(model: dict[str, Any]) -> None:
                 expected=nearest(module, layers),
                 fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
             )
+    return cast(ModelYAML, model)
+
+
+def all_rows(model: ModelYAML) -> list[Row]:
+    """Return the rows of a model YAML: those of the backbone, then those of the head."""
+    return [*model["backbone"], *model["head"]]
 
 
 def _wrap_parse_model(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
-    def parse_model(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
-        check_rows(d)
-        rows = d["backbone"] + d["head"]
-        plugin = {i: _Row(i, row) for i, row in enumerate(rows) if row[2] in _blocks}
+    def parse_model(d: ModelYAML, ch: int, verbose: bool = True) -> Any:
+        rows = all_rows(check_rows(d))
+        plugin = {i: _BlockRow(i, row) for i, row in enumerate(rows) if row[2] in _blocks}
         if not plugin:
             return stock(d, ch, verbose)
         d = deepcopy(d)
-        for section, start in (("backbone", 0), ("head", len(d["backbone"]))):
-            for i, _ in enumerate(d[section], start):
-                if row := plugin.get(i):
-                    # parse_model takes the output width from `ch[from]`, so `from` must be one layer until it is done
-                    d[section][i - start] = [row.first_source, 1, row.name, ["ch", "depth", row]]
+        for i, row in plugin.items():
+            section, index = (d["backbone"], i) if i < len(d["backbone"]) else (d["head"], i - len(d["backbone"]))
+            # parse_model takes the output width from `ch[from]`, so `from` must be one layer until it is done
+            section[index] = [row.first_source, 1, row.name, ["ch", "depth", row]]
         with _readable_table(plugin):
             layers, save = stock(d, ch, verbose)
         for i, row in plugin.items():
@@ -234,7 +289,7 @@ def _wrap_parse_model(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _readable_table(rows: dict[int, _Row]) -> Iterator[None]:
+def _readable_table(rows: dict[int, _BlockRow]) -> Iterator[None]:
     """Print the arguments of a plugin row in the model's table, not the adaptor's list of all channels."""
 
     def rewrite(record: logging.LogRecord) -> bool:
@@ -272,7 +327,7 @@ MODEL_CLASSES = {
 }
 
 
-def build(model: dict[str, Any]) -> Network:
+def build(model: ModelYAML) -> Network:
     """Build a model of any task from the content of its YAML.
 
     Args:
@@ -286,11 +341,12 @@ def build(model: dict[str, Any]) -> Network:
     if kind is None:
         raise ModelError("The last row is no known head.", given=head, expected=nearest(head, MODEL_CLASSES))
     try:
-        return kind(deepcopy(model), ch=model.get("channels", 3), verbose=False)
+        built: Network = kind(deepcopy(model), ch=model.get("channels", 3), verbose=False)
     except YoloMHAError:
         raise
     except Exception as e:  # parse_model meets a wrong YAML with any kind of error
         raise does_not_build(str(model.get("yaml_file", "The model YAML")), e) from e
+    return built
 
 
 def does_not_build(name: str, error: Exception) -> ModelError:
@@ -345,34 +401,19 @@ def _wrap_fuse(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 Load = Callable[[Network, bool], None]
 TransferFunction = Callable[[Network, Network, Load, bool], None]
-_transfer: TransferFunction | None = None
 
 
-def on_load(transfer: TransferFunction) -> None:
-    """Set what loads weights into a model where it or the source has blocks.
-
-    Args:
-        transfer: Called with the model, the source, Ultralytics' own way of loading (source, verbose), and verbose.
-    """
-    global _transfer
-    _transfer = transfer
-
-
-def _wrap_load(stock: Callable[..., None]) -> Callable[..., None]:
+def _wrap_load(stock: Callable[..., None], transfer: TransferFunction) -> Callable[..., None]:
     @functools.wraps(stock)
-    def load(self: nn.Module, weights: Any, verbose: bool = True) -> None:
+    def load(self: Network, weights: Any, verbose: bool = True) -> None:
         source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
-        rows = [row for model in (self, source) for row in _rows(model)]
-        if _transfer is None or not any(is_block(row[2]) for row in rows):
+        contents = [content for model in (self, source) if isinstance(content := getattr(model, "yaml", None), dict)]
+        rows = [row for content in contents for section in ("backbone", "head") for row in content.get(section, [])]
+        if not any(is_block(row[2]) for row in rows):
             return stock(self, weights, verbose)
-        return _transfer(self, source, functools.partial(stock, self), verbose)
+        return transfer(self, source, functools.partial(stock, self), verbose)
 
     return load
-
-
-def _rows(model: nn.Module) -> list[list[Any]]:
-    content = getattr(model, "yaml", None)
-    return [*content.get("backbone", []), *content.get("head", [])] if isinstance(content, dict) else []
 
 
 class _Importer:
@@ -509,19 +550,21 @@ def _path(block: type) -> tuple[str, str]:
     return block.__module__, block.__qualname__
 
 
-def _install() -> None:
-    """Put the wrappers in place, once for the life of the process."""
+def install(transfer: TransferFunction) -> None:
+    """Put the wrappers in place and register the package's blocks, once for the life of the process.
+
+    Args:
+        transfer: Loads weights where a model or the source has blocks. Called with the model, the source, Ultralytics'
+            own way of loading (source, verbose), and verbose.
+    """
     if getattr(tasks.parse_model, "__wrapped__", None) is not None:
         return
     tasks.parse_model = _wrap_parse_model(tasks.parse_model)
     tasks.check_yaml = _wrap_check_yaml(tasks.check_yaml)
     tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
-    tasks.BaseModel.load = _wrap_load(tasks.BaseModel.load)
+    tasks.BaseModel.load = _wrap_load(tasks.BaseModel.load, transfer)
     callbacks.default_callbacks["on_pretrain_routine_start"].append(_importer)
     register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP, HeadNorm, RelativeBias])
     register(CrossScaleMHA, parts=[HeadNorm])
     register(S2Attention, parts=[ShiftAttention, SplitAttention])
     register(ConvBlock)
-
-
-_install()

@@ -38,17 +38,17 @@ def test_train__leaves_what_it_says(trained):
     assert content["optimizer"] is None
 
 
-@pytest.mark.parametrize("safe", ["", "1"])
-def test_checkpoint__opens_in_a_fresh_process_of_stock_ultralytics(trained, safe):
+def test_checkpoint__opens_in_a_fresh_process_of_stock_ultralytics(trained):
     script = """
 import sys
-if sys.argv[2]:
-    import yolo_mha  # restricted loading needs the classes on the list before it starts
+from ultralytics.nn import tasks
 from ultralytics import YOLO
-model = YOLO(sys.argv[1])
-print([type(m).__name__ for m in model.model.model if "MHA" in type(m).__name__])
+for tasks.SAFE_LOAD in (False, True):  # the first brings the classes that the second needs on its list
+    model = YOLO(sys.argv[1])
+    print([type(m).__name__ for m in model.model.model if "MHA" in type(m).__name__])
 """
-    assert "['SpatialMHABlock']" in fresh(script, trained, safe, ULTRALYTICS_SAFE_LOAD=safe)
+    printed = fresh(script, trained, ULTRALYTICS_SAFE_LOAD="").splitlines()
+    assert printed[-2:] == ["['SpatialMHABlock']"] * 2
 
 
 def test_checkpoint__predicts_with_the_stock_command(trained, tmp_path):
@@ -241,6 +241,60 @@ def test_train_at__keeps_all_weights_and_writes_down_what_it_did(plain, beacons,
     assert yaml.safe_load((Path(result.save_dir) / "args.yaml").read_text())["pretrained"] == str(plain)
 
 
+def test_yolo_insert__keeps_outputs_and_trains_as_train_at_does(plain, beacons, tiny, tmp_path):
+    base, network = yolo_mha.YOLO(plain), yolo_mha.YOLO(plain)
+    assert network.insert("neck", num_heads=2) is network
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(network.model.eval()(image)[0], base.model.eval()(image)[0])
+    settings = {**tiny, "data": str(beacons), "optimizer": "SGD", "lr0": 0.1, "warmup_epochs": 0, "nbs": 8}
+    network.train(**settings, freeze_base=1, project=str(tmp_path / "own"), name="run", seed=5)
+    result = yolo_mha.train(plain, at="neck", num_heads=2, freeze_base=1, name="other", seed=5, **settings)
+    folder, other = Path("own/run").resolve(), Path(result.save_dir)
+    assert (network.transfer.moved, network.transfer.left) == (network.transfer.total, {})
+    records = [json.loads((f / "attention.json").read_text()) for f in (folder, other)]
+    assert records[0] == records[1]
+    assert records[0]["yaml"] == "demo-baseline-mha-neck.yaml"
+    assert (folder / records[0]["yaml"]).read_text() == (other / records[0]["yaml"]).read_text()
+    one, two = (yolo_mha.YOLO(f / "weights" / "last.pt").model for f in (folder, other))
+    assert one.yaml == two.yaml
+    assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
+    assert network.callbacks == base.callbacks  # those of this training are gone again
+
+
+def test_yolo_insert__again_and_after_training_goes_on_from_what_is_there(plain, beacons, tiny, tmp_path):
+    network = yolo_mha.YOLO(plain).insert("neck", num_heads=2).insert("P3", block="S2Attention")
+    network.train(**tiny, data=str(beacons), project=str(tmp_path / "own"), name="run")
+    record = json.loads(Path("own/run/attention.json").read_text())
+    assert record["at"] == ["neck", "P3"]
+    assert [type(network.model.model[i]).__name__ for i in record["rows"]] == ["S2Attention", "SpatialMHABlock"]
+    trained = {k: v.clone() for k, v in network.model.state_dict().items()}
+    network.insert("P2")
+    network.train(
+        **{**tiny, "optimizer": "SGD", "lr0": 1e-9}, data=str(beacons), project=str(tmp_path / "own"), name="more"
+    )
+    assert network.transfer.total == len(trained)
+    assert network.transfer.left == {}
+    record = json.loads(Path("own/more/attention.json").read_text())
+    assert (record["at"], Path(record["base"]).name) == (["P2"], "best.pt")
+
+
+def test_yolo_insert__refuses(plain, tmp_path):
+    network = yolo_mha.YOLO(plain)
+    for words, problem in (({"at": "P9"}, "no such level"), ({"at": "P3", "num_hedas": 2}, "no such option")):
+        with pytest.raises(ConfigError, match=problem):
+            network.insert(**words)
+    with pytest.raises(ConfigError, match="this model has none"):
+        network.train(data="x.yaml", freeze_base=1)
+    with pytest.raises(ConfigError, match="goes on as it began"):
+        network.insert("neck", num_heads=2).train(resume="last.pt")
+    del network.model
+    network.model = "x.onnx"  # what it is for an exported model
+    for use in (lambda: network.insert("P3"), lambda: network.train(data="x.yaml")):
+        with pytest.raises(ConfigError, match="An exported model cannot be"):
+            use()
+
+
 def test_train_at__with_another_class_count(plain, beacons, tiny, tmp_path):
     other = tmp_path / "two.yaml"
     content = yaml.safe_load(beacons.read_text())
@@ -314,30 +368,33 @@ def test_train_at__refuses(beacons, tiny, settings, problem):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("front", ["ultralytics", "yolo_mha"])
-def test_several_gpus__the_generated_file_finds_the_plugin(beacons, tiny, tmp_path, front):
-    """Run what Ultralytics would launch on every GPU, for a YAML's name and a stock trainer, in a fresh process."""
+def test_several_gpus__the_generated_files_find_the_plugin(beacons, tiny, tmp_path):
+    """Run what Ultralytics would launch on every GPU, for a YAML's name and either trainer, each in a fresh process."""
     script = """
 import sys, json
-front, data, tiny = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+data, tiny = sys.argv[1], json.loads(sys.argv[2])
 import ultralytics, yolo_mha
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.dist import generate_ddp_file
-if front == "yolo_mha":
-    from yolo_mha.engine.trainer import Trainer
-else:
-    from ultralytics.models.yolo.detect import DetectionTrainer as Trainer
-trainer = Trainer(overrides={"model": "yolo11n-mha-p5.yaml", "data": data, "project": sys.argv[4], **tiny})
-print(generate_ddp_file(trainer))
+from yolo_mha.engine.trainer import Trainer
+for trainer in (DetectionTrainer, Trainer):
+    settings = {"model": "demo-mha.yaml", "data": data, "project": sys.argv[3], "name": trainer.__name__, **tiny}
+    print("file:", generate_ddp_file(trainer(overrides=settings)))
 """
-    file = fresh(script, front, beacons, json.dumps(tiny), tmp_path / "runs").splitlines()[-1]
-    text = Path(file).read_text()
-    assert "yolo_mha" not in text.replace(str(Path(yolo_mha.__file__).parents[1]), "")
-    done = subprocess.run([sys.executable, file], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    last = next(tmp_path.rglob("last.pt"))
-    assert [type(m).__name__ for m in yolo_mha.YOLO(last).model.model].count("SpatialMHABlock") == 1
-    Path(file).unlink()
-    Path(file).with_suffix(".pt").unlink()
+    printed = fresh(script, beacons, json.dumps(tiny), tmp_path / "runs").splitlines()
+    files = [Path(line.removeprefix("file: ")) for line in printed if line.startswith("file: ")]
+    assert len(files) == 2
+    own_path = str(Path(yolo_mha.__file__).parents[1])
+    assert not any("yolo_mha" in file.read_text().replace(own_path, "") for file in files)
+    started = [subprocess.Popen([sys.executable, file], stderr=subprocess.PIPE, text=True) for file in files]
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "".join(e[-2000:] for e in errors)
+    for trainer in ("DetectionTrainer", "Trainer"):
+        last = next((tmp_path / "runs" / trainer).rglob("last.pt"))
+        assert [type(m).__name__ for m in yolo_mha.YOLO(last).model.model].count("SpatialMHABlock") == 1
+    for file in files:
+        file.unlink()
+        file.with_suffix(".pt").unlink()
 
 
 @pytest.fixture

@@ -96,9 +96,8 @@ def test_compile__in_one_graph(make):
     block = make().eval()
     torch.compiler.reset()
     compiled = torch.compile(block, backend="aot_eager", fullgraph=True, dynamic=False)
-    for size in SIZES[:2]:
-        x = torch.randn(2, 16, *size)
-        torch.testing.assert_close(compiled(x), block(x), atol=1e-5, rtol=1e-4)
+    x = torch.randn(2, 16, 7, 10)  # other sizes are those of the exports and of the slow test below
+    torch.testing.assert_close(compiled(x), block(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ from torch import nn
 
 from yolo_mha import SpatialMHABlock
 from yolo_mha.registry import build
-from yolo_mha.surgery.insertion import block_row, insert_blocks, remove_blocks
+from yolo_mha.surgery.insertion import Insertion, remove_blocks
 from yolo_mha.surgery.places import find_hosts, layers
 from yolo_mha.surgery.rows import edit, plan_insertion
 from yolo_mha.surgery.transfer import reported
 
-from .conftest import built, every_detector, lively, one_of_each_other_task, read, same
+from .conftest import built, built_small, every_detector, lively, one_of_each_other_task, same, small
 
-ROW = block_row("SpatialMHABlock", {})
+ROW = Insertion("P5").row
 
 
 def places(path) -> str:
@@ -30,10 +30,10 @@ def image(path) -> torch.Tensor:
 
 @pytest.mark.parametrize("path", [*every_detector(), *one_of_each_other_task()], ids=lambda p: p.stem)
 def test_insertion__keeps_every_output(path):
-    base = built(path)
+    base = built_small(path)
     hosts = find_hosts(places(path), layers(base))
     plan = plan_insertion(len(base.model), hosts, ROW)
-    model = build(edit(read(path), plan))
+    model = build(edit(small(path), plan))
     for block in (m for m in model.modules() if isinstance(m, SpatialMHABlock)):
         gates = block.gate.weight.clone()
         lively(block)  # all but the gate may be anything
@@ -60,7 +60,7 @@ def test_insertion__keeps_every_output(path):
 def test_insertion__changes_outputs_once_the_gate_is_open():
     path = next(p for p in every_detector() if p.name == "yolov8.yaml")
     base = built(path).eval()
-    model, _ = insert_blocks(base, "P4", ROW)
+    model, _ = Insertion("P4").apply(base)
     images = image(path)
     assert same(model(images), base(images))
     next(m for m in model.modules() if isinstance(m, SpatialMHABlock)).gate.weight.data.fill_(0.1)
@@ -71,7 +71,7 @@ def test_graft__keeps_layers_attributes_and_the_base():
     base = built(next(p for p in every_detector() if p.name == "yolo11.yaml")).half()
     base.names = {i: f"thing {i}" for i in range(80)}
     before = copy.deepcopy(base.state_dict())
-    model, _ = insert_blocks(base, "P4,P5", block_row("SpatialMHABlock", {"num_heads": 2}))
+    model, _ = Insertion("P4,P5", options={"num_heads": 2}).apply(base)
     assert model.names == base.names
     assert {p.dtype for p in model.parameters()} == {torch.float16}
     assert [layer.i for layer in model.model] == list(range(len(base.model) + 2))
@@ -91,7 +91,7 @@ def test_optimizer__leaves_gates_and_norms_undecayed_and_moves_the_gate(optimize
     from ultralytics.engine.trainer import BaseTrainer
 
     base = built(next(p for p in every_detector() if p.name == "yolov8.yaml"))
-    model, _ = insert_blocks(base, "P5", block_row("SpatialMHABlock", {"mlp_ratio": 1.0}))
+    model, _ = Insertion("P5", options={"mlp_ratio": 1.0}).apply(base)
     model.train().requires_grad_(True)
     trainer = SimpleNamespace(args=SimpleNamespace(), data={"nc": 80})
     made = BaseTrainer.build_optimizer(trainer, model, name=optimizer, lr=0.01, momentum=0.9, decay=0.1)

@@ -1,13 +1,13 @@
 import pytest
 import yaml
 
-from yolo_mha.surgery.insertion import block_row
+from yolo_mha.surgery.insertion import Insertion
 from yolo_mha.surgery.rows import blocks, edit, plan_insertion, plan_removal
 from yolo_mha.surgery.text import dump, edit_text, keep_one_scale
 
 from .conftest import SHIPPED, read, rows
 
-ROW = block_row("SpatialMHABlock", {"num_heads": 8, "mlp_ratio": 2.0})
+ROW = Insertion("P5", options={"num_heads": 8, "mlp_ratio": 2.0}).row
 SMALL = """\
 # a model of mine
 nc: 3  # three things
@@ -24,7 +24,7 @@ head:
 
 
 def test_edit_text__changes_from_columns_and_own_numbers_only():
-    assert edit_text(SMALL, plan_insertion(5, [0, 1], block_row("SpatialMHABlock", {}))).splitlines() == [
+    assert edit_text(SMALL, plan_insertion(5, [0, 1], Insertion("P5").row)).splitlines() == [
         "# a model of mine",
         "nc: 3  # three things",
         "backbone:",

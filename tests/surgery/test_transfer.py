@@ -10,13 +10,13 @@ from ultralytics.nn import tasks
 import yolo_mha
 from yolo_mha.errors import ModelError
 from yolo_mha.registry import build
-from yolo_mha.surgery.insertion import block_row, insert_blocks
+from yolo_mha.surgery.insertion import Insertion
 from yolo_mha.surgery.rows import edit, plan_insertion
 from yolo_mha.surgery.transfer import align, reported
 
 from .conftest import SHIPPED, built, read, rows
 
-ROW = block_row("SpatialMHABlock", {})
+ROW = Insertion("P5").row
 DEEPER = {"scale": "d", "scales": {"d": [1.0, 0.25, 1024]}}  # as wide as n, so most tensors have the same shape
 
 
@@ -161,7 +161,7 @@ def test_load__of_models_without_blocks_is_ultralytics_own():
 
 def test_align__pairs_blocks_behind_the_same_layer_by_what_they_say():
     old = content("yolov8.yaml", 6)  # its block is row 7
-    new = edit(old, plan_insertion(len(rows(old)), [6], block_row("SpatialMHABlock", {"num_heads": 4})))
+    new = edit(old, plan_insertion(len(rows(old)), [6], Insertion("P4", options={"num_heads": 4}).row))
     assert [row[3] for row in rows(new)[7:9]] == [[{"num_heads": 4}], []]
     assert align(old, new) == {i: i + (i > 6) for i in range(len(rows(old)))}
     assert align(new, old) == {7: None} | {i: i - (i > 7) for i in range(len(rows(new))) if i != 7}
@@ -193,11 +193,11 @@ def test_load__from_a_file_through_both_fronts(front, tmp_path):
         front("yolov8s-mha-p5.yaml").load(tmp_path / "base.pt")
 
 
-def test_insert_blocks__twice_is_the_same_as_at_once():
+def test_insertion__twice_is_the_same_as_at_once():
     base = build(content("yolov8.yaml"))
-    at_once, _ = insert_blocks(base, "P4,P5", ROW)
-    one, _ = insert_blocks(base, "P5", ROW)
-    twice, _ = insert_blocks(one, "P4", ROW)
+    at_once, _ = Insertion("P4,P5").apply(base)
+    one, _ = Insertion("P5").apply(base)
+    twice, _ = Insertion("P4").apply(one)
     assert twice.yaml["backbone"] == at_once.yaml["backbone"]
     assert twice.yaml["head"] == at_once.yaml["head"]
     assert twice.save == at_once.save

@@ -31,7 +31,7 @@ from ..profiling.probe import Probe, made_up_batch
 from ..registry import Network, build, find_model_yaml
 from ..result import Result
 from ..surgery.graft import without_blocks
-from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
+from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.rows import blocks
 from .check import Check, failed
 from .data import check_data, objects_in_mosaic
@@ -128,7 +128,7 @@ def doctor(
         ModelError, CheckpointError, DataError: The model or the dataset YAML is not there.
         UnsupportedTaskError: The model is not for box detection.
     """
-    options = config.take_block_options(settings, at, block)
+    insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check(settings, own=("at", "block", *block_options(block)))
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
@@ -145,8 +145,8 @@ def doctor(
     page = Diagnosis([])
     with _quiet():
         network = _open(model, trust, page)
-        if at is not None and network is not None:
-            network.model, _ = insert_blocks(network.model, at, block_row(block, options))
+        if insertion is not None and network is not None:
+            network.model, _ = insertion.apply(network.model)
     dataset = load_dataset(data, with_bar) if data is not None else None
     with _quiet(), bar() as progress:
         task = progress.add_task("examining", total=7)
@@ -182,7 +182,7 @@ def doctor(
         page.settings.update(
             model=str(model),
             at=at,
-            **({"block": block, **options} if at is not None else {}),
+            **({"block": block, **insertion.options} if insertion is not None else {}),
             data=str(data),
             imgsz=case.imgsz,
             batch=case.args.batch,

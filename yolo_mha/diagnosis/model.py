@@ -102,7 +102,7 @@ def block_shapes(model: Network, imgsz: int) -> dict[int, list[torch.Size]]:
     model = _evaluated(deepcopy(model))
     for row in blocks(model.yaml):
 
-        def keep(module: Network, inputs: Any, row: int = row) -> None:
+        def keep(module: torch.nn.Module, inputs: Any, row: int = row) -> None:
             first = inputs[0]
             shapes[row] = [t.shape for t in (first if isinstance(first, (list, tuple)) else [first])]
 
@@ -153,7 +153,7 @@ def check_sizes(model: Network, imgsz: int) -> Check:
 
 def _expected(model: Network, size: tuple[int, int]) -> tuple[int, ...] | None:
     """Return the shape (1, 4 + classes, anchors) of the output; None for heads that give detections."""
-    head = model.model[-1]
+    head: Any = model.model[-1]
     if getattr(head, "end2end", False):
         return None
     anchors = sum((size[0] // int(s)) * (size[1] // int(s)) for s in model.stride)

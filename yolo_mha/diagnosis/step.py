@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 from ultralytics.data import build_yolo_dataset
 from ultralytics.data.utils import img2label_paths
 
@@ -51,10 +52,10 @@ class Watch:
         for handle in self._handles:
             handle.remove()
 
-    def _enter(self, module: Network, inputs: Any) -> None:
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
         self.inside.append(self.names[module])
 
-    def _leave(self, module: Network, inputs: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         name = self.inside.pop()
         tops = [float(t.detach().abs().max()) for t in _tensors(output) if t.numel()]
         if all(map(math.isfinite, tops)):

@@ -52,11 +52,6 @@ class FreezeBase:
         self.frozen: list[str] = []
         self.layers: list[str] = []
 
-    def add_to(self, model: Any) -> None:
-        """Add the callbacks to a model that will be trained."""
-        model.add_callback("on_pretrain_routine_end", self.start)
-        model.add_callback("on_train_epoch_start", self.end)
-
     def start(self, trainer: Any) -> None:
         """Freeze, before the first epoch."""
         if trainer.start_epoch >= self.epochs:

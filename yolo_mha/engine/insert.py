@@ -14,17 +14,17 @@ import torch
 import yaml
 
 from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
+from ..errors import CheckpointError, ConfigError, YoloMHAError, check_flag, one_line
 from ..guard import guarded
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, scale_letter
 from ..result import Result
 from ..surgery.graft import renamed, same_values
-from ..surgery.insertion import BLOCK, block_row, insert_blocks, remove_blocks
-from ..surgery.places import PROBE, Layer, layers, slug, split
+from ..surgery.insertion import BLOCK, Insertion, remove_blocks
+from ..surgery.places import PROBE_SIDE, Layer, layers
 from ..surgery.rows import RowPlan
-from ..surgery.text import dump, edit_text, keep_one_scale
-from .model import check_checkpoint, check_trust, existing, read_model_yaml
+from ..surgery.text import edit_text, keep_one_scale, model_text
+from .model import Checkpoint, check_checkpoint, existing, read_model_yaml
 from .progress import bar
 
 CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultralytics looks for the scale letter
@@ -75,7 +75,7 @@ class _Base:
     source: Path
     model: Network
     text: str
-    checkpoint: dict[str, Any] | None
+    checkpoint: Checkpoint | None
 
 
 @guarded()
@@ -114,14 +114,12 @@ def insert(
         ModelError: The YAML is missing or wrong, or the block does not fit the layer.
         CheckpointError: The checkpoint cannot be read.
     """
-    row = block_row(block, options)
-    places = split(at)
+    insertion = Insertion(at, block, options)
     with bar() as progress:
         progress.add_task(f"inserting {block}", total=None)
         base = _read(model, trust)
-        target = _output(base, out, name_suffix(block, places), exist_ok)
-        made, plan = insert_blocks(base.model, places, row)
-        return _finish(base, made, plan, target)
+        target = _output(base, out, insertion.suffix, exist_ok)
+        return _finish(base, *insertion.apply(base.model), target)
 
 
 @guarded()
@@ -158,72 +156,34 @@ def remove(
                 "A model that keeps some of its blocks needs a name.", given=f"at={at}", expected="out=new.yaml or .pt"
             )
         target = _output(base, out, "-plain", exist_ok)
-        made, plan = remove_blocks(base.model, at)
-        return _finish(base, made, plan, target)
-
-
-def name_suffix(block: str, places: list[str]) -> str:
-    """Return what a model's name gets for its blocks: -mha-p5."""
-    return f"-{'mha' if block == BLOCK else block.lower()}-{slug(places)}"
-
-
-def model_text(name: str, content: dict[str, Any]) -> str:
-    """Return the text of the YAML behind a model.
-
-    Args:
-        name: The YAML by path or bare name, or a checkpoint.
-        content: The YAML's content, which a checkpoint brings.
-    """
-    if name.endswith((".yaml", ".yml")):
-        return Path(str(find_model_yaml(name))).read_bytes().decode("utf-8-sig")
-    return _text_of(content)
+        return _finish(base, *remove_blocks(base.model, at), target)
 
 
 def _read(model: str | Path, trust: bool) -> _Base:
-    check_trust(trust)
+    check_flag("trust", trust)
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
-        content = read_model_yaml(existing(name))
-        content["scale"] = scale_letter(name)
-        return _Base(name, Path(str(find_model_yaml(name))), build(content), model_text(name, content), None)
+        rows = read_model_yaml(existing(name))
+        rows["scale"] = scale_letter(name)
+        return _Base(name, Path(str(find_model_yaml(name))), build(rows), model_text(name, rows), None)
     if not name.endswith(".pt"):
         raise ConfigError("This is no model to work on.", given=f"model={name}", expected="a .yaml or a .pt file")
     source = Path(existing(name))
     checkpoint = check_checkpoint(source, trust)
     module = checkpoint.get("ema") or checkpoint["model"]
-    rows = getattr(module, "yaml", None)
-    if not isinstance(rows, dict) or not rows.get("backbone") or not rows.get("head"):
+    content = getattr(module, "yaml", None)
+    if not isinstance(content, dict) or not content.get("backbone") or not content.get("head"):
         raise CheckpointError(
             f"{name} does not say of which rows its model is built.",
             given=f"a {type(module).__name__}",
             expected="a checkpoint of an Ultralytics model with its YAML",
         )
-    return _Base(name, source, module, model_text(name, rows), checkpoint)
-
-
-def _text_of(content: dict[str, Any]) -> str:
-    """Find the YAML that a checkpoint was built from, with its comments; write one where there is none."""
-    scales = content.get("scales") or {}
-    letter = content.get("scale") or next(iter(scales), "")  # without a letter Ultralytics takes the first
-    content = {**content, "scales": {k: v for k, v in scales.items() if k == letter}}
-    path = find_model_yaml(Path(str(content.get("yaml_file", ""))).name)
-    with contextlib.suppress(Exception):  # whatever lies there under that name, it is not this model's
-        text = keep_one_scale(Path(str(path)).read_bytes().decode("utf-8-sig"), letter, content["nc"])
-        if _built_from(yaml.safe_load(text)) == _built_from(content):
-            return text
-    return dump(content)
-
-
-def _built_from(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a model YAML decides on the model."""
-    kept = {k: v for k, v in content.items() if k not in ("scale", "yaml_file")}
-    return {**kept, "channels": kept.get("channels", 3), "scales": kept.get("scales") or {}}
+    return _Base(name, source, module, model_text(name, module.yaml), checkpoint)
 
 
 def _output(base: _Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
     """Decide on the file to write, and make sure that nothing is lost."""
-    if not isinstance(exist_ok, bool):
-        raise ConfigError("exist_ok is a yes or no.", given=f"exist_ok={exist_ok!r}", expected="True or False")
+    check_flag("exist_ok", exist_ok)
     kind = ".pt" if base.checkpoint else ".yaml"
     if out is not None:
         path = given_path(out, "out")
@@ -308,7 +268,7 @@ def _lettered(name: str, letter: str) -> str:
 @torch.no_grad()
 def _same_outputs(base: Network, made: Network) -> bool:
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, made.yaml.get("channels", 3), PROBE, PROBE, generator=generator)
+    image = torch.rand(1, made.yaml.get("channels", 3), PROBE_SIDE, PROBE_SIDE, generator=generator)
     outputs = [_flat(deepcopy(model).float().cpu().eval()(image)) for model in (base, made)]
     return len(outputs[0]) == len(outputs[1]) and all(map(same_values, *outputs))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import ultralytics
@@ -14,22 +16,53 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
-from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest, one_line
-from ..guard import guarded, read_activation, read_checkpoint
+from ..errors import (
+    CheckpointError,
+    ConfigError,
+    ModelError,
+    UnsupportedTaskError,
+    YoloMHAError,
+    check_flag,
+    nearest,
+    one_line,
+)
+from ..guard import guarded, read_activation, read_checkpoint, replaced
 from ..paths import given_path, shipped, without_scale
-from ..registry import check_rows, does_not_build, find_model_yaml
+from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml
 from ..surgery.advice import warn_of_wide_attention
+from ..surgery.insertion import BLOCK, Insertion
+from ..surgery.rows import blocks
+from ..surgery.transfer import Transfer, reported
+from .freeze_base import FreezeBase, check_freeze_base
+from .record import Record
 from .trainer import Trainer
 
 REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
 
 
+class Checkpoint(TypedDict, total=False):
+    """What is read of a checkpoint, which Ultralytics' training writes."""
+
+    model: Network
+    ema: Network | None
+
+
 class YOLO(ultralytics.YOLO):
     """A YOLO model whose YAML or checkpoint may hold attention blocks.
 
-    Everything of `ultralytics.YOLO` works as it does there, with three differences: a checkpoint is read by the
-    restricted loader, so that a stranger's file runs no code; nothing is downloaded or installed by itself; and
-    detection models are trained by `Trainer`, whose checkpoints are written whole.
+    Everything of `ultralytics.YOLO` works as it does there, with four differences: a checkpoint is read by the
+    restricted loader, so that a stranger's file runs no code; nothing is downloaded or installed by itself; detection
+    models are trained by `Trainer`, whose checkpoints are written whole; and `insert` puts attention in.
+
+    Example:
+        >>> yolo_mha.YOLO("yolo11n.pt").insert("P5", num_heads=8).train(data="data.yaml", freeze_base=2)
+
+    Attributes:
+        transfer: What became of the pretrained weights in the last training, where the model has blocks.
+        model: The network, or the path of an exported model.
+        ckpt: Content of the checkpoint that it is from, if it is from one.
+        ckpt_path: Its path.
+        predictor: What runs it, once it has run.
 
     Args:
         model: A model YAML, by path or by the bare name of one that ships with yolo-mha or Ultralytics, with the scale
@@ -43,6 +76,11 @@ class YOLO(ultralytics.YOLO):
         CheckpointError: The checkpoint is missing, broken, or holds something that may not be loaded.
     """
 
+    model: Any
+    ckpt: Any
+    ckpt_path: Any
+    predictor: Any
+
     def __init__(
         self,
         model: str | Path = "yolo11n-mha-p5.yaml",
@@ -51,8 +89,10 @@ class YOLO(ultralytics.YOLO):
         *,
         trust: bool = False,
     ) -> None:
-        check_trust(trust)
+        check_flag("trust", trust)
         self.trust, own_class = trust, type(self)
+        self.transfer: Transfer | None = None
+        self._record = Record(str(model))
         file = existing(model)
         if file.endswith((".yaml", ".yml")):
             read_model_yaml(file)
@@ -96,12 +136,76 @@ class YOLO(ultralytics.YOLO):
             super().load(weights)
         return self
 
-    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train with `Trainer`, see `ultralytics.YOLO.train`."""
+    def insert(self, at: str | Iterable[str], *, block: str = BLOCK, **options: Any) -> YOLO:
+        """Put attention into the model; all of its weights are kept.
+
+        With the default gate of zero the outputs are the same as before. Training then begins with the weights of the
+        model's checkpoint, and keeps a record of the insertion in the run's folder.
+
+        Args:
+            at: Where, see `yolo_mha.insert`.
+            block: Class name of a registered block.
+            **options: Arguments of the block, see `SpatialMHABlock`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ConfigError: A place or an option is unknown or unusable, or this is an exported model.
+            ModelError: The block does not fit the layer.
+        """
+        network = self._network("changed")
+        with guarded(self.trust):
+            self.model = self._record.insert(Insertion(at, block, options), network)
+        self.predictor = None  # it holds the network as it was
+        return self
+
+    def train(self, trainer: Any = None, *, freeze_base: int = 0, **kwargs: Any) -> Any:
+        """Train with `Trainer`, see `ultralytics.YOLO.train`.
+
+        Args:
+            trainer: Another trainer's class.
+            freeze_base: Number of first epochs in which the blocks train alone; those of `insert`, or all where there
+                are no such.
+            **kwargs: Any training setting of Ultralytics.
+
+        Raises:
+            ConfigError: ``freeze_base`` does not fit the model or the other settings, or this is an exported model.
+        """
+        network, record, resume = self._network("trained"), self._record, kwargs.get("resume")
         if trainer is None and self.task == "detect":
             trainer = Trainer
-        with guarded(self.trust):
-            return super().train(trainer, **kwargs)
+        if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
+            check_goes_on_as_it_began(resume, record.at, freeze_base)
+            record = Record.read(Path(str(self.ckpt_path if resume is True else resume)).resolve().parents[1])
+            events: list[tuple[str, Callable[[Any], None]]] = []
+        else:
+            record = replace(record, freeze_base=freeze_base, rows=record.rows or blocks(network.yaml), transfers=[])
+            check_freeze_base(freeze_base, record.rows, kwargs.get("freeze"))
+            events = [("on_pretrain_routine_end", record)] if record.at or freeze_base else []
+        if record.at:  # with `ckpt` set Ultralytics takes the rows from this object, and the weights from `pretrained`
+            if kwargs.get("pretrained", True) is True:
+                kwargs["pretrained"] = str(self.ckpt_path) if self.ckpt_path else bool(self.ckpt)
+            self.ckpt = self.ckpt or {"model": network}
+        if record.freeze_base:
+            freeze = FreezeBase(record.freeze_base, record.rows)
+            events += [("on_pretrain_routine_end", freeze.start), ("on_train_epoch_start", freeze.end)]
+        callbacks = self.callbacks.copy()
+        for event, function in events:
+            callbacks[event] = [*callbacks[event], function]
+        with guarded(self.trust), replaced((self, "callbacks", callbacks)), reported() as record.transfers:
+            metrics = super().train(trainer, **kwargs)
+        self.transfer = record.transfers[-1] if record.transfers else None
+        self.ckpt_path = self.overrides["model"]  # where what was trained is
+        self._record = Record(str(self.ckpt_path))
+        return metrics
+
+    def _network(self, work: str) -> Network:
+        if isinstance(self.model, str):
+            given = f"model={self.model}"
+            raise ConfigError(f"An exported model cannot be {work}.", given=given, expected="a .pt or .yaml")
+        network: Network = self.model
+        return network
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate, see `ultralytics.YOLO.val`."""
@@ -169,7 +273,7 @@ def _find_yaml(name: str) -> Path:
     )
 
 
-def read_model_yaml(name: str) -> dict[str, Any]:
+def read_model_yaml(name: str) -> ModelYAML:
     """Read and check a model YAML.
 
     Args:
@@ -182,25 +286,30 @@ def read_model_yaml(name: str) -> dict[str, Any]:
         ModelError: It is missing, no YAML, or names an unknown module or activation.
     """
     path = _find_yaml(name)
-    content = read_yaml(path, ModelError, expected="nc:, backbone: and head:")
-    content["yaml_file"] = name
-    check_rows(content)
+    read = read_yaml(path, ModelError, expected="nc:, backbone: and head:")
+    content = check_rows({**read, "yaml_file": name})
     if activation := content.get("activation"):
         read_activation(str(activation))
     return content
 
 
-def check_trust(trust: object) -> None:
-    """Make sure that only ``True`` lifts the restriction, and no other word does.
+def check_goes_on_as_it_began(resume: object, at: object, freeze_base: object) -> None:
+    """Refuse what would change an interrupted run.
 
     Raises:
-        ConfigError: It is neither True nor False.
+        ConfigError: Blocks are to be put in, or the base is to be frozen.
     """
-    if not isinstance(trust, bool):
-        raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
+    if at or freeze_base:
+        given = {"resume": resume, "at": at, "freeze_base": freeze_base}
+        raise ConfigError(
+            "An interrupted run goes on as it began.",
+            given=" ".join(f"{k}={v}" for k, v in given.items() if v),
+            expected="resume= without at= and freeze_base=",
+            fix="to put blocks into what was trained, start a new run: model=path/to/last.pt at=...",
+        )
 
 
-def check_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+def check_checkpoint(path: str | Path, trust: bool = False) -> Checkpoint:
     """Make sure that a checkpoint can be read, and that reading it runs no code.
 
     Args:
@@ -214,12 +323,12 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         CheckpointError: It is missing, no checkpoint, damaged, or names classes that are not on the list.
         ConfigError: ``trust`` is neither True nor False.
     """
-    check_trust(trust)
+    check_flag("trust", trust)
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("Checkpoint not found.", given=path, expected="an existing .pt file")
     try:
-        content: dict[str, Any] = read_checkpoint(path, trust)
+        content: Checkpoint = read_checkpoint(path, trust)
         if not isinstance(content.get("ema") or content.get("model"), torch.nn.Module):
             raise TypeError(f"a dictionary of {', '.join(map(str, list(content)[:5]))}, without a model")
     except Exception as e:

@@ -1,4 +1,4 @@
-"""What `train` did to a model before it trained it, kept in the run's folder."""
+"""What was done to a model before it was trained, kept in the run's folder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
-from ..surgery import Transfer
+from ..registry import Network
+from ..surgery.insertion import Insertion
+from ..surgery.text import edit_text, model_text
+from ..surgery.transfer import Transfer
 
-FILE = "attention.json"
+RECORD_FILE = "attention.json"
 
 
 @dataclass
@@ -33,6 +36,25 @@ class Record:
     yaml: tuple[str, str] | None = None
     transfers: list[Transfer] = field(default_factory=list)
 
+    def insert(self, insertion: Insertion, network: Network) -> Network:
+        """Put blocks into a network, and take note of them.
+
+        Args:
+            insertion: The block and its places.
+            network: The network as it is now; it stays so.
+
+        Returns:
+            The network with the blocks.
+        """
+        name, text = self.yaml or (self.base, model_text(self.base, network.yaml))
+        made, plan = insertion.apply(network)
+        self.yaml = (f"{Path(name).stem}{insertion.suffix}.yaml", edit_text(text, plan))
+        made.yaml["yaml_file"] = self.yaml[0]
+        earlier = [place for row in self.rows if (place := plan.place[row]) is not None]
+        self.rows = sorted([*earlier, *(plan.output[host] for host in plan.hosts)])
+        self.at += insertion.at
+        return made
+
     def __call__(self, trainer: Any) -> None:
         """Write, once the run's folder is there and the weights are loaded."""
         folder = Path(trainer.save_dir)
@@ -44,15 +66,15 @@ class Record:
             "yaml": self.yaml and self.yaml[0],
             "transfer": self.transfers[-1].as_dict() if self.transfers else None,
         }
-        write_text(folder / FILE, json.dumps(content, indent=2))
+        write_text(folder / RECORD_FILE, json.dumps(content, indent=2))
         if self.yaml:
             write_text(folder / self.yaml[0], self.yaml[1])
 
-
-def recorded(folder: Path) -> dict[str, Any]:
-    """Return what a run's record says, or nothing where there is none."""
-    try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Return what a run's record says of its first epochs, or an empty one where there is none."""
+        try:
+            content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+            return cls(content["base"], int(content["freeze_base"]), [int(row) for row in content["rows"]])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls("")

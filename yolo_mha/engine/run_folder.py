@@ -12,8 +12,8 @@ from ..data.files import require_writable
 from ..errors import ConfigError, one_line
 from .settings import in_working_directory
 
-FIX = "name another with project=path/to/folder"
-TRIES = 100  # to make a folder whose parent vanishes
+OTHER_FOLDER = "name another with project=path/to/folder"
+MKDIR_TRIES = 100  # to make a folder whose parent vanishes
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
             folder = _make(wanted, bool(settings.get("exist_ok")), made)
         except (OSError, ValueError) as e:  # the latter for a name that no file can have
             raise cannot_write(wanted, e) from e
-        require_writable(folder, FIX)  # what was there may be another user's, or a file
+        require_writable(folder, OTHER_FOLDER)  # what was there may be another user's, or a file
         yield folder
     except BaseException:
         for path in reversed(made):
@@ -61,13 +61,13 @@ def taken(folder: Path) -> dict[str, Any]:
 
 def cannot_write(path: Path, error: Exception) -> ConfigError:
     """Say that the outputs of a run have no place."""
-    return ConfigError("The folder cannot be written to.", given=f"{path}: {one_line(error)}", fix=FIX)
+    return ConfigError("The folder cannot be written to.", given=f"{path}: {one_line(error)}", fix=OTHER_FOLDER)
 
 
 def _make(wanted: Path, exist_ok: bool, made: list[Path]) -> Path:
     """Make a folder that nothing else has made, and take note of all that were made on the way."""
     names = chain([wanted], (Path(f"{wanted}-{number}") for number in count(2)))
-    folder, tries = next(names), TRIES
+    folder, tries = next(names), MKDIR_TRIES
     while True:
         _make_parents(folder.parent, made)
         try:

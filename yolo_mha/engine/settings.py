@@ -11,12 +11,11 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.utils.torch_utils import select_device
 
 from ..errors import ConfigError, nearest, one_line
-from ..surgery.insertion import block_options
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
-FEW = 3  # words that are all named where a wrong one was given
-IMGSZ = "a positive number of pixels, or [height, width]"
-NOT_OURS = ("mode", "task", "cfg", "embed")
+CHOICES_LISTED = 3  # words that are all named where a wrong one was given
+IMGSZ_FORMS = "a positive number of pixels, or [height, width]"
+HIDDEN_SETTINGS = ("mode", "task", "cfg", "embed")
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -32,8 +31,8 @@ def _batch(value: Any) -> bool:
 
 
 # What Ultralytics takes in silence and then does something else with, or stumbles over late.
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "imgsz": (lambda v: _wholes(v, 1) and len(v if isinstance(v, (list, tuple)) else [v]) in (1, 2), IMGSZ),
+VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "imgsz": (lambda v: _wholes(v, 1) and len(v if isinstance(v, (list, tuple)) else [v]) in (1, 2), IMGSZ_FORMS),
     "batch": (_batch, "1 or more; in training also -1 or a fraction of the GPU's memory"),
     "epochs": (lambda v: _whole(v, 1), "1 or more"),
     "workers": (_whole, "0 or more"),
@@ -86,7 +85,7 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         ConfigError: A name is unknown, or a value has the wrong type or range.
     """
     own = set(own)
-    valid = (set(DEFAULT_CFG_DICT) - set(NOT_OURS)) | own
+    valid = (set(DEFAULT_CFG_DICT) - set(HIDDEN_SETTINGS)) | own
     for key in settings:
         if key not in valid:
             raise ConfigError(
@@ -100,9 +99,9 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     }
     for key, values in choices.items():
         if key in passed and str(passed[key]).lower() not in {str(v).lower() for v in values}:
-            expected = nearest(passed[key], values) if len(values) > FEW else f"one of {', '.join(values)}"
+            expected = nearest(passed[key], values) if len(values) > CHOICES_LISTED else f"one of {', '.join(values)}"
             raise ConfigError(f"Unknown {key}.", given=f"{key}={passed[key]}", expected=expected)
-    for key, (usable, expected) in RULES.items():
+    for key, (usable, expected) in VALUE_RULES.items():
         if passed.get(key) is not None and not usable(passed[key]):
             raise ConfigError(f"{key} has an unusable value.", given=f"{key}={passed[key]}", expected=expected)
     try:
@@ -112,34 +111,6 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
         raise ConfigError("A setting has an unusable value.", given=one_line(e)) from e
     return passed
-
-
-def take_block_options(settings: dict[str, Any], at: object, block: str) -> dict[str, Any]:
-    """Take the options of a block out of a command's settings.
-
-    Args:
-        settings: What the user gave; the options are removed from it.
-        at: Where the block goes, or None.
-        block: Class name of a registered block.
-
-    Raises:
-        ConfigError: There are options and no place.
-        ModelError: No block has this name.
-    """
-    keys = [k for k in settings if k in block_options(block)]
-    for key in keys:
-        if at is not None and key in DEFAULT_CFG_DICT:
-            raise ConfigError(
-                f"'{key}' is an option of {block} and a setting of Ultralytics.",
-                given=f"{key}={settings[key]}",
-                expected="a name that says which",
-                fix="put the block in first with yolo-mha insert, and use what that writes",
-            )
-    options = {k: settings.pop(k) for k in keys if k not in DEFAULT_CFG_DICT}
-    if at is None and options:
-        given = " ".join(f"{k}={v}" for k, v in options.items())
-        raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")
-    return options
 
 
 def nearest_key(key: str, valid: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ..data.files import write_text
 
-FILE = "start.json"
-LABELS = ("batch_idx", "bboxes", "cls")
+START_FILE = "start.json"
+LABEL_KEYS = ("batch_idx", "bboxes", "cls")
 
 
 class StartRecord:
@@ -36,9 +36,9 @@ class StartRecord:
         def write(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             hook.remove()
             batch = inputs[0] if isinstance(inputs[0], dict) else {"img": inputs[0]}  # a compiled model gets images
-            seen = {key: batch[key] for key in ("img", *LABELS) if key in batch}
+            seen = {key: batch[key] for key in ("img", *LABEL_KEYS) if key in batch}
             text = json.dumps({"batch": digest(seen), "images": len(seen["img"]), **content}, default=str)
-            write_text(Path(trainer.save_dir) / FILE, text)
+            write_text(Path(trainer.save_dir) / START_FILE, text)
 
         hook = trainer.model.register_forward_pre_hook(write)
 
@@ -58,6 +58,6 @@ def read_start(folder: Path) -> dict[str, Any] | None:
     Args:
         folder: The run's folder.
     """
-    file = folder / FILE
+    file = folder / START_FILE
     content: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     return content

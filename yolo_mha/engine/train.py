@@ -7,25 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from ultralytics.utils.callbacks import default_callbacks
 
 from ..data.dataset import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
 from ..guard import guarded
 from ..result import Result
-from ..surgery import Transfer
-from ..surgery.insertion import BLOCK, block_options, block_row, insert_blocks
-from ..surgery.places import split as split_places
-from ..surgery.rows import blocks
-from ..surgery.text import edit_text
-from ..surgery.transfer import reported
+from ..surgery.insertion import BLOCK, Insertion, block_options
+from ..surgery.transfer import Transfer
 from . import settings as config
-from .freeze_base import FreezeBase, check_freeze_base
-from .insert import model_text, name_suffix
-from .model import YOLO, check_checkpoint
+from .model import YOLO, check_checkpoint, check_goes_on_as_it_began
 from .progress import with_bar
-from .record import Record, recorded
 from .run_folder import run_folder, taken
 
 Callbacks = Mapping[str, Callable[[Any], None]]
@@ -90,7 +82,7 @@ def train(
         RunError: Training stopped with an error.
     """
     callbacks = _check_callbacks(callbacks or {})
-    options = config.take_block_options(settings, at, block)
+    insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
     if resume:
@@ -102,47 +94,24 @@ def train(
                 expected="resume=path/to/last.pt",
                 fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
             )
-        if at is not None or freeze_base:
-            raise ConfigError(
-                "An interrupted run goes on as it began.",
-                given=_words({"resume": resume, "at": at, "freeze_base": freeze_base}),
-                expected="resume= without at= and freeze_base=",
-                fix=f"to put blocks into what was trained, start a new run: model={checkpoint} at=...",
-            )
+        check_goes_on_as_it_began(resume, at, freeze_base)
         return _resume(checkpoint, data, passed, trust, callbacks)
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
-    if not isinstance(network.model, nn.Module):
-        raise ConfigError("An exported model cannot be trained.", given=f"model={model}", expected="a .pt or .yaml")
     if isinstance(passed.get("pretrained"), (str, Path)):
         check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
         data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
     elif network.task == "classify" and not Path(data).is_dir():
         raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
-    record = Record(str(model), freeze_base, rows=blocks(network.model.yaml))  # type: ignore[arg-type]
-    if at is not None:
-        _insert(network, split_places(at), block_row(block, options), passed, record)
-    check_freeze_base(freeze_base, record.rows, passed.get("freeze"))
+    if insertion is not None:
+        network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:
-        return _run(network, {**passed, **taken(folder), "data": str(data)}, record, callbacks)
-
-
-def _insert(network: YOLO, places: list[str], row: list[Any], passed: dict[str, Any], record: Record) -> None:
-    """Put blocks into what will be trained."""
-    text = model_text(record.base, network.model.yaml)
-    network.model, plan = insert_blocks(network.model, places, row)
-    name = f"{Path(record.base).stem}{name_suffix(row[2], places)}.yaml"
-    network.model.yaml["yaml_file"] = name
-    record.at, record.yaml = places, (name, edit_text(text, plan))
-    record.rows = [plan.output[host] for host in plan.hosts]
-    # with `ckpt` set Ultralytics takes the architecture from this object, and the weights from `pretrained`
-    if passed.get("pretrained", True) is True:
-        passed["pretrained"] = str(network.ckpt_path) if network.ckpt else False
-    network.ckpt = network.ckpt or {"model": network.model}
+        settings = {**passed, **taken(folder), "data": str(data), "freeze_base": freeze_base}
+        return _run(network, settings, callbacks)
 
 
 def _resume(
@@ -165,22 +134,15 @@ def _resume(
         data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
-    began = recorded(save_dir)
-    record = Record(str(checkpoint), began.get("freeze_base", 0), rows=began.get("rows", []))
     passed = {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)}
-    return _run(network, passed, record, callbacks)
+    return _run(network, passed, callbacks)
 
 
-def _run(network: YOLO, settings: dict[str, Any], record: Record, callbacks: Callbacks) -> TrainResult:
-    if record.freeze_base:
-        FreezeBase(record.freeze_base, record.rows).add_to(network)
-    if not settings.get("resume") and (record.at or record.freeze_base):
-        network.add_callback("on_pretrain_routine_end", record)
+def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> TrainResult:
     for event, function in callbacks.items():
         network.add_callback(event, function)
     try:
-        with reported() as record.transfers:
-            network.train(**settings)
+        network.train(**settings)
     except Exception as e:  # whatever Ultralytics meets on the way
         raise run_failed("Training", e) from e
     trainer = network.trainer
@@ -191,7 +153,7 @@ def _run(network: YOLO, settings: dict[str, Any], record: Record, callbacks: Cal
         last=str(trainer.last),
         epochs=len(trainer.csv.read_text().splitlines()) - 1 if trainer.csv.exists() else 0,
         metrics={k: round(float(v), 5) for k, v in metrics.items()},
-        transfer=record.transfers[-1] if record.transfers else None,
+        transfer=network.transfer,
     )
 
 
@@ -206,10 +168,6 @@ def _check_callbacks(callbacks: object) -> Callbacks:
         if event not in default_callbacks:
             raise ConfigError("Unknown event.", given=event, expected=nearest(event, default_callbacks))
     return callbacks
-
-
-def _words(settings: dict[str, Any]) -> str:
-    return " ".join(f"{k}={v}" for k, v in settings.items() if v)
 
 
 def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) -> Dataset:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
 from ..errors import ConfigError, ModelError
 from ..nn.conv_block import ConvBlock, matched_hidden
-from ..registry import Network
+from ..registry import ModelYAML, Network
 from ..surgery.places import layers
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
@@ -43,7 +42,7 @@ class Substitute:
         object.__setattr__(self, "difference", self.own / max(self.parameters, 1) - 1)
 
 
-def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[str, Any], list[Substitute]]:
+def matched_control(baseline: Network, arm: Network, name: str) -> tuple[ModelYAML, list[Substitute]]:
     """Put a `ConvBlock` in the place of every block that an arm has beyond the baseline.
 
     It reads the block's first input, starts with the same gate, and repeats as often.
@@ -59,7 +58,7 @@ def matched_control(baseline: Network, arm: Network, name: str) -> tuple[dict[st
     Raises:
         ConfigError: The arm is no baseline with blocks, or a block's number of parameters cannot be met.
     """
-    content: dict[str, Any] = arm.yaml
+    content = arm.yaml
     try:
         kept = align(baseline.yaml, content).values()
     except ModelError as e:

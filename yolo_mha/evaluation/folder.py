@@ -23,7 +23,7 @@ from ..data.dataset import Sample
 from ..data.files import require_writable, write_text
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..engine.run_folder import FIX, cannot_write
+from ..engine.run_folder import OTHER_FOLDER, cannot_write
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
@@ -53,7 +53,7 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
         root.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise cannot_write(root, e) from e
-    require_writable(root, FIX)
+    require_writable(root, OTHER_FOLDER)
     folder = _find_or_make(plan.recipe, fingerprint(plan), root)
     lock = FileLock(folder / LOCK)
     try:

@@ -7,10 +7,8 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
@@ -19,7 +17,7 @@ from ..data.files import write_text
 from ..engine import child
 from ..engine.progress import bar
 from ..registry import Network
-from ..surgery.text import dump
+from ..surgery.text import dump, one_scale
 from .one_run import END, Job
 from .plan import Plan
 from .recipe import Arm
@@ -175,7 +173,7 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
     own = recipe.arms[run.arm].settings()
     if arm.substitutes:
         model = folder / "init" / f"arm{list(plan.arms).index(run.arm)}.yaml"  # an arm's name might look like a scale's
-        write_text(model, _one_scale(arm.network.yaml))
+        write_text(model, dump(one_scale(arm.network.yaml)))
         own = Arm(str(model), freeze_base=recipe.origin(run.arm).freeze_base).settings()
     settings = {
         **FROM_CHECKPOINT,
@@ -189,13 +187,6 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
         "exist_ok": True,
     }
     return Job(settings, run.seed, str(run.folder))
-
-
-def _one_scale(content: Mapping[str, Any]) -> str:
-    """Write a model YAML of the scale that a network has; its file name could not say it."""
-    scales = content.get("scales") or {}
-    letter = content.get("scale") or next(iter(scales), "")
-    return dump({**content, "scales": {k: v for k, v in scales.items() if k == letter}})
 
 
 def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:

@@ -8,7 +8,7 @@ from .checks import check_map, check_positive
 from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .spatial import match_memory_format
 
-KERNEL = 3
+KERNEL_SIZE = 3
 
 
 class ConvBlock(nn.Module):
@@ -34,7 +34,7 @@ class ConvBlock(nn.Module):
         check_positive(dim=dim, hidden=hidden)
         self.norm = nn.BatchNorm2d(dim)
         self.expand = nn.Conv2d(dim, hidden, 1)
-        self.depthwise = nn.Conv2d(hidden, hidden, KERNEL, padding=KERNEL // 2, groups=hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=hidden)
         self.act = nn.SiLU()
         self.project = nn.Conv2d(hidden, dim, 1)
         self.gate = gate(dim, gate_init)
@@ -71,6 +71,6 @@ def matched_hidden(dim: int, parameters: int) -> int:
         dim: Channels of its input.
         parameters: Number of parameters to match.
     """
-    each = 2 * dim + KERNEL**2 + 2  # what one hidden channel adds: two 1x1 rows, a 3x3 kernel, two biases
+    each = 2 * dim + KERNEL_SIZE**2 + 2  # what one hidden channel adds: two 1x1 rows, a 3x3 kernel, two biases
     fixed = 5 * dim  # norm and gate with two vectors each, and the last bias
     return max(round((parameters - fixed) / each), 1)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, check_flag, nearest
 from .attend import HeadNorm, attend, heads_of
-from .checks import check_flag, check_map, check_positive, check_probability
+from .checks import check_map, check_positive, check_probability
 from .heads import resolve_heads
 from .positions import RelativeBias, add_sincos, check_position, coordinates, grid, rotate
 from .scopes import (
@@ -28,7 +28,7 @@ from .scopes import (
 
 SCOPES = ("global", "window", "axial")
 POSITIONS = ("none", "dwconv", "sincos", "rope", "relative")
-MOST_WINDOW = 64  # the bias of a window grows with its fourth power
+LARGEST_WINDOW = 64  # the bias of a window grows with its fourth power
 
 
 def match_memory_format(out: Tensor, like: Tensor) -> Tensor:
@@ -107,7 +107,8 @@ class SpatialMHA(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads, head_dim)
-        check_flag(qkv_bias=qkv_bias, qk_norm=qk_norm)
+        check_flag("qkv_bias", qkv_bias)
+        check_flag("qk_norm", qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
         self.scope, self.window, self.kv_stride = _check_scope(scope, window, kv_stride)
         check_position(position, POSITIONS, [dim], self.head_dim)
@@ -215,11 +216,11 @@ def _check_scope(scope: str, window: int | None, kv_stride: int) -> tuple[str, i
     if scope not in SCOPES:
         raise ConfigError("Unknown scope.", given=f"scope={scope!r}", expected=nearest(scope, SCOPES))
     check_positive(kv_stride=kv_stride, window=DEFAULT_WINDOW if window is None else window)
-    if window is not None and window > MOST_WINDOW:
+    if window is not None and window > LARGEST_WINDOW:
         raise ConfigError(
             "A window of so many positions is no window.",
             given=f"window={window}",
-            expected=f"1 to {MOST_WINDOW}, or scope=global for all positions",
+            expected=f"1 to {LARGEST_WINDOW}, or scope=global for all positions",
         )
     if window is not None and scope != "window":
         raise ConfigError(

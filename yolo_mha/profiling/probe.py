@@ -114,7 +114,8 @@ def made_up_batch(
     boxes = count * objects
     centres = 0.2 + 0.6 * torch.rand(boxes, 2, generator=generator)
     sizes = 0.05 + 0.3 * torch.rand(boxes, 2, generator=generator)
-    channels, classes = model.yaml.get("channels", 3), model.model[-1].nc
+    head: Any = model.model[-1]
+    channels, classes = model.yaml.get("channels", 3), head.nc
     return {
         "img": torch.rand(count, channels, imgsz, imgsz, generator=generator).to(device),  # (B, 3, H, W)
         "cls": torch.randint(0, classes, (boxes, 1), generator=generator).float().to(device),

@@ -13,8 +13,8 @@ from ..nn.scopes import count_pairs
 from ..registry import Network
 from .places import Layer, layers
 
-IMGSZ = 640  # pixels, the size that the numbers are given for
-MANY = count_pairs(IMGSZ // 8, IMGSZ // 8)  # among all positions of P3: more operations than a whole YOLO n
+ADVICE_IMGSZ = 640  # pixels, the size that the numbers are given for
+WIDE_PAIRS = count_pairs(*2 * (ADVICE_IMGSZ // 8,))  # all positions of P3: more operations than a whole YOLO n
 
 
 def warn_of_wide_attention(model: Network, described: Sequence[Layer] | None = None) -> None:
@@ -31,9 +31,9 @@ def warn_of_wide_attention(model: Network, described: Sequence[Layer] | None = N
     for i, attentions in parts.items():
         strides = [described[f if f >= 0 else i + f].stride for f in _sources(model.model[i])]
         if all(strides):
-            sides = [IMGSZ // stride for stride in strides if stride]
+            sides = [ADVICE_IMGSZ // stride for stride in strides if stride]
             for part in attentions:
-                if part.pairs(*(side for side in sides for _ in ("height", "width"))) >= MANY:
+                if part.pairs(*(side for side in sides for _ in ("height", "width"))) >= WIDE_PAIRS:
                     LOGGER.warning(f"Row {i}: {_costs(part, sides)}")
 
 
@@ -56,8 +56,8 @@ def _costs(part: SpatialMHA | CrossScaleMHA, sides: list[int]) -> str:
         positions, pairs = f"{side**2:,} positions and {sides[1] ** 2:,} others", (side * sides[1]) ** 2
         advice = "a context of larger stride less"
     return (
-        f"attention among {positions} at {IMGSZ} px; for the scores alone it needs {gflops(pairs)} GFLOPs an image, "
-        f"{advice}"
+        f"attention among {positions} at {ADVICE_IMGSZ} px; "
+        f"for the scores alone it needs {gflops(pairs)} GFLOPs an image, {advice}"
     )
 
 

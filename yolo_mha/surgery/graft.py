@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..registry import Network, build
+from ..registry import ModelYAML, Network, build
 from .rows import RowPlan, without_block_rows
 
 
-def graft(model: Network, edited: dict[str, Any], plan: RowPlan) -> Network:
+def graft(model: Network, edited: ModelYAML, plan: RowPlan) -> Network:
     """Return a copy of a model after a plan: every kept layer as it is, every new row freshly built.
 
     Whatever else the model carries (class names, text features, a fused head) stays.

@@ -10,11 +10,11 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..errors import ConfigError, ModelError, nearest
-from ..registry import Network, block_class, count_inputs
+from ..registry import Network, Row, all_rows, block_class, count_inputs
 from .advice import warn_of_wide_attention
 from .graft import graft
 from .places import Layer, find_hosts, layers, slug, split
-from .rows import Row, RowPlan, blocks, edit, plan_insertion, plan_removal
+from .rows import RowPlan, blocks, edit, plan_insertion, plan_removal
 
 BLOCK = "SpatialMHABlock"
 CONTEXT = "context"
@@ -25,14 +25,22 @@ class Insertion:
     """A block, and where it goes.
 
     Attributes:
-        at: Places, see `places.find_hosts`.
+        at: Places, see `places.find_hosts`; a text with several is split.
         block: Class name of a registered block.
-        options: Arguments of the block by name, and where its second input comes from.
+        options: Arguments of the block by name; for one with two inputs also ``context``, the place of the second.
+
+    Raises:
+        ConfigError: A place is malformed, the block has no such option, or its second input is missing.
+        ModelError: No block has this name.
     """
 
-    at: tuple[str, ...]
+    at: str | Iterable[str]
     block: str = BLOCK
     options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", tuple(split(self.at)))
+        _ = self.row  # of known options
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> tuple[Insertion | None, dict[str, Any]]:
@@ -45,8 +53,8 @@ class Insertion:
             The insertion, None without ``at``; and the other settings.
 
         Raises:
-            ConfigError: There are options and no place, an option has the name of a setting of Ultralytics, or a place
-                is malformed.
+            ConfigError: There are options and no place, an option has the name of a setting of Ultralytics, or see
+                `Insertion`.
             ModelError: No block has this name.
         """
         rest = dict(settings)
@@ -62,7 +70,7 @@ class Insertion:
                 )
         options = {key: rest.pop(key) for key in keys if key not in DEFAULT_CFG_DICT}
         if at is not None:
-            return cls(tuple(split(at)), block, options), rest
+            return cls(at, block, options), rest
         if options:
             given = " ".join(f"{k}={v}" for k, v in options.items())
             raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")
@@ -71,16 +79,70 @@ class Insertion:
     @property
     def suffix(self) -> str:
         """What a model's name gets for its blocks: -mha-p5."""
-        return f"-{'mha' if self.block == BLOCK else self.block.lower()}-{slug(list(self.at))}"
+        return f"-{'mha' if self.block == BLOCK else self.block.lower()}-{slug(self.at)}"
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that give this insertion."""
         block = {} if self.block == BLOCK else {"block": self.block}
         return {"at": ",".join(self.at), **block, **self.options}
 
+    @property
+    def row(self) -> Row:
+        """The row that goes into a model YAML, reading the layer before it.
+
+        For a block with two inputs the place of the second stands in it until `apply` knows the layer.
+
+        Raises:
+            ConfigError: The block has no such option, or a second input is missing.
+            ModelError: No block has this name.
+        """
+        valid = block_options(self.block)
+        for name, value in self.options.items():
+            if name not in valid:
+                given = f"{name}={value}"
+                raise ConfigError(f"{self.block} has no such option.", given=given, expected=nearest(name, valid))
+        source: Any = -1
+        arguments = dict(self.options)
+        if CONTEXT in valid:
+            if not arguments.get(CONTEXT):
+                raise ConfigError(
+                    f"{self.block} reads two layers, and only one is named.",
+                    given=f"block={self.block}",
+                    expected="context=P5 beside it: where keys and values come from, a place as in at=",
+                )
+            source = [-1, arguments.pop(CONTEXT)]
+        return [source, 1, self.block, [arguments] if arguments else []]
+
     def apply(self, model: Network) -> tuple[Network, RowPlan]:
-        """Put the block into a copy of a model, see `insert_blocks`."""
-        return insert_blocks(model, self.at, block_row(self.block, self.options))
+        """Put the block behind the named layers of a model; all layers of the model are kept.
+
+        Args:
+            model: A model of Ultralytics; it stays as it is.
+
+        Returns:
+            The new model, and the plan that made it.
+
+        Raises:
+            ConfigError: A place is not in this model.
+            ModelError: The block does not fit the layer, or changes the shape of the map.
+        """
+        before = layers(model)
+        source, *rest = self.row
+        if isinstance(source, list):
+            source = [source[0], _context(source[1], before)]
+        plan = plan_insertion(len(before), find_hosts(self.at, before), [source, *rest])
+        made = graft(model, edit(model.yaml, plan), plan)
+        after = layers(made)
+        for host in plan.hosts:
+            old, new = ((layer.channels, layer.stride) for layer in (before[host], after[plan.output[host]]))
+            if old != new:
+                raise ModelError(
+                    f"{self.block} changes the shape of what it reads, so it cannot stand here.",
+                    given=f"channels and stride {new} behind row {host}, which gives {old}",
+                    expected="a block that keeps channels, height and width",
+                )
+        warn_of_wide_attention(made, after)
+        return made, plan
 
 
 def block_options(block: str = BLOCK) -> list[str]:
@@ -96,70 +158,6 @@ def block_options(block: str = BLOCK) -> list[str]:
     parameters = list(inspect.signature(known.__init__).parameters.values())[1 + count_inputs(known) :]
     options = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return [*options, *([CONTEXT] if count_inputs(known) == 2 else [])]
-
-
-def block_row(block: str, options: Mapping[str, Any]) -> Row:
-    """Write the row that goes into a model YAML, reading the layer before it.
-
-    Args:
-        block: Class name of a registered block.
-        options: Its arguments by name; for a block with two inputs also ``context``, the place of the second, whose
-            name stands in the row until `insert_blocks` knows the layer.
-
-    Raises:
-        ConfigError: The block has no such argument, or a second input is missing.
-        ModelError: No block has this name.
-    """
-    valid = block_options(block)
-    for name, value in options.items():
-        if name not in valid:
-            raise ConfigError(f"{block} has no such option.", given=f"{name}={value}", expected=nearest(name, valid))
-    arguments = {name: value for name, value in options.items() if name != CONTEXT or CONTEXT not in valid}
-    source: Any = -1
-    if CONTEXT in valid:
-        if not options.get(CONTEXT):
-            raise ConfigError(
-                f"{block} reads two layers, and only one is named.",
-                given=f"block={block}",
-                expected="context=P5 beside it: where keys and values come from, a place as in at=",
-            )
-        source = [-1, options[CONTEXT]]
-    return [source, 1, block, [arguments] if arguments else []]
-
-
-def insert_blocks(model: Network, at: str | Iterable[str], row: Row) -> tuple[Network, RowPlan]:
-    """Put a block behind the named layers of a model; all layers of the model are kept.
-
-    Args:
-        model: A model of Ultralytics; it stays as it is.
-        at: See `places.find_hosts`.
-        row: From `block_row`.
-
-    Returns:
-        The new model, and the plan that made it.
-
-    Raises:
-        ConfigError: A place is not in this model.
-        ModelError: The block does not fit the layer, or changes the shape of the map.
-    """
-    content: dict[str, Any] = model.yaml
-    before = layers(model)
-    source, *rest = row
-    if isinstance(source, list):
-        source = [source[0], _context(source[1], before)]
-    plan = plan_insertion(len(before), find_hosts(at, before), [source, *rest])
-    made = graft(model, edit(content, plan), plan)
-    after = layers(made)
-    for host in plan.hosts:
-        old, new = ((at_row.channels, at_row.stride) for at_row in (before[host], after[plan.output[host]]))
-        if old != new:
-            raise ModelError(
-                f"{row[2]} changes the shape of what it reads, so it cannot stand here.",
-                given=f"channels and stride {new} behind row {host}, which gives {old}",
-                expected="a block that keeps channels, height and width",
-            )
-    warn_of_wide_attention(made, after)
-    return made, plan
 
 
 def _context(place: str, model: list[Layer]) -> int:
@@ -179,7 +177,7 @@ def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tupl
 
     Args:
         model: A model of Ultralytics; it stays as it is.
-        at: Where the blocks are that go, as in `insert_blocks` or as ``layer:10``, the index of the block itself; all
+        at: Where the blocks are that go, as for `Insertion` or as ``layer:10``, the index of the block itself; all
             blocks if None.
 
     Returns:
@@ -188,10 +186,9 @@ def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tupl
     Raises:
         ConfigError: There is no block, or none at one of these places.
     """
-    content: dict[str, Any] = model.yaml
-    present = blocks(content)
+    present = blocks(model.yaml)
     if not present:
-        raise ConfigError("The model has no attention block.", given=str(content.get("yaml_file", "")), expected="one")
+        raise ConfigError("The model has no attention block.", given=model.yaml.get("yaml_file", ""), expected="one")
     removed = present
     if at is not None:
         described = layers(model)
@@ -208,5 +205,5 @@ def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tupl
             if found in removed:
                 raise ConfigError("Two places are the same block.", given=f"row {found}", expected="each block once")
             removed.append(found)
-    plan = plan_removal(content["backbone"] + content["head"], removed)
-    return graft(model, edit(content, plan), plan), plan
+    plan = plan_removal(all_rows(model.yaml), removed)
+    return graft(model, edit(model.yaml, plan), plan), plan

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ..errors import ConfigError, nearest
-from ..registry import Network
+from ..registry import Network, all_rows
 
-PROBE = 128  # pixels; a multiple of the largest stride, 64, and enough positions for RT-DETR's 300 best
-LEVELS = range(2, 7)
+PROBE_SIDE = 128  # pixels; a multiple of the largest stride, 64, and enough positions for RT-DETR's 300 best
+PYRAMID_LEVELS = range(2, 7)
 LONGEST_SLUG = 60
 FORMS = "P2 to P6, neck, neck:P3, after:SPPF or layer:9, separated by commas"
 
@@ -48,7 +48,6 @@ def layers(model: Network) -> list[Layer]:
     Args:
         model: A model of Ultralytics.
     """
-    rows = model.yaml["backbone"] + model.yaml["head"]
     copied = deepcopy(model).float().cpu().eval()
     outputs: dict[int, Any] = {}
 
@@ -58,18 +57,18 @@ def layers(model: Network) -> list[Layer]:
     for layer in copied.model:
         layer.register_forward_hook(keep)
     with torch.no_grad():
-        copied(torch.zeros(1, model.yaml.get("channels", 3), PROBE, PROBE))
+        copied(torch.zeros(1, model.yaml.get("channels", 3), PROBE_SIDE, PROBE_SIDE))
     described = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(all_rows(model.yaml)):
         shape = outputs.get(i)
-        height = shape[2] if shape is not None and len(shape) == 4 and PROBE % shape[2] == 0 else None
+        height = shape[2] if shape is not None and len(shape) == 4 and PROBE_SIDE % shape[2] == 0 else None
         described.append(
             Layer(
                 index=i,
                 section="backbone" if i < len(model.yaml["backbone"]) else "head",
                 source=row[0],
                 module=str(row[2]),
-                stride=PROBE // height if height else None,
+                stride=PROBE_SIDE // height if height else None,
                 channels=shape[1] if shape is not None and height else None,
                 parameters=sum(p.numel() for p in model.model[i].parameters()),
             )
@@ -171,15 +170,15 @@ def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
 
 def _last_at(level: int, place: str, among: Sequence[Layer], setting: str) -> int:
     """Return the last layer of stride ``2 ** level``."""
-    at_level = [layer.index for layer in among if level in LEVELS and layer.stride == 2**level]
+    at_level = [layer.index for layer in among if level in PYRAMID_LEVELS and layer.stride == 2**level]
     if at_level:
         return at_level[-1]
     strides = {layer.stride for layer in among}
     prefix = place.rstrip("0123456789")
     raise ConfigError(
         "The model has no such level.",
-        given=f"{setting}={place}" + (f" (stride {2**level})" if level in LEVELS else ""),
-        expected=f"one of {_listed(f'{prefix}{n}' for n in LEVELS if 2**n in strides)}",
+        given=f"{setting}={place}" + (f" (stride {2**level})" if level in PYRAMID_LEVELS else ""),
+        expected=f"one of {_listed(f'{prefix}{n}' for n in PYRAMID_LEVELS if 2**n in strides)}",
     )
 
 

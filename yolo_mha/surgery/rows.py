@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from ..registry import is_block
-
-Row = list[Any]
+from ..registry import ModelYAML, Row, all_rows, is_block
 
 
 @dataclass(frozen=True)
@@ -120,26 +118,25 @@ def apply(plan: RowPlan, rows: Sequence[Row]) -> list[Row]:
     return result
 
 
-def edit(model: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
+def edit(model: ModelYAML, plan: RowPlan) -> ModelYAML:
     """Return a model YAML's content after a plan; backbone and head keep their rows.
 
     Args:
         model: The content before.
         plan: See `apply`.
     """
-    rows = model["backbone"] + model["head"]
     boundary = len(model["backbone"])
     start = sum(p is not None for p in plan.place[:boundary]) + sum(h < boundary for h in plan.hosts)
-    edited = apply(plan, rows)
+    edited = apply(plan, all_rows(model))
     return {**model, "backbone": edited[:start], "head": edited[start:]}
 
 
-def blocks(model: dict[str, Any]) -> list[int]:
+def blocks(model: ModelYAML) -> list[int]:
     """Return the indices of the rows that name a registered block."""
-    return [i for i, row in enumerate(model["backbone"] + model["head"]) if is_block(row[2])]
+    return [i for i, row in enumerate(all_rows(model)) if is_block(row[2])]
 
 
-def without_block_rows(model: dict[str, Any]) -> tuple[dict[str, Any], RowPlan]:
+def without_block_rows(model: ModelYAML) -> tuple[ModelYAML, RowPlan]:
     """Return a model YAML's content without its blocks, and the plan that takes them out."""
-    plan = plan_removal(model["backbone"] + model["head"], blocks(model))
+    plan = plan_removal(all_rows(model), blocks(model))
     return edit(model, plan), plan

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import yaml
 from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
-from ..registry import is_block
+from ..registry import ModelYAML, find_model_yaml, is_block
 from .rows import RowPlan, edit
 
 Edit = tuple[int, int, str]  # replace text[start:end]
 OWN_INDEX = re.compile(r"^\s*#\s*(\d+)\b|\((\d+)\)")
 SUMMARY, BASE_SUMMARY = "summary: ", "summary without attention: "
+
+
+def model_text(name: str, content: ModelYAML) -> str:
+    """Return the text of the YAML behind a model, with its comments; of a checkpoint, where that can be found.
+
+    Args:
+        name: The YAML by path or bare name, or a checkpoint.
+        content: The YAML's content, which a checkpoint brings.
+    """
+    if name.endswith((".yaml", ".yml")) and (path := find_model_yaml(name)):
+        return path.read_bytes().decode("utf-8-sig")
+    content = one_scale(content)
+    letter = next(iter(content["scales"]), "")
+    path = find_model_yaml(Path(str(content.get("yaml_file", ""))).name)
+    with contextlib.suppress(Exception):  # whatever lies there under that name, it is not this model's
+        text = keep_one_scale(Path(str(path)).read_bytes().decode("utf-8-sig"), letter, content["nc"])
+        if _built_from(yaml.safe_load(text)) == _built_from(content):
+            return text
+    return dump(content)
+
+
+def one_scale(content: ModelYAML) -> ModelYAML:
+    """Return a model YAML's content with the scale alone that the model has; its file name could not say it."""
+    scales = content.get("scales") or {}
+    letter = content.get("scale") or next(iter(scales), "")  # without a letter Ultralytics takes the first
+    return {**content, "scales": {k: v for k, v in scales.items() if k == letter}}
+
+
+def _built_from(content: ModelYAML) -> ModelYAML:
+    """Return what of a model YAML decides on the model."""
+    kept: ModelYAML = {**content, "channels": content.get("channels", 3), "scales": content.get("scales") or {}}
+    kept.pop("scale", None)
+    kept.pop("yaml_file", None)
+    return kept
 
 
 def edit_text(text: str, plan: RowPlan) -> str:
@@ -79,7 +114,7 @@ def keep_one_scale(text: str, scale: str, nc: int) -> str:
     return _applied(text, edits)
 
 
-def dump(model: dict[str, Any]) -> str:
+def dump(model: ModelYAML) -> str:
     """Write a model YAML's content as Ultralytics writes its own: one row a line, numbered."""
     lines = []
     for key, value in model.items():
@@ -90,14 +125,14 @@ def dump(model: dict[str, Any]) -> str:
         lines.append("scales: # [depth, width, max_channels]")
         lines += [f"  {k}: {flow(v)}" for k, v in scales.items()]
     start = 0
-    for section in ("backbone", "head"):
+    for section, rows in (("backbone", model["backbone"]), ("head", model["head"])):
         lines += ["", f"{section}:", "  # [from, repeats, module, args]"]
-        lines += [f"  - {flow(row)} # {i}" for i, row in enumerate(model[section], start)]
-        start += len(model[section])
+        lines += [f"  - {flow(row)} # {i}" for i, row in enumerate(rows, start)]
+        start += len(rows)
     return "\n".join(lines) + "\n"
 
 
-def flow(value: Any) -> str:
+def flow(value: object) -> str:
     """Write a value on one line."""
     written = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
     return str(written).removesuffix("\n").removesuffix("\n...").strip()

@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..paths import without_scale
-from ..registry import Load, Network, on_load
+from ..registry import Load, ModelYAML, Network, Row, all_rows
+from ..result import Result
 from .graft import lay_out, renamed, same_values
-from .rows import Row, RowPlan, blocks, without_block_rows
+from .rows import RowPlan, blocks, without_block_rows
 
-MOST_SHOWN = 20
+TENSORS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Result):
     """What became of the tensors of a base model.
 
     Attributes:
@@ -45,14 +45,11 @@ class Transfer:
     new: int
     left: dict[str, str] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def __str__(self) -> str:
         lines = [f"{self.moved} of {self.total} tensors of {self.source} moved, {self.new} are new"]
-        lines += [f"  not moved: {name}: {why}" for name, why in list(self.left.items())[:MOST_SHOWN]]
-        if len(self.left) > MOST_SHOWN:
-            lines.append(f"  and {len(self.left) - MOST_SHOWN} more")
+        lines += [f"  not moved: {name}: {why}" for name, why in list(self.left.items())[:TENSORS_SHOWN]]
+        if len(self.left) > TENSORS_SHOWN:
+            lines.append(f"  and {len(self.left) - TENSORS_SHOWN} more")
         return "\n".join(lines)
 
 
@@ -102,10 +99,7 @@ def transfer(target: Network, source: Network, load: Load, verbose: bool = True)
         reports.append(report)
 
 
-on_load(transfer)
-
-
-def align(source: dict[str, Any], target: dict[str, Any]) -> dict[int, int | None]:
+def align(source: ModelYAML, target: ModelYAML) -> dict[int, int | None]:
     """Find the layer of the target that each layer of the source corresponds to.
 
     Args:
@@ -119,7 +113,7 @@ def align(source: dict[str, Any], target: dict[str, Any]) -> dict[int, int | Non
         ModelError: Apart from blocks and the kind of head the two do not have the same rows, or their scales differ.
     """
     (old, old_plan), (new, new_plan) = without_block_rows(source), without_block_rows(target)
-    structure = [[_structure(i, row) for i, row in enumerate(m["backbone"] + m["head"])] for m in (old, new)]
+    structure = [[_structure(i, row) for i, row in enumerate(all_rows(m))] for m in (old, new)]
     structure[0][-1] = structure[1][-1] = ("the head",)  # another task may share the rest
     same_rows = structure[0] == structure[1]
     if not same_rows or _multiples(source) != _multiples(target):
@@ -129,13 +123,13 @@ def align(source: dict[str, Any], target: dict[str, Any]) -> dict[int, int | Non
     return places | _align_blocks(source, places, _said(source, old_plan), _said(target, new_plan))
 
 
-def _structure(index: int, row: Row) -> tuple[Any, ...]:
+def _structure(index: int, row: Row) -> tuple[object, ...]:
     """Return what makes two rows the same layer: their module and what they read."""
     sources = row[0] if isinstance(row[0], list) else [row[0]]
     return (str(row[2]), *(s if s >= 0 else index + s for s in sources))
 
 
-def _multiples(model: dict[str, Any]) -> tuple[float, ...]:
+def _multiples(model: ModelYAML) -> tuple[float, ...]:
     """Return depth, width and largest channel count that the model's scale stands for."""
     if scales := model.get("scales"):
         return tuple(scales[model.get("scale") or next(iter(scales))])
@@ -146,16 +140,16 @@ def _kept(plan: RowPlan) -> list[int]:
     return [i for i, place in enumerate(plan.place) if place is not None]
 
 
-def _said(model: dict[str, Any], plan: RowPlan) -> list[str]:
+def _said(model: ModelYAML, plan: RowPlan) -> list[str]:
     """Return what each row says of itself, and what else it reads than the layer before, counted without blocks."""
-    rows = model["backbone"] + model["head"]
+    rows = all_rows(model)
     sources = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
     others = [[plan.output[s if s >= 0 else i + s] for s in read[1:]] for i, read in enumerate(sources)]
     return [f"{row[2:]} {other}" for row, other in zip(rows, others, strict=True)]
 
 
 def _align_blocks(
-    source: dict[str, Any], places: dict[int, int | None], old: list[str], new: list[str]
+    source: ModelYAML, places: dict[int, int | None], old: list[str], new: list[str]
 ) -> dict[int, int | None]:
     """Pair the blocks that stand between the same two layers and say the same."""
     pairs: dict[int, int | None] = dict.fromkeys(blocks(source))
@@ -167,7 +161,7 @@ def _align_blocks(
     return pairs
 
 
-def _other_model(source: dict[str, Any], target: dict[str, Any], same_rows: bool) -> ModelError:
+def _other_model(source: ModelYAML, target: ModelYAML, same_rows: bool) -> ModelError:
     names = [Path(str(m.get("yaml_file", "a model without a name"))).name for m in (source, target)]
     families = {without_scale(name).partition("-")[0].removesuffix(".yaml") for name in names}
     if same_rows:
