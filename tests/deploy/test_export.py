@@ -7,14 +7,15 @@ import numpy as np
 import onnx
 import pytest
 from networks import opened
+from reading import counted
 from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
 from yolo_mha.cli import main
-from yolo_mha.data.dataset import load_dataset
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
 from yolo_mha.deploy.export import _note_on_bf16
-from yolo_mha.deploy.export_result import PROVED
+from yolo_mha.deploy.export_settings import PROVED
 from yolo_mha.deploy.proof import Scores, keeps, load_pictures
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import PACKAGE, shipped
@@ -49,7 +50,7 @@ def test_export__static_onnx_agrees_at_its_shape(p5):
 
 def test_export__a_single_image_model_is_shown_every_picture(beacons, monkeypatch):
     """The first picture is empty, and the objects of the others are compared."""
-    pictures = load_pictures(load_dataset(beacons))
+    pictures = load_pictures(read_split(load_dataset(beacons), "val"))
     empty = [np.full_like(pictures[0], 114), *pictures[1:]]
     monkeypatch.setattr("yolo_mha.deploy.export.load_pictures", lambda *_: empty)
     result = yolo_mha.export("demo-mha.pt", half=True)
@@ -101,7 +102,7 @@ def test_export__other_runtimes_are_proved_too(format):
 def test_export__a_format_that_quantizes_by_itself_gets_the_data(beacons, monkeypatch):
     seen = {}
 
-    def run(network, beside, settings):
+    def run(network, beside, **settings):
         seen.update(settings)
         raise DependencyError("enough")
 
@@ -137,9 +138,19 @@ def test_export__with_data_scores_both(beacons, tmp_path):
     assert result.scores.imgsz == 192
 
 
+def test_export__reads_each_image_of_the_data_once(beacons):
+    with counted() as verified:
+        result = yolo_mha.export("demo-mha.pt", int8=True, data=beacons, imgsz=64)
+    assert result.scores
+    assert sorted((image.parent.name, times) for image, times in verified.items()) == [
+        *[("train", 1)] * 16,
+        *[("val", 1)] * 8,
+    ]
+
+
 def test_export__that_loses_ap_is_out_of_tolerance(beacons, monkeypatch):
     taken = Scores("x", "val", 192, {"AP": 0.5, "AP50": 0.6}, {"AP": 0.49, "AP50": 0.6}, ok=False)
-    monkeypatch.setattr("yolo_mha.deploy.export.score", lambda *_: taken)
+    monkeypatch.setattr("yolo_mha.deploy.export.score_both", lambda *_: taken)
     result = yolo_mha.export("demo-mha.pt", data=beacons)
     assert all(a.ok for a in result.agreement)
     assert not result.ok
@@ -310,7 +321,7 @@ def test_export__a_standalone_file_that_the_user_changed_stays(tmp_path):
         ({"int8": True, "data": "beacons", "format": "openvino"}, "made for ONNX"),
         ({"fuse_attention": True, "format": "torchscript"}, "made for ONNX"),
         ({"half": True, "int8": True, "data": "beacons"}, "one precision"),
-        ({"half": "yes"}, "yes or no"),
+        ({"half": "yes"}, "must be True or False"),
         ({"opset": 11}, "opset"),
         ({"batch": -1}, "1 or more images"),
         ({"imgsz": [64, 64, 3]}, "imgsz"),
@@ -327,6 +338,14 @@ def test_export__settings_that_do_not_go_together(p5, settings, word):
     with pytest.raises(ConfigError, match=word):
         yolo_mha.export(p5, **settings)
     assert sorted(p5.parent.iterdir()) == before
+
+
+def test_export__and_benchmark_require_a_model():
+    for command in (yolo_mha.export, yolo_mha.benchmark):
+        with pytest.raises(TypeError, match="'model'"):
+            command()
+        with pytest.raises(ConfigError, match="model="):
+            command(None)
 
 
 @pytest.mark.parametrize("settings", [{"format": "onxx"}, {"opsett": 17}])

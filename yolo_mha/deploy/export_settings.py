@@ -1,22 +1,91 @@
-"""Settings of an export that do not go together are refused before the work."""
+"""What an export is to be; settings that do not go together are refused before the work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
 from torch import cuda
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import FP16_FORMATS, FP32_UNSUPPORTED_FORMATS
+from ultralytics.utils.checks import check_imgsz
 
-from ..errors import ConfigError, DependencyError
-from .export_result import PROVED
+from ..engine.model import YOLO
+from ..errors import ConfigError, DependencyError, check_flag
+from .agreement import Suppression
 
+PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
 PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 OPSETS = range(17, 21)
 SUPPRESSION = ("conf", "iou", "agnostic_nms")
 INT8_ONLY = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is exported, and how.
+
+    Attributes:
+        network: The model.
+        precision: From `choose_precision`.
+        passed: Checked settings of Ultralytics, ``format`` among them.
+    """
+
+    network: YOLO
+    precision: str
+    passed: dict[str, Any]
+
+    @property
+    def format(self) -> str:
+        """The format to export to."""
+        return str(self.passed["format"])
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the export takes any size and batch."""
+        return bool(self.passed.get("dynamic"))
+
+    @property
+    def batch(self) -> int:
+        """How many images it takes, where it is not dynamic."""
+        return int(self.passed.get("batch") or 1)
+
+    @property
+    def split(self) -> str:
+        """The split of the dataset that shows what the export does."""
+        return str(self.passed.get("split") or "val")
+
+    @property
+    def stride(self) -> int:
+        """What heights and widths are multiples of."""
+        return int(self.network.model.stride.max())
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return int(self.network.model.yaml.get("channels", 3))
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        given = self.passed.get("imgsz") or self.network.model.args["imgsz"]
+        height, width = check_imgsz(given, stride=self.stride, min_dim=2)
+        return height, width
+
+    @property
+    def is_square(self) -> bool:
+        """Whether AP can be taken, which is of square images."""
+        return self.size[0] == self.size[1]
+
+    @property
+    def suppression(self) -> Suppression | None:
+        """What an export with ``nms=True`` suppresses with; None for another."""
+        given = {field.name: self.passed.get(field.name) for field in fields(Suppression)}
+        known = {key: value for key, value in given.items() if value is not None}
+        return Suppression(**known) if self.passed.get("nms") else None
 
 
 def choose_precision(
@@ -39,8 +108,7 @@ def choose_precision(
         ConfigError: They do not go together.
     """
     for key, value in (("half", half), ("int8", int8), ("fuse_attention", fuse_attention)):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{key} is a yes or no.", given=f"{key}={value!r}", expected=f"{key}=True or {key}=False")
+        check_flag(key, value)
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
     if quantize is None and format in INT8_ONLY:
         quantize = 8  # without data Ultralytics would calibrate with pictures of its own
