@@ -363,6 +363,6 @@ def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits,
         with run.step((arm, kind), f"AP at {size} px"):
             network = YOLO(made[arm, kind].file, trust=run.trust)
             own = {**settings, "imgsz": size, "name": f"{arm}-{kind}-{size}"}
-            scores[arm, kind, size] = score(network, splits.dataset, splits.to_score(split), own).coco.metrics
+            scores[arm, kind, size] = score(network, splits.dataset, splits.read(split), own).coco.metrics
     found = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
     return [replace(row, ap=ap["AP"], ap50=ap["AP50"]) if ap else row for row, ap in found]

@@ -109,7 +109,7 @@ def export(
             images = calibration_images(calibration, *plan.size, plan.channels, 1 if plan.dynamic else plan.batch)
             notes.append(_quantize(made, network.model, images))
         result = _compared(plan, made, pictures, notes)
-        if result.agreement and splits and plan.is_square:
+        if result.agreement and splits and len(set(plan.size)) == 1:
             trained = model if checkpoint.suffix == ".pt" else _saved(network, Path(aside) / "untrained.pt")
             result = replace(result, scores=score_both(trained, made, plan, splits, Path(aside)))
         elif splits:
@@ -122,7 +122,7 @@ def export(
 def _open_data(plan: Plan, data: str | Path | Splits | None) -> Splits | None:
     """Open the dataset and make sure that it can do what it is for, before the work."""
     judged = plan.precision == "int8" and plan.format in PROVED
-    if judged and (plan.network.task != "detect" or not plan.is_square):
+    if judged and (plan.network.task != "detect" or len(set(plan.size)) > 1):
         raise ConfigError(
             "An INT8 model is judged by its AP, which is taken for detection on square images.",
             given=f"task {plan.network.task}, imgsz={plan.passed.get('imgsz')}",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,68 +23,36 @@ SUPPRESSION = ("conf", "iou", "agnostic_nms")
 INT8_ONLY = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS
 
 
-@dataclass(frozen=True)
 class Plan:
     """What is exported, and how.
 
-    Attributes:
+    Args:
         network: The model.
         precision: From `choose_precision`.
         passed: Checked settings of Ultralytics, ``format`` among them.
+
+    Attributes:
+        format: Format to export to.
+        dynamic: Whether the export takes any size and batch.
+        batch: How many images it takes, where it is not dynamic.
+        split: The split of the dataset that shows what it does.
+        stride: What heights and widths are multiples of.
+        channels: Channels of an image.
+        size: Height and width in pixels.
+        suppression: That of an export with ``nms=True``; None for another.
     """
 
-    network: YOLO
-    precision: str
-    passed: dict[str, Any]
-
-    @property
-    def format(self) -> str:
-        """The format to export to."""
-        return str(self.passed["format"])
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether the export takes any size and batch."""
-        return bool(self.passed.get("dynamic"))
-
-    @property
-    def batch(self) -> int:
-        """How many images it takes, where it is not dynamic."""
-        return int(self.passed.get("batch") or 1)
-
-    @property
-    def split(self) -> str:
-        """The split of the dataset that shows what the export does."""
-        return str(self.passed.get("split") or "val")
-
-    @property
-    def stride(self) -> int:
-        """What heights and widths are multiples of."""
-        return int(self.network.model.stride.max())
-
-    @property
-    def channels(self) -> int:
-        """Channels of an image."""
-        return int(self.network.model.yaml.get("channels", 3))
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        given = self.passed.get("imgsz") or self.network.model.args["imgsz"]
-        height, width = check_imgsz(given, stride=self.stride, min_dim=2)
-        return height, width
-
-    @property
-    def is_square(self) -> bool:
-        """Whether AP can be taken, which is of square images."""
-        return self.size[0] == self.size[1]
-
-    @property
-    def suppression(self) -> Suppression | None:
-        """What an export with ``nms=True`` suppresses with; None for another."""
-        given = {field.name: self.passed.get(field.name) for field in fields(Suppression)}
-        known = {key: value for key, value in given.items() if value is not None}
-        return Suppression(**known) if self.passed.get("nms") else None
+    def __init__(self, network: YOLO, precision: str, passed: dict[str, Any]) -> None:
+        self.network, self.precision, self.passed = network, precision, passed
+        self.format, self.dynamic = str(passed["format"]), bool(passed.get("dynamic"))
+        self.batch, self.split = int(passed.get("batch") or 1), str(passed.get("split") or "val")
+        self.stride = int(network.model.stride.max())
+        self.channels = int(network.model.yaml.get("channels", 3))
+        height, width = check_imgsz(passed.get("imgsz") or network.model.args["imgsz"], stride=self.stride, min_dim=2)
+        self.size = height, width
+        given = {field.name: passed.get(field.name) for field in fields(Suppression)}
+        suppression = Suppression(**{key: value for key, value in given.items() if value is not None})
+        self.suppression = suppression if passed.get("nms") else None
 
 
 def choose_precision(
