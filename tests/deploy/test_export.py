@@ -19,7 +19,7 @@ from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
 from yolo_mha.deploy.export import _note_on_bf16
 from yolo_mha.deploy.export_result import ExportResult
-from yolo_mha.deploy.export_settings import PROVED
+from yolo_mha.deploy.export_settings import PROVED_FORMATS
 from yolo_mha.deploy.proof import Scores, keeps, load_pictures
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import PACKAGE, shipped
@@ -312,7 +312,7 @@ def test_export__out_of_tolerance_is_kept_under_another_name(monkeypatch, capsys
 
 
 def test_export__what_is_not_proved_is_said(monkeypatch):
-    monkeypatch.delitem(PROVED, "torchscript")
+    monkeypatch.delitem(PROVED_FORMATS, "torchscript")
     result = yolo_mha.export("demo-mha.pt", format="torchscript", imgsz=64)
     assert (result.ok, result.verdict, result.agreement) == (True, "not covered", [])
     assert "was not tested" in result.notes[0]

@@ -28,7 +28,7 @@ from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest, run_failed
 from ..guard import guarded
 from ..registry import is_block
-from ..scoring.val import class_order, score
+from ..scoring.val import score
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
 from .export import export
@@ -100,12 +100,14 @@ def benchmark(
     if data is None and "onnx-int8" in kinds:
         raise ConfigError("INT8 needs pictures.", given="formats=onnx-int8", expected="data=my.yaml beside it")
     split = passed.get("split") or "val"
-    splits = None if data is None else _open_data(data, split, arms)
+    splits = None if data is None else Splits(data, *arms.values())
+    if splits:
+        splits.to_score(split)  # what is wrong with it is said before hours of work
     with run_folder(passed, Path(str(model)).stem, "runs/benchmark") as folder:
         run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, splits, trust)
         made = _make(run)
         rows, threads = _measure(run, made)
-        if splits is not None:
+        if splits:
             rows = _score(run, made, rows, splits, split)
         libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
         machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
@@ -192,15 +194,6 @@ def _open(key: str, model: str | Path, trust: bool) -> YOLO:
     network = YOLO(model, trust=trust)
     require_detection(network.task, "benchmark")
     return network
-
-
-def _open_data(data: str | Path, split: str, arms: Mapping[str, YOLO]) -> Splits:
-    """Open the dataset and make sure, before hours of work, that it can be scored and has the models' classes."""
-    splits = Splits(data)
-    splits.to_score(split)
-    for network in arms.values():
-        class_order(network.names, splits.dataset)
-    return splits
 
 
 def _version(library: str) -> str:

@@ -18,10 +18,9 @@ from ..engine.model import YOLO
 from ..engine.signals import held_back
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
 from ..guard import guarded
-from ..scoring.val import class_order
 from .agreement import TOLERANCES, Agreement
 from .export_result import ExportResult, deliver
-from .export_settings import PROVED, Plan, choose_precision, require_packages
+from .export_settings import PROVED_FORMATS, Plan, choose_precision, require_packages
 from .exporter import run_exporter
 from .proof import Picture, calibration_images, load_pictures, prove, score_both
 from .runtime import Array
@@ -121,7 +120,7 @@ def export(
 
 def _open_data(plan: Plan, data: str | Path | Splits | None) -> Splits | None:
     """Open the dataset and make sure that it can do what it is for, before the work."""
-    judged = plan.precision == "int8" and plan.format in PROVED
+    judged = plan.precision == "int8" and plan.format in PROVED_FORMATS
     if judged and (plan.network.task != "detect" or len(set(plan.size)) > 1):
         raise ConfigError(
             "An INT8 model is judged by its AP, which is taken for detection on square images.",
@@ -130,11 +129,7 @@ def _open_data(plan: Plan, data: str | Path | Splits | None) -> Splits | None:
         )
     if judged and plan.channels not in (1, 3):
         raise ConfigError("Only gray and colour pictures calibrate.", given=f"{plan.channels} channels")
-    if data is None:
-        return None
-    splits = data if isinstance(data, Splits) else Splits(data)
-    class_order(plan.network.names, splits.dataset)
-    return splits
+    return data if data is None or isinstance(data, Splits) else Splits(data, plan.network)
 
 
 def _make(plan: Plan, beside: Path, splits: Splits | None) -> Path:
@@ -194,7 +189,7 @@ def _compared(plan: Plan, made: Path, pictures: list[Picture], notes: list[str])
     result = ExportResult(str(made), format, precision, settings, [], None, notes, metadata)
     if plan.network.task != "detect":
         return result.with_notes(f"not compared with PyTorch: a model for the task '{plan.network.task}'")
-    if format not in PROVED:
+    if format not in PROVED_FORMATS:
         return result.with_notes(
             f"made by Ultralytics alone: {format} was not tested with attention blocks, and nothing was compared"
         )

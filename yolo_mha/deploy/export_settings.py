@@ -16,10 +16,11 @@ from ..engine.model import YOLO
 from ..errors import ConfigError, DependencyError, check_flag
 from .agreement import Suppression
 
-PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
+# And the packages that they need
+PROVED_FORMATS = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
-OPSETS = range(17, 21)
-SUPPRESSION = ("conf", "iou", "agnostic_nms")
+PROVED_OPSETS = range(17, 21)
+SUPPRESSION_SETTINGS = ("conf", "iou", "agnostic_nms")
 INT8_ONLY = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS
 
 
@@ -105,15 +106,15 @@ def choose_precision(
             given=f"format={format}, half precision, no GPU",
             expected="format=onnx half=True, or a GPU",
         )
-    for key, needed in (("split", data), *((key, passed.get("nms")) for key in SUPPRESSION)):
-        if format in PROVED and passed.get(key) is not None and not needed:
+    for key, needed in (("split", data), *((key, passed.get("nms")) for key in SUPPRESSION_SETTINGS)):
+        if format in PROVED_FORMATS and passed.get(key) is not None and not needed:
             beside = "data=my.yaml" if key == "split" else "nms=True"
             raise ConfigError(f"{key} has no use alone.", given=f"{key}={passed[key]}", expected=f"{beside} beside it")
-    if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in OPSETS:
+    if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in PROVED_OPSETS:
         raise ConfigError(
             "This opset was not tested.",
             given=f"opset={passed['opset']}",
-            expected=f"{OPSETS[0]} to {OPSETS[-1]}, or none for the newest that suits PyTorch",
+            expected=f"{PROVED_OPSETS[0]} to {PROVED_OPSETS[-1]}, or none for the newest that suits PyTorch",
         )
     return precision
 
@@ -127,7 +128,7 @@ def require_packages(format: str) -> None:
     Raises:
         DependencyError: A package is missing.
     """
-    missing = [package for package in PROVED.get(format, ()) if find_spec(package) is None]
+    missing = [package for package in PROVED_FORMATS.get(format, ()) if find_spec(package) is None]
     if missing:
         extra = "openvino" if format == "openvino" else "export"
         raise DependencyError(

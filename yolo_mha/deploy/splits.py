@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ..data.dataset import Sample, image_files, load_dataset, read_split
 from ..data.labels import refuse_shared_labels
+from ..engine.model import YOLO
 from ..engine.progress import with_bar
+from ..scoring.val import class_order
 
 
 class Splits:
@@ -14,16 +16,19 @@ class Splits:
 
     Args:
         data: The dataset, see `load_dataset`.
+        *networks: Models that have to know its classes.
 
     Attributes:
         dataset: The dataset.
 
     Raises:
-        DataError: It is missing or in no known format.
+        DataError: It is missing, in no known format, or has other classes.
     """
 
-    def __init__(self, data: str | Path) -> None:
+    def __init__(self, data: str | Path, *networks: YOLO) -> None:
         self.dataset = load_dataset(data, with_bar)
+        for network in networks:
+            class_order(network.names, self.dataset)
         self._read: dict[str, list[Sample]] = {}
 
     def read(self, split: str) -> list[Sample]:
