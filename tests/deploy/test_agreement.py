@@ -5,7 +5,7 @@ from networks import opened
 
 import yolo_mha
 from yolo_mha.data.dataset import load_dataset, read_split
-from yolo_mha.deploy.agreement import TOLERANCES, compare, suppressed
+from yolo_mha.deploy.agreement import TOLERANCES, Suppression, compare
 from yolo_mha.deploy.proof import load_pictures, shapes, to_input
 from yolo_mha.deploy.runtime import Runtime
 from yolo_mha.errors import YoloMHAError
@@ -135,11 +135,11 @@ def test_compare__in_half_precision_without_an_object_only_scores_can_be_wrong()
     assert agreement(ours, theirs, TOLERANCES["fp16"]).ok is False
 
 
-def test_suppressed__is_ultralytics_own():
+def test_suppression__is_ultralytics_own():
     raw_output = np.zeros((1, 6, 3), np.float32)  # two classes, three anchors: xywh
     raw_output[0, :4] = [[50, 51, 200], [50, 51, 200], [20, 20, 20], [20, 20, 20]]
     raw_output[0, 4] = [0.9, 0.8, 0.7]
-    found = suppressed(0.25, 0.5, 10, agnostic_nms=False)(raw_output)
+    found = Suppression(0.25, 0.5, 10)(raw_output)
     assert found.shape == (1, 10, 6)
     np.testing.assert_allclose(found[0, :2], [[40, 40, 60, 60, 0.9, 0], [190, 190, 210, 210, 0.7, 0]], rtol=1e-6)
     assert not found[0, 2:].any()
@@ -163,9 +163,9 @@ def test_pictures__are_three_and_letterboxed():
 
 
 def test_pictures__of_a_dataset_show_the_most_objects(beacons):
-    dataset = load_dataset(beacons)
-    most = max(read_split(dataset, "val"), key=lambda sample: len(sample.boxes))
-    assert (load_pictures(dataset)[0] == cv2.imread(str(most.image))).all()
+    samples = read_split(load_dataset(beacons), "val")
+    most = max(samples, key=lambda sample: len(sample.boxes))
+    assert (load_pictures(samples)[0] == cv2.imread(str(most.image))).all()
 
 
 def test_runtime__another_model_does_not_agree(tmp_path):

@@ -10,6 +10,7 @@ import cv2
 import onnx
 import psutil
 import pytest
+from reading import counted
 
 import yolo_mha
 from yolo_mha.cli import main
@@ -27,7 +28,26 @@ QUICK = {"rounds": 3, "sizes": 64}
 def result(beacons, tmp_path_factory) -> BenchmarkResult:
     """Two batches at the model's own size, and AP."""
     project = tmp_path_factory.mktemp("benchmark")
-    return yolo_mha.benchmark("demo-mha.pt", beacons, formats="onnx-fused", batches=(2, 1), rounds=3, project=project)
+    settings = {"formats": "onnx-fused", "batches": (2, 1), "rounds": 3, "project": project}
+    with counted() as verified:
+        result = yolo_mha.benchmark("demo-mha.pt", beacons, **settings)
+    assert list(verified.values()) == [1] * 8  # for the AP of both models
+    return result
+
+
+def test_benchmark__hands_the_data_on_to_the_export(beacons, monkeypatch):
+    """Which reads what it needs, in INT8 the training images too, once for all models."""
+
+    def export(model, format, *, data, **_):
+        data.read("train")
+        data.to_score("val")
+        raise RunError("enough")
+
+    monkeypatch.setattr("yolo_mha.deploy.benchmark.export", export)
+    with counted() as verified:
+        result = yolo_mha.benchmark("demo-mha.pt", beacons, formats="onnx-int8", **QUICK)
+    assert [failure.reason for failure in result.failed] == ["enough", "enough"]
+    assert list(verified.values()) == [1] * 24
 
 
 def test_benchmark__measures_every_shape_beside_the_baseline(result):

@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 import yolo_mha
-from yolo_mha.deploy.proof import AP_LOSS
+from yolo_mha.deploy.proof import MOST_AP_LOST
 from yolo_mha.deploy.quantize import module_of, quantize
 from yolo_mha.errors import ConfigError, RunError
 
@@ -37,7 +37,7 @@ def test_int8__attention_and_decoding_stay_in_floating_point(int8):
 
 
 def test_int8__losing_too_much_ap_is_out_of_tolerance(beacons, monkeypatch):
-    monkeypatch.setitem(AP_LOSS, "int8", -1.0)
+    monkeypatch.setitem(MOST_AP_LOST, "int8", -1.0)
     result = yolo_mha.export("demo-mha.pt", int8=True, data=beacons)
     assert not result.ok
     assert Path(result.file).name == "demo-mha_int8_out_of_tolerance.onnx"

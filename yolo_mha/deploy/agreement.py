@@ -12,9 +12,9 @@ from ultralytics.utils.nms import non_max_suppression
 from ..errors import with_type
 from .runtime import Array, Runtime
 
-SURE = 0.25  # from this score on an anchor counts as a detection, Ultralytics' default
-NEAR = 1e-3  # a score is at a cut within this share of it
-SAME = 10.0  # pixels; two boxes further apart are not the same object
+DETECTION_CONF = 0.25  # from this score on an anchor counts as a detection, Ultralytics' default
+CUT_SHARE = 1e-3  # a score is at a cut within this share of it
+SAME_OBJECT_PX = 10.0  # two boxes further apart are not the same object
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,32 @@ class Agreement:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Suppression:
+    """The non-maximum suppression that an export with ``nms=True`` holds, as Ultralytics does it in PyTorch.
+
+    Attributes:
+        conf: Lowest score.
+        iou: Overlap above which the lower of two boxes of a class goes.
+        max_det: Most boxes of an image.
+        agnostic_nms: Whether boxes of other classes count as well.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    agnostic_nms: bool = False
+
+    def __call__(self, raw: Array) -> Array:
+        """Turn raw outputs (B, 4 + classes, anchors) into rows (B, max_det, 6), filled up with zeros."""
+        rows = np.zeros((len(raw), self.max_det, 6), np.float32)
+        images = torch.from_numpy(raw)
+        kept = non_max_suppression(images, self.conf, self.iou, agnostic=self.agnostic_nms, max_det=self.max_det)
+        for i, image in enumerate(kept):
+            rows[i, : len(image)] = image.numpy()
+        return rows
+
+
 def compare(
     exported: Runtime,
     reference: Runtime,
@@ -81,7 +107,7 @@ def compare(
         reference: The PyTorch model.
         inputs: RGB images between 0 and 1: batches of shape (B, 3, H, W), of one shape within a list.
         tolerance: How far the two may differ.
-        suppress: What the exported model does to the raw output by itself (see `suppressed`), or None.
+        suppress: What the exported model does to the raw output by itself (see `Suppression`), or None.
         conf: The lowest score that it then gives.
 
     Returns:
@@ -100,29 +126,6 @@ def compare(
             continue
         found.append(_agreement(shape, ours, theirs, tolerance, conf))
     return found
-
-
-def suppressed(conf: float, iou: float, max_det: int, agnostic_nms: bool) -> Callable[[Array], Array]:
-    """Return the non-maximum suppression that an export with ``nms=True`` holds, as Ultralytics does it in PyTorch.
-
-    Args:
-        conf: Lowest score.
-        iou: Overlap above which the lower of two boxes of a class goes.
-        max_det: Most boxes of an image.
-        agnostic_nms: Whether boxes of other classes count as well.
-
-    Returns:
-        A function from raw outputs (B, 4 + classes, anchors) to rows (B, max_det, 6), filled up with zeros.
-    """
-
-    def suppress(raw: Array) -> Array:
-        rows = np.zeros((len(raw), max_det, 6), np.float32)
-        kept = non_max_suppression(torch.from_numpy(raw), conf, iou, agnostic=agnostic_nms, max_det=max_det)
-        for i, image in enumerate(kept):
-            rows[i, : len(image)] = image.numpy()
-        return rows
-
-    return suppress
 
 
 def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, tolerance: Tolerance, conf: float) -> Agreement:
@@ -148,7 +151,7 @@ def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, toleranc
 def _anchors_apart(ours: Array, theirs: Array, all_anchors: bool) -> tuple[float | None, float, int]:
     """Compare raw outputs (B, 4 + classes, anchors): difference of boxes and of scores, and the number of boxes."""
     difference = np.abs(ours - theirs)
-    which = np.full(ours[:, 0].shape, True) if all_anchors else ours[:, 4:].max(1) >= SURE  # (B, anchors)
+    which = np.full(ours[:, 0].shape, True) if all_anchors else ours[:, 4:].max(1) >= DETECTION_CONF  # (B, anchors)
     boxes = float(difference[:, :4].max(1)[which].max()) if which.any() else None
     return boxes, float(difference[:, 4:].max()), int(which.sum())
 
@@ -171,13 +174,13 @@ def _rows_apart(
         for left, right in ((a, b), (b, a)):
             there = right[right[:, 4] > 0]
             cuts = [conf, *(rows[-1, 4] for rows in (left, right) if (rows[:, 4] > 0).all())]
-            for row in left[left[:, 4] > (0 if tolerance.all_anchors else SURE)]:
+            for row in left[left[:, 4] > (0 if tolerance.all_anchors else DETECTION_CONF)]:
                 same = there[there[:, 5] == row[5]]
                 apart = np.abs(same - row)
                 near = int((apart[:, :4].max(1) + apart[:, 4]).argmin()) if len(same) else None
-                if near is not None and apart[near, :4].max() <= SAME:
+                if near is not None and apart[near, :4].max() <= SAME_OBJECT_PX:
                     boxes.append(float(apart[near, :4].max()))
                     scores.append(float(apart[near, 4]))
-                elif row[4] > max(cuts) * (1 + NEAR) + (tolerance.scores or 0.0):
+                elif row[4] > max(cuts) * (1 + CUT_SHARE) + (tolerance.scores or 0.0):
                     alone += 1
     return max(boxes, default=None), max(scores, default=None), len(boxes), alone

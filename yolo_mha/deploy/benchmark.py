@@ -20,42 +20,43 @@ from typing import Any
 import numpy as np
 from ultralytics.utils.torch_utils import get_cpu_info
 
-from ..data.dataset import load_dataset, read_split
 from ..data.files import whole_file, write_text
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
-from ..engine.progress import bar, console, with_bar
+from ..engine.progress import bar, console
 from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest, run_failed
 from ..guard import guarded
 from ..registry import is_block
-from ..scoring.val import class_order, val
+from ..scoring.val import score
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
 from .export import export
 from .export_result import OUT_OF_TOLERANCE, ExportResult
+from .splits import Splits
 from .worker import Worker, said
 
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 OF_ONNX = {"onnx-fused": {"fuse_attention": True}, "onnx-fp16": {"half": True}, "onnx-int8": {"int8": True}}
 FORMATS = {**LIBRARIES, **dict.fromkeys(OF_ONNX, "onnxruntime")}  # and what runs them
-MODEL, BASELINE, AGAIN = "model", "baseline", "again"
-TAKEN = ("device", "split", "project", "name", "exist_ok")  # of Ultralytics' settings
-OWN = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
-ROUNDS, FEWEST_ROUNDS = 30, 3
+MODEL, BASELINE, MODEL_AGAIN = "model", "baseline", "again"
+# Ultralytics' settings that mean something to a benchmark, and those beside them
+BENCHMARK_SETTINGS = ("device", "split", "project", "name", "exist_ok")
+OWN_SETTINGS = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
+DEFAULT_ROUNDS, FEWEST_ROUNDS = 30, 3
 Key = tuple[str, str]  # arm and format
 
 
 @guarded()
 def benchmark(
-    model: str | Path | None = None,
+    model: str | Path,
     data: str | Path | None = None,
     *,
     baseline: str | Path | None = None,
     formats: str | Iterable[str] | None = None,
     sizes: int | Iterable[int] | None = None,
     batches: int | Iterable[int] = 1,
-    rounds: int = ROUNDS,
+    rounds: int = DEFAULT_ROUNDS,
     trust: bool = False,
     **settings: Any,
 ) -> BenchmarkResult:
@@ -98,14 +99,16 @@ def benchmark(
     pixels = _sizes(sizes, arms)
     if data is None and "onnx-int8" in kinds:
         raise ConfigError("INT8 needs pictures.", given="formats=onnx-int8", expected="data=my.yaml beside it")
-    if data is not None:
-        _check_data(data, passed.get("split") or "val", arms)
+    split = passed.get("split") or "val"
+    splits = None if data is None else Splits(data, *arms.values())
+    if splits:
+        splits.to_score(split)  # what is wrong with it is said before hours of work
     with run_folder(passed, Path(str(model)).stem, "runs/benchmark") as folder:
-        run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, data, trust)
+        run = _Run(arms, kinds, pixels, counts, rounds, passed["device"], folder, splits, trust)
         made = _make(run)
         rows, threads = _measure(run, made)
-        if data is not None:
-            rows = _score(run, made, rows, data, passed)
+        if splits:
+            rows = _score(run, made, rows, splits, split)
         libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
         machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
         machine |= {"system": platform.platform(), **{name: _version(name) for name in libraries}}
@@ -123,11 +126,11 @@ def benchmark(
 
 def _check(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check Ultralytics' settings, of which few mean something here."""
-    passed = config.check(settings, own=OWN)
+    passed = config.check(settings, own=OWN_SETTINGS)
     for key in passed:
-        if key not in TAKEN:
+        if key not in BENCHMARK_SETTINGS:
             instead = {"imgsz": "sizes=320,640", "batch": "batches=1,8", "format": "formats=onnx,openvino"}
-            expected = instead.get(key) or nearest(key, TAKEN + OWN)
+            expected = instead.get(key) or nearest(key, BENCHMARK_SETTINGS + OWN_SETTINGS)
             raise ConfigError(f"benchmark has no setting '{key}'.", given=f"{key}={passed[key]}", expected=expected)
     device = str(passed.get("device", "cpu")).removeprefix("cuda:")
     if device != "cpu" and not device.isdigit():
@@ -176,8 +179,6 @@ def _sizes(given: Any, arms: Mapping[str, YOLO]) -> list[int]:
 
 def _arms(model: Any, baseline: Any, trust: bool) -> dict[str, YOLO]:
     """Open the model, and what it is compared with."""
-    if model is None:
-        raise ConfigError("model is missing.", expected="model=path/to/best.pt", fix="see --help")
     arms = {MODEL: _open("model", model, trust)}
     if baseline is not None:
         arms[BASELINE] = _open("baseline", baseline, trust)
@@ -193,14 +194,6 @@ def _open(key: str, model: str | Path, trust: bool) -> YOLO:
     network = YOLO(model, trust=trust)
     require_detection(network.task, "benchmark")
     return network
-
-
-def _check_data(data: str | Path, split: str, arms: Mapping[str, YOLO]) -> None:
-    """Make sure, before hours of work, that the dataset is there and has the models' classes."""
-    dataset = load_dataset(data, with_bar)
-    read_split(dataset, split, with_bar)
-    for network in arms.values():
-        class_order(network.names, dataset)
 
 
 def _version(library: str) -> str:
@@ -224,7 +217,7 @@ class _Run:
     rounds: int
     device: str
     folder: Path
-    data: Any
+    splits: Splits | None
     trust: bool
     failed: list[Failure] = field(default_factory=list)
 
@@ -260,21 +253,19 @@ def _make(run: _Run) -> dict[Key, Made]:
 
 
 def _export(run: _Run, arm: str, kind: str, checkpoint: Path) -> ExportResult:
-    settings: dict[str, Any] = {"dynamic": True, "imgsz": run.sizes[0], "trust": run.trust}
-    if kind not in OF_ONNX:
-        return export(checkpoint, kind, **settings)
-    own = {**OF_ONNX[kind], **({"data": run.data} if kind == "onnx-int8" else {})}
+    format = "onnx" if kind in OF_ONNX else kind
+    make = partial(export, checkpoint, format, dynamic=True, imgsz=run.sizes[0], trust=run.trust)
     try:
-        return export(checkpoint, "onnx", **own, **settings)
+        return make(data=run.splits if kind == "onnx-int8" else None, **OF_ONNX.get(kind, {}))
     except ConfigError:
         if arm == MODEL or kind != "onnx-fused":
             raise
-        return export(checkpoint, "onnx", **settings)  # a baseline without attention is best as it is
+        return make()  # a baseline without attention is best as it is
 
 
 def _measure(run: _Run, made: Mapping[Key, Made]) -> tuple[list[Row], int | None]:
     """Time every file at every shape; return also PyTorch's number of threads."""
-    files = {**made, **{(AGAIN, kind): file for (arm, kind), file in made.items() if arm == MODEL}}
+    files = {**made, **{(MODEL_AGAIN, kind): file for (arm, kind), file in made.items() if arm == MODEL}}
     shapes = sorted(product(run.sizes, run.batches), key=lambda shape: shape[0] ** 2 * shape[1])
     logs = run.folder / "logs"
     logs.mkdir(exist_ok=True)
@@ -306,12 +297,12 @@ def _time(
     neighbour would always come before.
     """
 
-    def ask(keys: Iterable[Key], do: str, **request: Any) -> dict[Key, dict[str, Any]]:
+    def ask(keys: Iterable[Key], do: str, number: str = "", **request: Any) -> dict[Key, Any]:
         answers = {}
         for key in keys:
             with run.step(key, f"{size} px, batch {batch}"):
                 workers[key].send(do, **request)
-                answers[key] = workers[key].receive()
+                answers[key] = workers[key].receive().get(number)
         return answers
 
     channels = int(run.arms[MODEL].model.yaml.get("channels", 3))
@@ -323,13 +314,13 @@ def _time(
             order.reverse()
         else:
             draw_lots.shuffle(order)
-        answers = ask(order, "time")
+        answers = ask(order, "time", "ms")
         order = list(answers)
-        for key, answer in answers.items():
-            times[key].append(answer["ms"])
+        for key, milliseconds in answers.items():
+            times[key].append(milliseconds)
         advance()
-    memory = ask(order, "finish")
-    return {key: times[key] for key in memory}, {key: answer["mib"] for key, answer in memory.items()}
+    memory = ask(order, "finish", "mib")
+    return {key: times[key] for key in memory}, memory
 
 
 def _rows(
@@ -350,20 +341,21 @@ def _rows(
             if BASELINE in run.arms:
                 row = replace(row, ratio=ratio((arm, kind), (BASELINE, kind)))
             if arm == MODEL:
-                row = replace(row, aa=ratio((AGAIN, kind), (MODEL, kind)))
+                row = replace(row, aa=ratio((MODEL_AGAIN, kind), (MODEL, kind)))
             rows.append(row)
     return rows
 
 
-def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], data: Any, passed: dict[str, Any]) -> list[Row]:
+def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits, split: str) -> list[Row]:
     """Score every file at every size, and put AP into its rows."""
     scores: dict[tuple[str, str, int], Mapping[str, float]] = {}
-    settings: dict[str, Any] = {key: passed[key] for key in ("device", "split") if key in passed}
-    settings |= {"plots": False, "project": str(run.folder / "val"), "exist_ok": True, "trust": run.trust}
+    settings: dict[str, Any] = {"split": split, "device": run.device, "plots": False, "exist_ok": True}
+    settings["project"] = str(run.folder / "val")
     for (arm, kind), size in product(made, run.sizes):
         console.print(f"scoring the {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
-            result = val(made[arm, kind].file, data, imgsz=size, name=f"{arm}-{kind}-{size}", **settings)
-            scores[arm, kind, size] = result.coco.metrics
+            network = YOLO(made[arm, kind].file, trust=run.trust)
+            own = {**settings, "imgsz": size, "name": f"{arm}-{kind}-{size}"}
+            scores[arm, kind, size] = score(network, splits.dataset, splits.read(split), own).coco.metrics
     found = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
-    return [replace(row, ap=score["AP"], ap50=score["AP50"]) if score else row for row, score in found]
+    return [replace(row, ap=ap["AP"], ap50=ap["AP50"]) if ap else row for row, ap in found]

@@ -15,7 +15,7 @@ from rich.table import Table
 from ..data.files import whole_file
 from ..result import Result
 
-NOISE = 1.1  # of one model by itself; more is named
+MOST_NOISE = 1.1  # of one model by itself; more is named
 COLOURS = {"model": "#d1495b", "baseline": "#4b5563"}
 
 
@@ -109,7 +109,7 @@ class BenchmarkResult(Result):
     files: list[Made]
     failed: list[Failure]
     rounds: int
-    machine: dict[str, Any]
+    machine: dict[str, str | int | None]
 
     @property
     def ok(self) -> bool:
@@ -133,7 +133,7 @@ class BenchmarkResult(Result):
 
 
 def _restless(aa: float | None) -> bool:
-    return aa is not None and not 1 / NOISE <= aa <= NOISE
+    return aa is not None and not 1 / MOST_NOISE <= aa <= MOST_NOISE
 
 
 def _text(form: str) -> Callable[[Any], str]:

@@ -12,9 +12,9 @@ from typing import Any
 from ..data.files import write_text
 from ..result import Result
 from .agreement import Agreement
+from .export_settings import PROVED_FORMATS
 from .proof import Scores
 
-PROVED = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}  # and the packages they need
 STANDALONE = "onnx_infer.py"
 OUT_OF_TOLERANCE = "out of tolerance"
 
@@ -39,7 +39,7 @@ class ExportResult(Result):
     file: str
     format: str
     precision: str
-    settings: dict[str, Any]
+    settings: dict[str, bool | int | float | str | list[int]]
     agreement: list[Agreement]
     scores: Scores | None
     notes: list[str]
@@ -55,7 +55,7 @@ class ExportResult(Result):
         for a format, task or precision that is not proved here.
         """
         evidence = [a.ok for a in self.agreement] + ([self.scores.ok] if self.scores else [])
-        if False in evidence or (self.format in PROVED and not self.metadata):
+        if False in evidence or (self.format in PROVED_FORMATS and not self.metadata):
             return OUT_OF_TOLERANCE
         if True in evidence:
             return "proved"

@@ -1,22 +1,59 @@
-"""Settings of an export that do not go together are refused before the work."""
+"""What an export is to be; settings that do not go together are refused before the work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
 
 from torch import cuda
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import FP16_FORMATS, FP32_UNSUPPORTED_FORMATS
+from ultralytics.utils.checks import check_imgsz
 
-from ..errors import ConfigError, DependencyError
-from .export_result import PROVED
+from ..engine.model import YOLO
+from ..errors import ConfigError, DependencyError, check_flag
+from .agreement import Suppression
 
+# And the packages that they need
+PROVED_FORMATS = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 PRECISIONS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
-OPSETS = range(17, 21)
-SUPPRESSION = ("conf", "iou", "agnostic_nms")
+PROVED_OPSETS = range(17, 21)
+SUPPRESSION_SETTINGS = ("conf", "iou", "agnostic_nms")
 INT8_ONLY = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS
+
+
+class Plan:
+    """What is exported, and how.
+
+    Args:
+        network: The model.
+        precision: From `choose_precision`.
+        passed: Checked settings of Ultralytics, ``format`` among them.
+
+    Attributes:
+        format: Format to export to.
+        dynamic: Whether the export takes any size and batch.
+        batch: How many images it takes, where it is not dynamic.
+        split: The split of the dataset that shows what it does.
+        stride: What heights and widths are multiples of.
+        channels: Channels of an image.
+        size: Height and width in pixels.
+        suppression: That of an export with ``nms=True``; None for another.
+    """
+
+    def __init__(self, network: YOLO, precision: str, passed: dict[str, Any]) -> None:
+        self.network, self.precision, self.passed = network, precision, passed
+        self.format, self.dynamic = str(passed["format"]), bool(passed.get("dynamic"))
+        self.batch, self.split = int(passed.get("batch") or 1), str(passed.get("split") or "val")
+        self.stride = int(network.model.stride.max())
+        self.channels = int(network.model.yaml.get("channels", 3))
+        height, width = check_imgsz(passed.get("imgsz") or network.model.args["imgsz"], stride=self.stride, min_dim=2)
+        self.size = height, width
+        given = {field.name: passed.get(field.name) for field in fields(Suppression)}
+        suppression = Suppression(**{key: value for key, value in given.items() if value is not None})
+        self.suppression = suppression if passed.get("nms") else None
 
 
 def choose_precision(
@@ -39,8 +76,7 @@ def choose_precision(
         ConfigError: They do not go together.
     """
     for key, value in (("half", half), ("int8", int8), ("fuse_attention", fuse_attention)):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{key} is a yes or no.", given=f"{key}={value!r}", expected=f"{key}=True or {key}=False")
+        check_flag(key, value)
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
     if quantize is None and format in INT8_ONLY:
         quantize = 8  # without data Ultralytics would calibrate with pictures of its own
@@ -70,15 +106,15 @@ def choose_precision(
             given=f"format={format}, half precision, no GPU",
             expected="format=onnx half=True, or a GPU",
         )
-    for key, needed in (("split", data), *((key, passed.get("nms")) for key in SUPPRESSION)):
-        if format in PROVED and passed.get(key) is not None and not needed:
+    for key, needed in (("split", data), *((key, passed.get("nms")) for key in SUPPRESSION_SETTINGS)):
+        if format in PROVED_FORMATS and passed.get(key) is not None and not needed:
             beside = "data=my.yaml" if key == "split" else "nms=True"
             raise ConfigError(f"{key} has no use alone.", given=f"{key}={passed[key]}", expected=f"{beside} beside it")
-    if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in OPSETS:
+    if format == "onnx" and passed.get("opset") is not None and passed["opset"] not in PROVED_OPSETS:
         raise ConfigError(
             "This opset was not tested.",
             given=f"opset={passed['opset']}",
-            expected=f"{OPSETS[0]} to {OPSETS[-1]}, or none for the newest that suits PyTorch",
+            expected=f"{PROVED_OPSETS[0]} to {PROVED_OPSETS[-1]}, or none for the newest that suits PyTorch",
         )
     return precision
 
@@ -92,7 +128,7 @@ def require_packages(format: str) -> None:
     Raises:
         DependencyError: A package is missing.
     """
-    missing = [package for package in PROVED.get(format, ()) if find_spec(package) is None]
+    missing = [package for package in PROVED_FORMATS.get(format, ()) if find_spec(package) is None]
     if missing:
         extra = "openvino" if format == "openvino" else "export"
         raise DependencyError(

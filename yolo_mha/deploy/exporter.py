@@ -19,13 +19,14 @@ from ..engine.model import YOLO
 from ..errors import ConfigError, DependencyError, one_line, run_failed
 
 
-def run_exporter(network: YOLO, beside: Path, settings: dict[str, Any]) -> Path:
+def run_exporter(network: YOLO, beside: Path, format: str, **settings: Any) -> Path:
     """Run Ultralytics' exporter.
 
     Args:
         network: The model.
         beside: Path of a checkpoint, which need not exist; the export lies beside it under its name.
-        settings: Ultralytics' export settings.
+        format: Format to export to.
+        **settings: Ultralytics' export settings.
 
     Returns:
         The exported file or folder.
@@ -35,7 +36,6 @@ def run_exporter(network: YOLO, beside: Path, settings: dict[str, Any]) -> Path:
         DependencyError: A package is missing.
         RunError: The exporter failed.
     """
-    format = settings["format"]
     if format == "engine" and not torch.cuda.is_available():
         raise ConfigError(
             "TensorRT engines are made by the GPU that will run them.",
@@ -50,7 +50,7 @@ def run_exporter(network: YOLO, beside: Path, settings: dict[str, Any]) -> Path:
     try:
         with _messages(beside.parent.name, needs), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*might cause the trace to be incorrect")  # which is proved afterwards
-            return Path(network.export(**settings))
+            return Path(network.export(format=format, **settings))
     except ImportError as e:
         raise DependencyError(
             f"The export to {format} needs packages that are not installed.",

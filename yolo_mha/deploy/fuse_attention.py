@@ -11,8 +11,8 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 DOMAIN = "com.microsoft"
-SPLIT = [0, 2, 1, 3]  # (B, h, N, d) to (B, N, h, d) and back
-SWAP = [0, 1, 3, 2]
+SWAP_HEADS_TOKENS = [0, 2, 1, 3]  # (B, h, N, d) to (B, N, h, d) and back
+SWAP_TOKENS_DIMS = [0, 1, 3, 2]  # (B, h, N, d) to (B, h, d, N) and back
 JOIN_TURNED = [0, 3, 1, 2]  # (B, h, d, N) to (B, N, h, d)
 SPLIT_TURNED = [0, 2, 3, 1]  # and back
 
@@ -77,7 +77,7 @@ def _match(graph: Any, softmax: NodeProto) -> Attention | None:
     if scores is None or scores.op_type != "MatMul" or out is None or len(_users(graph, scores.output[0])) != 1:
         return None
     inner: tuple[NodeProto, ...] = (scores, softmax)
-    turned = out.op_type == "Transpose" and list(out.attribute[0].ints) == SWAP
+    turned = out.op_type == "Transpose" and list(out.attribute[0].ints) == SWAP_TOKENS_DIMS
     weights = softmax.output[0]
     if turned:
         inner, weights = (*inner, out), out.output[0]
@@ -104,15 +104,15 @@ def _replace(graph: Any, attention: Attention, heads: int) -> None:
         return str(constant.name)
 
     query, key = attention.scores.input
+    join, split = (JOIN_TURNED, SPLIT_TURNED) if attention.turned else (SWAP_HEADS_TOKENS, SWAP_HEADS_TOKENS)
     joined = shape(0, 0, -1)
-    q = add("Reshape", add("Transpose", query, perm=SPLIT), joined)  # (B, Nq, h * d)
+    q = add("Reshape", add("Transpose", query, perm=SWAP_HEADS_TOKENS), joined)  # (B, Nq, h * d)
     k = add("Reshape", add("Transpose", key, perm=JOIN_TURNED), joined)  # (B, Nk, h * d)
-    v = add("Reshape", add("Transpose", attention.values, perm=JOIN_TURNED if attention.turned else SPLIT), joined)
+    v = add("Reshape", add("Transpose", attention.values, perm=join), joined)
     # queries and keys are scaled before their product already
     fused = add("MultiHeadAttention", q, k, v, domain=DOMAIN, num_heads=heads, scale=1.0)  # (B, Nq, h * dv)
     maps = add("Reshape", fused, shape(0, 0, heads, -1))
-    back = SPLIT_TURNED if attention.turned else SPLIT
-    add("Transpose", maps, output=attention.out.output[0], perm=back)
+    add("Transpose", maps, output=attention.out.output[0], perm=split)
     at = list(graph.node).index(attention.out)
     for i, node in enumerate(new):
         graph.node.insert(at + i, node)

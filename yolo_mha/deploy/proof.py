@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from torch import nn
 from ultralytics.data.augment import LetterBox
 from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ASSETS
 from ultralytics.utils.patches import imread
 
-from ..data.dataset import Dataset, Sample, read_split
+from ..data.dataset import Sample
+from ..engine.model import YOLO
 from ..engine.progress import with_bar
-from ..scoring.val import val
-from .agreement import TOLERANCES, Agreement, compare, suppressed
+from ..scoring.val import score
+from .agreement import Agreement, Tolerance, compare
+from .export_settings import Plan
 from .runtime import Array, Runtime
+from .splits import Splits
 
-BATCHES = (1, 3)
-SIZES = ((320, 320), (480, 640))
-ODD = (641, 355)  # width and height of a picture that no stride divides; what it is letterboxed to is proved
-AP_LOSS = {"fp32": 0.002, "fp16": 0.02, "int8": 0.02}  # how much AP a model may lose
-CALIBRATION = 200  # images
-LEAST_SHARE = 0.9  # of its AP that it has to keep
+DYNAMIC_BATCHES = (1, 3)
+DYNAMIC_SIZES = ((320, 320), (480, 640))
+ODD_PICTURE = (355, 641)  # height and width that no stride divides; what it is letterboxed to is proved
+MOST_AP_LOST = {"fp32": 0.002, "fp16": 0.02, "int8": 0.02}
+LEAST_AP_KEPT = 0.9  # share of the checkpoint's
+MOST_CALIBRATION_IMAGES = 200
 
 Picture = np.ndarray[Any, Any]
 
@@ -59,28 +61,27 @@ def keeps(before: float, after: float, precision: str) -> bool | None:
     Args:
         before: AP of the checkpoint.
         after: AP of the exported model.
-        precision: Key of `AP_LOSS`.
+        precision: Key of `MOST_AP_LOST`.
     """
     if before <= 0:
         return None
-    return before - after <= AP_LOSS[precision] and after >= LEAST_SHARE * before
+    return before - after <= MOST_AP_LOST[precision] and after >= LEAST_AP_KEPT * before
 
 
-def load_pictures(dataset: Dataset | None, split: str = "val") -> list[Picture]:
+def load_pictures(samples: list[Sample] | None) -> list[Picture]:
     """Return three pictures, BGR, the last one mirrored.
 
     Of a dataset, those with the most objects, because boxes of objects are compared; otherwise the two that Ultralytics
     ships.
 
     Args:
-        dataset: The dataset, or None.
-        split: Its split.
+        samples: A split of the dataset, or None.
     """
-    if dataset is None:
+    if samples is None:
         bus, people = (imread(str(ASSETS / name)) for name in ("bus.jpg", "zidane.jpg"))
         return [bus, people, np.ascontiguousarray(bus[:, ::-1])]
-    samples = sorted(read_split(dataset, split), key=lambda sample: len(sample.boxes), reverse=True)
-    found = [imread(str(samples[i % len(samples)].image)) for i in range(3)]
+    fullest = sorted(samples, key=lambda sample: len(sample.boxes), reverse=True)
+    found = [imread(str(fullest[i % len(fullest)].image)) for i in range(3)]
     return [*found[:2], np.ascontiguousarray(found[2][:, ::-1])]
 
 
@@ -114,31 +115,20 @@ def shapes(trained: tuple[int, int], stride: int, *, dynamic: bool, batches: tup
     """
     sizes = [trained]
     if dynamic:
-        wide = LetterBox(trained, auto=True, stride=stride)(image=np.zeros((ODD[1], ODD[0], 3), np.uint8))
-        rounded = [(_up(h, stride), _up(w, stride)) for h, w in SIZES]
+        wide = LetterBox(trained, auto=True, stride=stride)(image=np.zeros((*ODD_PICTURE, 3), np.uint8))
+        rounded = [(-(-h // stride) * stride, -(-w // stride) * stride) for h, w in DYNAMIC_SIZES]
         sizes = list(dict.fromkeys([*rounded, (wide.shape[0], wide.shape[1]), trained]))
     return [(batch, *size) for size in sizes for batch in batches]
 
 
-def prove(
-    file: Path,
-    network: nn.Module,
-    pictures: list[Picture],
-    where: list[tuple[int, ...]],
-    precision: str,
-    settings: dict[str, Any],
-    *,
-    exact: bool = False,
-) -> list[Agreement]:
+def prove(file: Path, plan: Plan, pictures: list[Picture], tolerance: Tolerance, *, exact: bool) -> list[Agreement]:
     """Compare an exported model in its runtime with PyTorch, on the CPU; the largest batches show all pictures.
 
     Args:
         file: The exported model.
-        network: The network that it was made from.
+        plan: What it was made from, and how.
         pictures: Three pictures, BGR.
-        where: Batch, height and width of each input, from `shapes`.
-        precision: Key of `TOLERANCES`.
-        settings: The export's ``nms``, ``conf``, ``iou``, ``max_det`` and ``agnostic_nms``.
+        tolerance: How far the two may differ.
         exact: See `Runtime`.
 
     Raises:
@@ -146,64 +136,49 @@ def prove(
     """
     exported = Runtime(file, exact=exact)
     ends = BaseBackend.read_metadata(file).get("end2end")
-    network = deepcopy(network)
-    suppress = None
-    conf = 0.0
-    if settings.get("nms"):
-        inside = suppression(settings)
-        conf, suppress, ends = inside["conf"], suppressed(**inside), False
+    network = deepcopy(plan.network.model)
+    suppress = plan.suppression
+    batches: tuple[int, ...] = DYNAMIC_BATCHES if plan.dynamic else (plan.batch,)
+    if suppress:
+        ends = False
+        if plan.dynamic:  # suppression is traced for this many images
+            batches = tuple(sorted({1, plan.batch}))
     if hasattr(network, "end2end") and ends is not None:  # the exporter chose the head's way without NMS, or the other
         setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
     reference = Runtime(network)
-    channels = int(getattr(network, "yaml", {}).get("channels", 3))
-    most = max(batch for batch, *_ in where)
-    batches = (_inputs(pictures, channels, *shape, every=shape[0] == most) for shape in where)
-    inputs = with_bar(batches, "comparing with PyTorch", len(where))
-    return compare(exported, reference, inputs, TOLERANCES[precision], suppress, conf)
+    where = shapes(plan.size, plan.stride, dynamic=plan.dynamic, batches=batches)
+    shown = (_inputs(pictures, plan.channels, *shape, every=shape[0] == max(batches)) for shape in where)
+    inputs = with_bar(shown, "comparing with PyTorch", len(where))
+    return compare(exported, reference, inputs, tolerance, suppress, suppress.conf if suppress else 0.0)
 
 
-def suppression(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what an export with ``nms=True`` suppresses with; Ultralytics' defaults where nothing is given."""
-    given = {"conf": 0.25, "iou": 0.7, "max_det": 300}
-    given = {key: default if settings.get(key) is None else settings[key] for key, default in given.items()}
-    return {**given, "agnostic_nms": bool(settings.get("agnostic_nms"))}
-
-
-def score(
-    model: str | Path,
-    exported: Path,
-    dataset: Dataset,
-    imgsz: int,
-    settings: dict[str, Any],
-    precision: str,
-    folder: Path,
-    trust: bool,
-) -> Scores:
+def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Splits, folder: Path) -> Scores:
     """Score the checkpoint and the exported model on the same letterboxed images, with the export's suppression.
 
     Args:
-        model: The checkpoint.
+        checkpoint: The checkpoint.
         exported: The exported model.
-        dataset: The dataset.
-        imgsz: Height and width of the images.
-        settings: The export's.
-        precision: Key of `AP_LOSS`.
+        plan: How it was made; its images are square.
+        splits: The dataset.
         folder: Where predictions and scores are written.
-        trust: Read the checkpoint with full pickle.
     """
-    wanted: dict[str, Any] = {key: settings[key] for key in ("split", "device") if settings.get(key) is not None}
-    wanted |= {"imgsz": imgsz, "rect": False, "plots": False, "batch": 1, "project": str(folder)}
-    if settings.get("nms"):
-        wanted |= suppression(settings)
-    elif settings.get("nms") is False:  # the head's way without suppression
-        wanted["nms"] = False
+    samples = splits.to_score(plan.split)
+    settings: dict[str, Any] = {"split": plan.split, "imgsz": plan.size[0], "rect": False, "plots": False, "batch": 1}
+    settings["project"] = str(folder)
+    if plan.passed.get("device") is not None:
+        settings["device"] = plan.passed["device"]
+    if plan.suppression:
+        settings |= asdict(plan.suppression)
+    elif plan.passed.get("nms") is False:  # the head's way without suppression
+        settings["nms"] = False
     found = []
-    for file in (model, exported):
-        result = val(file, dataset.source, trust=trust, **wanted)
-        found.append({name: result.coco.metrics[name] for name in ("AP", "AP50")})
-    trained, made = found
-    ok = keeps(trained["AP"], made["AP"], precision)
-    return Scores(str(dataset.source), wanted.get("split", "val"), imgsz, trained, made, ok)
+    for file in (checkpoint, exported):
+        metrics = score(YOLO(file, trust=plan.network.trust), splits.dataset, samples, settings).coco.metrics
+        found.append({name: metrics[name] for name in ("AP", "AP50")})
+    # AP is taken as OpenVINO runs, which may be in bf16
+    judged = "fp16" if plan.format == "openvino" and plan.precision == "fp32" else plan.precision
+    ok = keeps(found[0]["AP"], found[1]["AP"], judged)
+    return Scores(str(splits.dataset.source), plan.split, plan.size[0], found[0], found[1], ok)
 
 
 def calibration_images(samples: list[Sample], height: int, width: int, channels: int, batch: int) -> Iterator[Array]:
@@ -216,14 +191,10 @@ def calibration_images(samples: list[Sample], height: int, width: int, channels:
         channels: 3, or 1 for gray.
         batch: How often a picture is repeated, for a model that takes so many.
     """
-    count = min(CALIBRATION, len(samples))
+    count = min(MOST_CALIBRATION_IMAGES, len(samples))
     chosen = [samples[i * len(samples) // count] for i in range(count)]
     for sample in with_bar(chosen, "calibrating", count):
         yield np.repeat(to_input(imread(str(sample.image)), height, width, channels)[None], batch, axis=0)
-
-
-def _up(size: int, stride: int) -> int:
-    return -(-size // stride) * stride
 
 
 def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int, *, every: bool) -> list[Array]:

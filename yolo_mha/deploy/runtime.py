@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Runtime:
             opened = YOLO(existing(model), trust=trust).model
             model = opened if isinstance(opened, nn.Module) else str(model)
         self._device = torch.device(device if device == "cpu" else f"cuda:{device}")
-        with guarded(trust), _openvino_precision(exact):
+        with guarded(trust), _openvino_in_f32() if exact else nullcontext():
             try:
                 # a copy, because it is fused
                 source = deepcopy(model) if isinstance(model, nn.Module) else model
@@ -72,11 +72,8 @@ class Runtime:
 
 
 @contextmanager
-def _openvino_precision(exact: bool) -> Iterator[None]:
-    """Let OpenVINO compile models for single precision, where that is wanted."""
-    if not exact:
-        yield
-        return
+def _openvino_in_f32() -> Iterator[None]:
+    """Let OpenVINO compile models for single precision."""
     from openvino import Core
 
     stock = Core.compile_model

@@ -17,7 +17,7 @@ from .sources import Frame
 
 
 def by_batch(
-    network: YOLO, loader: Loader, arguments: dict[str, Any], tracker: str | None
+    network: YOLO, loader: Loader, tracker: str | None, /, **arguments: Any
 ) -> Generator[tuple[Frame, Any], None, None]:
     """Let Ultralytics' predictor, and its tracker, work through the batches of the loader."""
     with _opening(network):
@@ -25,19 +25,19 @@ def by_batch(
             results = network.track(loader, stream=True, **{**arguments, "tracker": tracker})
         else:
             results = network.predict(loader, stream=True, **arguments)
-    _look_at_model(network, loader, arguments)
+    _look_at_model(network, loader, arguments.get("classes"))
     with closing(results):
         for result in results:
             yield loader.pending.popleft(), result
 
 
 def by_tile(
-    network: YOLO, loader: Loader, arguments: dict[str, Any], size: Any, overlap: float
+    network: YOLO, loader: Loader, size: Any, overlap: float, /, **arguments: Any
 ) -> Generator[tuple[Frame, Any], None, None]:
     """Predict the tiles of each frame."""
     with _opening(network):
         network.predict(np.zeros((32, 32, 3), np.uint8), **arguments)
-    _look_at_model(network, loader, arguments)
+    _look_at_model(network, loader, arguments.get("classes"))
     slicer = Slicer(
         lambda tile: network.predict(tile, **arguments)[0],
         size,
@@ -77,7 +77,7 @@ def _opening(network: YOLO) -> Iterator[None]:
         ) from e
 
 
-def _look_at_model(network: YOLO, loader: Loader, arguments: dict[str, Any]) -> None:
+def _look_at_model(network: YOLO, loader: Loader, classes: Any) -> None:
     """Read pictures with the model's channels, and make sure that it has the classes that were asked for.
 
     Raises:
@@ -85,7 +85,6 @@ def _look_at_model(network: YOLO, loader: Loader, arguments: dict[str, Any]) -> 
     """
     backend = network.predictor.model
     loader.channels = getattr(backend, "channels", 3)
-    classes = arguments.get("classes")
     unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]
     if unknown:
         known = ", ".join(f"{i} {name}" for i, name in list(backend.names.items())[:10])

@@ -74,8 +74,8 @@ class Loader(LoadImagesAndVideos):
 
     def _read(self) -> Generator[list[Frame], None, None]:
         batch: list[Frame] = []
-        settings: dict[str, Any] = {"stride": self.vid_stride, "buffer": self.buffer, "channels": self.channels}
-        for frames in read(self.source, self.skipped, **settings):
+        stride, buffer, channels = self.vid_stride, self.buffer, self.channels
+        for frames in read(self.source, self.skipped, stride=stride, buffer=buffer, channels=channels):
             if batch and _video(frames[0]) != _video(batch[0]):
                 yield batch
                 batch = []

@@ -11,17 +11,37 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 
 from ..errors import RunError, one_line
 from .signals import held_back
 from .sources import Frame
-from .video import FIX, VideoWriter
+from .video import DISK_FIX, VideoWriter
 
 CSV_COLUMNS = ("source", "frame", "class", "name", "score", "x1", "y1", "x2", "y2", "id")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object that was found.
+
+    Attributes:
+        name: Name of its class.
+        index: Index of its class.
+        score: Score.
+        box: x1, y1, x2, y2 in pixels.
+        id: The object that it is of, where objects are followed; None otherwise.
+    """
+
+    name: str
+    index: int
+    score: float
+    box: list[float]
+    id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,16 +66,12 @@ class Item:
         return self.base if self.frame.fps is None else f"{self.base}_{self.frame.index}"
 
     @cached_property
-    def detections(self) -> list[dict[str, Any]]:
-        """Name, class, score and box (x1, y1, x2, y2 in pixels) of each detection, and its id when tracking."""
+    def detections(self) -> list[Detection]:
+        """What was found."""
         boxes, names = self.result.boxes, self.result.names
-        columns = (boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist())
-        found = [
-            {"name": names[int(c)], "class": int(c), "score": s, "box": b} for c, s, b in zip(*columns, strict=True)
-        ]
-        if boxes.is_track:
-            found = [{**one, "id": int(track)} for one, track in zip(found, boxes.id.tolist(), strict=True)]
-        return found
+        ids = map(int, boxes.id.tolist()) if boxes.is_track else repeat(None)
+        columns = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), ids, strict=False)
+        return [Detection(names[int(index)], int(index), *rest) for index, *rest in columns]
 
     @cached_property
     def drawn(self) -> Any:
@@ -63,23 +79,26 @@ class Item:
         return self.result.plot(**self.drawing)
 
 
-class Output(Protocol):
-    """A kind of file."""
+class Output:
+    """A kind of file.
+
+    Attributes:
+        kind: What it is called in the answer.
+        path: The file or folder, None where there is none yet.
+    """
 
     kind: str
-
-    @property
-    def path(self) -> Path | None:
-        """The file or folder, None where there is none yet."""
+    path: Path | None = None
 
     def write(self, item: Item) -> None:
         """Add a result."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file, where one is open."""
 
 
-class Growing:
+class Growing(Output):
     """A text file that is whole at any moment: each text is in it or not, also where the disk gets full.
 
     Args:
@@ -88,7 +107,7 @@ class Growing:
     """
 
     def __init__(self, path: Path, end: str = "") -> None:
-        self._file = path.open("wb", buffering=0)
+        self.path, self._file = path, path.open("wb", buffering=0)
         self._end = end.encode()
         self._length = 0  # without the end
         self.add("")
@@ -117,32 +136,32 @@ class Growing:
             data = data[self._file.write(data) :]
 
 
-class JsonLines:
+class JsonLines(Growing):
     """``predictions.jsonl``: one object an image or frame."""
 
     kind = "jsonl"
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "predictions.jsonl"
-        self._file = Growing(self.path)
+        super().__init__(folder / "predictions.jsonl")
 
     def write(self, item: Item) -> None:
         height, width = item.result.orig_shape
+        found = [
+            {"name": d.name, "class": d.index, "score": d.score, "box": d.box, **({} if d.id is None else {"id": d.id})}
+            for d in item.detections
+        ]
         record = {
             "source": item.frame.source,
             "frame": item.frame.index,
             "name": item.name,
             "width": width,
             "height": height,
-            "detections": item.detections,
+            "detections": found,
         }
-        self._file.add(json.dumps(record) + "\n")
-
-    def close(self) -> None:
-        self._file.close()
+        self.add(json.dumps(record) + "\n")
 
 
-class CocoJson:
+class CocoJson(Growing):
     """``predictions.json``: COCO results, which `val` reads; ``file_name`` and ``category_name`` tell them apart.
 
     An image id is the name of the picture or frame, as a number where it is one; a category id is the class index.
@@ -151,65 +170,58 @@ class CocoJson:
     kind = "json"
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "predictions.json"
-        self._file = Growing(self.path, end="\n]\n")
-        self._file.add("[")
+        super().__init__(folder / "predictions.json", end="\n]\n")
+        self.add("[")
         self._separator = "\n"
 
     def write(self, item: Item) -> None:
-        image_id = _image_id(item.name)
         entries = []
         for found in item.detections:
-            x1, y1, x2, y2 = found["box"]
+            x1, y1, x2, y2 = found.box
             entry = {
-                "image_id": image_id,
-                "category_id": found["class"],
+                "image_id": _image_id(item.name),
+                "category_id": found.index,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": found["score"],
+                "score": found.score,
                 "file_name": Path(item.frame.source).name,
-                "category_name": found["name"],
+                "category_name": found.name,
+                **({} if item.frame.fps is None else {"frame": item.frame.index}),
+                **({} if found.id is None else {"track_id": found.id}),
             }
-            entry.update({} if item.frame.fps is None else {"frame": item.frame.index})
-            entry.update({"track_id": found["id"]} if "id" in found else {})
             entries.append(json.dumps(entry))
         if entries:
-            self._file.add(self._separator + ",\n".join(entries))
+            self.add(self._separator + ",\n".join(entries))
             self._separator = ",\n"
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class Csv:
+class Csv(Growing):
     """``predictions.csv``: one row a detection."""
 
     kind = "csv"
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "predictions.csv"
-        self._file = Growing(self.path)
-        self._add([CSV_COLUMNS])
+        super().__init__(folder / "predictions.csv")
+        self._add_rows([CSV_COLUMNS])
 
     def write(self, item: Item) -> None:
         where = item.frame.source, item.frame.index
-        self._add((*where, d["class"], d["name"], d["score"], *d["box"], d.get("id", "")) for d in item.detections)
+        self._add_rows(
+            (*where, d.index, d.name, d.score, *d.box, "" if d.id is None else d.id) for d in item.detections
+        )
 
-    def _add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _add_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
-        self._file.add(text.getvalue())
-
-    def close(self) -> None:
-        self._file.close()
+        self.add(text.getvalue())
 
 
-class Labels:
+class Labels(Output):
     """``labels/``: Ultralytics' label files, with scores if wanted and ids when tracking."""
 
     kind = "labels"
 
     def __init__(self, folder: Path, save_conf: bool) -> None:
-        self.path = folder / "labels"
+        self.path: Path = folder / self.kind
         self.path.mkdir(exist_ok=True)
         self._save_conf = save_conf
 
@@ -218,11 +230,8 @@ class Labels:
         file.unlink(missing_ok=True)  # Ultralytics adds to what is there
         item.result.save_txt(file, save_conf=self._save_conf)
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class Crops:
+class Crops(Output):
     """``crops/CLASS/NAME_0.jpg``: the cut-out detections, by their position in ``detections``.
 
     Ultralytics' own numbers are ambiguous: ``x2.jpg`` may be the second one of ``x`` or the first one of ``x2``.
@@ -231,7 +240,7 @@ class Crops:
     kind = "crops"
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "crops"
+        self.path: Path = folder / self.kind
         self.path.mkdir(exist_ok=True)
         self._earlier: dict[str, list[Path]] = {}  # of a run in the same folder
         for file in self.path.glob("*/*_*.jpg"):
@@ -245,25 +254,27 @@ class Crops:
         for i in range(len(result.boxes)):
             result[i].save_crop(self.path, f"{item.name}_{i}.jpg")
 
-    def close(self) -> None:
-        """Nothing is open."""
+
+class Several(Output):
+    """Files or folders below one folder; the path is that of the only one, or of the folder where there are more."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _note(self, path: Path) -> None:
+        self.path = path if self.path in (None, path) else self._folder
 
 
-class Drawn:
+class Drawn(Several):
     """Pictures with boxes as ``.jpg``, videos with boxes at the rate and size of theirs, without sound."""
 
     kind = "annotated"
 
     def __init__(self, folder: Path, stride: int) -> None:
-        self._folder, self._stride = folder, stride
+        super().__init__(folder)
+        self._stride = stride
         self._open: dict[str, VideoWriter] = {}
-        self._written: list[Path] = []
         self.videos = 0
-
-    @property
-    def path(self) -> Path | None:
-        """The file where there is only one, the folder where there are more."""
-        return self._folder if len(self._written) > 1 else next(iter(self._written), None)
 
     def write(self, item: Item) -> None:
         if item.frame.fps is None:
@@ -281,39 +292,22 @@ class Drawn:
             self.videos += 1
         self._open[item.base].write(item.drawn)
 
-    def _note(self, file: Path) -> None:
-        if len(self._written) < 2:
-            self._written.append(file)
-
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
 
 
-class DrawnFrames:
+class DrawnFrames(Several):
     """``NAME_frames/``: each frame of a video or stream with boxes, as ``.jpg``."""
 
     kind = "frames"
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._written: list[Path] = []
-
-    @property
-    def path(self) -> Path | None:
-        """The folder of the frames where there is only one, the folder of all where there are more."""
-        return self._folder if len(self._written) > 1 else next(iter(self._written), None)
 
     def write(self, item: Item) -> None:
         if item.frame.fps is not None:
             folder = self._folder / f"{item.base}_frames"
             folder.mkdir(exist_ok=True)
             _write_picture(folder / f"{item.name}.jpg", item.drawn)
-            if len(self._written) < 2 and folder not in self._written:
-                self._written.append(folder)
-
-    def close(self) -> None:
-        """Nothing is open."""
+            self._note(folder)
 
 
 class Names:
@@ -439,7 +433,7 @@ class Outputs:
         try:
             yield
         except OSError as e:
-            raise RunError("The results cannot be written.", given=f"{self.folder}: {one_line(e)}", fix=FIX) from e
+            raise RunError("The results cannot be written.", given=f"{self.folder}: {one_line(e)}", fix=DISK_FIX) from e
 
     @property
     def paths(self) -> dict[str, str]:
@@ -459,4 +453,4 @@ def _folder_name(name: str) -> str:
 
 def _write_picture(file: Path, image: Any) -> None:
     if not cv2.imwrite(str(file), image):
-        raise RunError("A picture cannot be written.", given=str(file), fix=FIX)
+        raise RunError("A picture cannot be written.", given=str(file), fix=DISK_FIX)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import whole_file
-from ..errors import ConfigError, DataError, run_failed
+from ..errors import ConfigError, DataError, check_flag, run_failed
 from ..guard import guarded
 from ..result import Result
 from . import settings as config
@@ -31,10 +32,11 @@ from .sources import Frame, Skipped, find
 from .tracking import DEFAULT_TRACKER, find_tracker
 
 DEMO_MODEL = "demo-mha.pt"
-OWN = ("save_csv", "slice", "overlap")
-OVERLAP = 0.2  # of tiles
-FILES = ("save", "save_txt", "save_conf", "save_crop", "save_json", "save_frames")  # written here, not by the predictor
-INTERRUPTED = 130  # exit code after Ctrl-C
+OWN_SETTINGS = ("save_csv", "slice", "overlap")
+TILE_OVERLAP = 0.2
+# What is written here, and not by the predictor
+FILE_SETTINGS = ("save", "save_txt", "save_conf", "save_crop", "save_json", "save_frames")
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ def predict(
             exception's attribute ``result`` is the answer up to there.
     """
     if source is None and str(model) == DEMO_MODEL:
-        config.check(settings, own=OWN)  # before anything is written
+        config.check(settings, own=OWN_SETTINGS)  # before anything is written
         source = sample_image(Path.cwd() / "runs" / "sample.png")
-    return _predict(model, source, trust, settings, tracker=None)
+    return _predict(model, source, None, trust=trust, **settings)
 
 
 def track(
@@ -135,15 +137,13 @@ def track(
     Raises:
         YoloMHAError: As `predict`; a `DependencyError` also where ``lap`` is missing.
     """
-    return _predict(model, source, trust, settings, tracker=find_tracker(tracker))
+    return _predict(model, source, find_tracker(tracker), trust=trust, **settings)
 
 
 @guarded()
-def _predict(
-    model: str | Path, source: Any, trust: bool, settings: dict[str, Any], tracker: str | None
-) -> PredictResult:
+def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: bool, **settings: Any) -> PredictResult:
     names = config.class_names(settings)
-    passed = _check({k: v for k, v in settings.items() if k != "classes" or not names}, tracker)
+    passed = _check(tracker, **{k: v for k, v in settings.items() if k != "classes" or not names})
     found = find(source)
     network = YOLO(model, trust=trust)
     command = "track" if tracker else "predict"
@@ -154,21 +154,23 @@ def _predict(
         raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
     stride = passed.get("vid_stride") or 1
     loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")))
-    run = _Run(loader, {"save": True, **settings}, tracker is not None)
+    run = _Run(loader, tracker is not None)
     try:
         with run_folder(passed, command) as folder:
-            arguments = {"verbose": False, **passed, **dict.fromkeys(FILES, False), **taken(folder)}
+            arguments = {"verbose": False, **passed, **dict.fromkeys(FILE_SETTINGS, False), **taken(folder)}
             if wanted(settings.get("slice")):
-                results = by_tile(network, loader, arguments, settings["slice"], settings.get("overlap", OVERLAP))
+                overlap = settings.get("overlap", TILE_OVERLAP)
+                results = by_tile(network, loader, settings["slice"], overlap, **arguments)
             else:
-                results = by_batch(network, loader, arguments, tracker)
+                results = by_batch(network, loader, tracker, **arguments)
             with closing(loader), closing(results):
                 heard = run.heard(results)
                 first = next(heard, None)
                 if first is None:
                     raise _nothing_read(source, loader.skipped, stride)
                 run.notes += config.imgsz_notes(settings.get("imgsz"), network.predictor.imgsz)
-                outputs = run.write(folder, _chain(first, heard), found.total(stride))
+                outputs = Outputs(folder, {"save": True, **settings})
+                run.write(outputs, chain([first], heard), found.total(stride))
     except (KeyboardInterrupt, SystemExit) as stop:
         if run.outputs is not None:
             stop.result = run.answer(run.outputs, stop)  # type: ignore[union-attr]
@@ -181,12 +183,12 @@ def _predict(
 class _Run:
     """Results on their way to the files, and what is counted by the way."""
 
-    def __init__(self, loader: Loader, settings: dict[str, Any], tracking: bool) -> None:
-        self.loader, self.settings, self.tracking = loader, settings, tracking
+    def __init__(self, loader: Loader, following: bool) -> None:
+        self.loader, self.following = loader, following
         self.outputs: Outputs | None = None
         self.images = 0
         self.found: Counter[str] = Counter()
-        self.tracks: set[tuple[str, int]] = set()
+        self.followed: set[tuple[str, int]] = set()
         self.quiet: Counter[str] = Counter()
         self.notes: list[str] = []
 
@@ -205,19 +207,18 @@ class _Run:
             else:
                 silent[frame.source] += 1
 
-    def write(self, folder: Path, results: Iterator[tuple[Frame, Any]], total: int | None) -> Outputs:
+    def write(self, outputs: Outputs, results: Iterator[tuple[Frame, Any]], total: int | None) -> None:
         """Write results as they come."""
-        self.outputs = outputs = Outputs(folder, self.settings)
+        self.outputs = outputs
         with outputs, bar("images") as progress:
-            task = progress.add_task("tracking" if self.tracking else "predicting", total=total)
+            task = progress.add_task("tracking" if self.following else "predicting", total=total)
             for frame, result in results:
                 with held_back():  # what is counted is in every file
                     detections = outputs.write(frame, result).detections
                     self.images += 1
-                    self.found.update(d["name"] for d in detections)
-                    self.tracks.update((frame.sequence, d["id"]) for d in detections if "id" in d)
+                    self.found.update(d.name for d in detections)
+                    self.followed.update((frame.sequence, d.id) for d in detections if d.id is not None)
                 progress.update(task, advance=1)
-        return outputs
 
     def answer(self, outputs: Outputs, stop: BaseException | None = None) -> PredictResult:
         """Say what was done, up to an interruption."""
@@ -225,7 +226,7 @@ class _Run:
         code = 1 if skipped.count else 0
         if stop is not None:
             given = getattr(stop, "code", None)
-            code = given if isinstance(given, int) else INTERRUPTED
+            code = given if isinstance(given, int) else EXIT_INTERRUPTED
         return PredictResult(
             save_dir=str(outputs.folder),
             predictions=outputs.paths["jsonl"],
@@ -235,66 +236,45 @@ class _Run:
             skipped_count=skipped.count,
             outputs=outputs.paths,
             notes=[*self.notes, *(["Audio is not kept."] if outputs.videos else [])],
-            tracks=len(self.tracks) if self.tracking else None,
+            tracks=len(self.followed) if self.following else None,
             interrupted=stop is not None,
             exit_code=code,
         )
 
 
-def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
+def _check(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
     """Check all settings, and return those of Ultralytics.
 
     Raises:
         ConfigError: One is unknown, unusable, or nothing that is done here.
         DependencyError: supervision is missing, and tiles were asked for.
     """
-    passed = config.check(settings, own=OWN)
-    if not isinstance(settings.get("save_csv", False), bool):
-        raise ConfigError(
-            "save_csv is a yes or no.", given=f"save_csv={settings['save_csv']}", expected="True or False"
-        )
-    if settings.get("save_conf") and not settings.get("save_txt"):
-        raise ConfigError(
-            "save_conf is of label files.",
-            given=f"save_conf={settings['save_conf']}",
-            expected="save_txt=True beside it",
-        )
+    passed = config.check(settings, own=OWN_SETTINGS)
+    check_flag("save_csv", settings.get("save_csv", False))
     config.check_images_at_once(passed)
-    if passed.get("visualize"):
-        raise ConfigError(
-            "Heatmaps are not made here.",
-            given="visualize=True",
-            expected="no visualize",
-            fix="yolo predict visualize=True",
-        )
-    if passed.get("tracker") is not None:
-        raise ConfigError(
-            "predict follows nothing.",
-            given=f"tracker={passed['tracker']}",
-            expected="no tracker",
-            fix="yolo-mha track",
-        )
+    tiles = wanted(settings.get("slice"))
+    unlabelled, heatmaps = settings.get("save_conf") and not settings.get("save_txt"), passed.get("visualize")
+    refused = (
+        ("save_conf", unlabelled, "save_conf is of label files.", "save_txt=True beside it", None),
+        ("visualize", heatmaps, "Heatmaps are not made here.", "no visualize", "yolo predict visualize=True"),
+        ("tracker", passed.get("tracker") is not None, "predict follows nothing.", "no tracker", "yolo-mha track"),
+        ("overlap", "overlap" in settings and not tiles, "overlap is of tiles.", "slice=640 beside it", None),
+    )
+    for key, wrong, problem, expected, fix in refused:
+        if wrong:
+            raise ConfigError(problem, given=f"{key}={settings[key]}", expected=expected, fix=fix)
     if passed.get("show") and not check_imshow():
         raise ConfigError(
             "There is no screen to show anything on.", given="show=True", expected="no show, or a display"
         )
-    if wanted(settings.get("slice")):
-        check_tiles(settings["slice"], settings.get("overlap", OVERLAP))
+    if tiles:
+        check_tiles(settings["slice"], settings.get("overlap", TILE_OVERLAP))
         for key, given in (("tracker", tracker), ("augment", passed.get("augment")), ("show", passed.get("show"))):
             if given:
                 raise ConfigError(
                     f"slice does not go with {key}.", given=f"slice={settings['slice']}", expected="one of them"
                 )
-    elif "overlap" in settings:
-        raise ConfigError(
-            "overlap is of tiles.", given=f"overlap={settings['overlap']}", expected="slice=640 beside it"
-        )
     return passed
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:

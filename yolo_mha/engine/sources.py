@@ -20,12 +20,13 @@ from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from ..errors import DataError, nearest, one_line
 from .pictures import read_picture, skipped_name
-from .video import Image, count_frames, opens, read_video, usable_fps
+from .video import Image, count_frames, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
-MANY_VIDEOS = 100  # of more, frames are not counted beforehand: every file would have to be opened
-HEADINGS = {"source", "path", "image", "file", "filename", "filepath", "imagepath", "imagefile", "video", "videopath"}
-MAX_RANGES = 20  # of lost frames that are named
+MOST_VIDEOS_COUNTED = 100  # of more, frames are not counted beforehand: every file would have to be opened
+PATH_HEADINGS = {"source", "path", "image", "file", "filename", "filepath"}  # of columns of a CSV file
+PATH_HEADINGS |= {"imagepath", "imagefile", "video", "videopath"}
+MAX_RANGES_NAMED = 20  # of lost frames
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Source:
 
     def total(self, stride: int) -> int | None:
         """Return the number of pictures and frames that will come, None where it is not known."""
-        if self.stream or len(self.videos) > MANY_VIDEOS:
+        if self.stream or len(self.videos) > MOST_VIDEOS_COUNTED:
             return None
         counts = [count_frames(video) for video in self.videos]
         known = [count for count in counts if count is not None]
@@ -93,8 +94,8 @@ class Skipped:
             self.files.append(path)
             return
         number = sum(map(len, lost))
-        named = [f"{r.start}-{r.stop - 1}" if len(r) > 1 else str(r.start) for r in lost[:MAX_RANGES]]
-        more = ", ..." if len(lost) > MAX_RANGES else ""
+        named = [f"{r.start}-{r.stop - 1}" if len(r) > 1 else str(r.start) for r in lost[:MAX_RANGES_NAMED]]
+        more = ", ..." if len(lost) > MAX_RANGES_NAMED else ""
         share = f"{number} of {total}" if total else str(number)
         self.frames.append(f"{path}: frames {', '.join(named)}{more} ({share})")
         self.lost += number
@@ -277,7 +278,7 @@ def _cells(rows: Iterable[list[str]], folder: Path) -> list[str]:
     heading, rest = table[0] if table else [], table[1:]
     for column, name in enumerate(heading):
         cells = [row[column] for row in rest if column < len(row)]
-        if re.sub("[ _-]", "", name.lower()) in HEADINGS and any(_lookup(cell, folder) for cell in cells):
+        if re.sub("[ _-]", "", name.lower()) in PATH_HEADINGS and any(_lookup(cell, folder) for cell in cells):
             return cells
     is_heading = rest and not any(re.search(r"[/\\*.]", name) or _lookup(name, folder) for name in heading)
     return [cell for row in (rest if is_heading else table) for cell in row]
@@ -341,7 +342,7 @@ def _readable(source: Source) -> Source:
     Raises:
         DataError: None can.
     """
-    if any(read_picture(f) is not None for f in source.pictures) or any(map(opens, source.videos)):
+    if any(read_picture(f) is not None for f in source.pictures) or any(count_frames(v) != 0 for v in source.videos):
         return source
     files = [*source.pictures, *source.videos]
     raise DataError(

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from ..errors import RunError
 
 Image = NDArray[np.uint8]
-COUNTED = {".mp4", ".mov", ".m4v", ".avi"}  # these hold the number of their frames; of others OpenCV estimates it
-PATIENCE = 100  # grabs that may fail beyond the frames that are announced
-FIX = "look at the folder and the disk; the other files hold all up to there, but a video that is not whole is removed"
+FRAME_COUNT_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi"}  # of files that hold it; of others OpenCV estimates it
+MOST_FAILED_GRABS = 100  # beyond the frames that are announced
+DISK_FIX = (
+    "look at the folder and the disk; the other files hold all up to there, but a video that is not whole is removed"
+)
 DEFAULT_FPS = 30.0  # where a file or a camera gives none, as in Ultralytics
 
 
@@ -32,14 +34,6 @@ def count_frames(path: str) -> int | None:
     opened, frames = capture.isOpened(), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()
     return (frames if frames > 0 else None) if opened else 0
-
-
-def opens(path: str) -> bool:
-    """Say whether a file can be opened as a video."""
-    capture = cv2.VideoCapture(path)
-    opened = bool(capture.isOpened())
-    capture.release()
-    return opened
 
 
 def read_video(
@@ -67,7 +61,7 @@ def read_video(
         position = _Position(fps)
         while capture.isOpened():
             if not capture.grab():
-                if position.next >= announced or position.failures >= announced - position.next + PATIENCE:
+                if position.next >= announced or position.failures >= announced - position.next + MOST_FAILED_GRABS:
                     break
                 position.failures += 1
                 continue
@@ -79,7 +73,7 @@ def read_video(
                 else:
                     position.lost.append(range(index, index + 1))
         unseen = announced - position.next
-        if unseen > (0 if Path(path).suffix.lower() in COUNTED else fps):
+        if unseen > (0 if Path(path).suffix.lower() in FRAME_COUNT_SUFFIXES else fps):
             position.lost.append(range(position.next, announced))
         if position.next == 0:
             on_lost(path, [], announced)
@@ -179,7 +173,7 @@ class VideoWriter:
             _set_avi_rate(self.path, self._fps)
 
     def _failed(self) -> RunError:
-        return RunError("The video cannot be written.", given=str(self.path), fix=FIX)
+        return RunError("The video cannot be written.", given=str(self.path), fix=DISK_FIX)
 
 
 def _set_avi_rate(path: Path, fps: float) -> None:
