@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import yolo_mha
 from yolo_mha.data.dataset import Sample
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.scoring.coco import METRICS, evaluate, evaluate_files
+from yolo_mha.scoring.coco import METRICS, CocoScores, evaluate
 from yolo_mha.scoring.truth import detections, ground_truth
 
 
@@ -79,6 +80,11 @@ def _files(folder: Path, truth: dict, results: list) -> tuple[Path, Path]:
     return folder / "results.json", folder / "truth.json"
 
 
+def _scored(predictions: Path, annotations: Path) -> CocoScores:
+    """As `val` scores two files; the scores that it returns are those of `evaluate`."""
+    return yolo_mha.val(predictions=predictions, annotations=annotations, plots=False).coco
+
+
 TRUTH = {
     "images": [{"id": 0}],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}],
@@ -87,8 +93,8 @@ TRUTH = {
 FOUND = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
 
 
-def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
-    scores = evaluate_files(*_files(tmp_path, TRUTH, [FOUND]))
+def test_val__files_ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
+    scores = _scored(*_files(tmp_path, TRUTH, [FOUND]))
     assert scores.metrics["AP"] == pytest.approx(1)
     assert scores.metrics["APmedium"] == pytest.approx(1)  # 50 x 50, from the box where no area is given
     assert list(scores.per_class) == ["cat", "cat (2)"]
@@ -105,9 +111,9 @@ def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
         {"category_id": 99},
     ],
 )
-def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
+def test_val__files_refuses_unusable_predictions(tmp_path, change):
     with pytest.raises(DataError):
-        evaluate_files(*_files(tmp_path, TRUTH, [{**FOUND, **change}]))
+        _scored(*_files(tmp_path, TRUTH, [{**FOUND, **change}]))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +126,9 @@ def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
         {"annotations": [5]},
     ],
 )
-def test_evaluate_files__refuses_unusable_annotations(tmp_path, change):
+def test_val__files_refuses_unusable_annotations(tmp_path, change):
     with pytest.raises(DataError):
-        evaluate_files(*_files(tmp_path, TRUTH | change, [FOUND]))
+        _scored(*_files(tmp_path, TRUTH | change, [FOUND]))
 
 
 def test_per_class__means_to_the_ap_of_all(tmp_path):
@@ -138,20 +144,18 @@ def test_per_class__means_to_the_ap_of_all(tmp_path):
     assert np.mean([c["AP50"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP50"])
 
 
-def test_evaluate_files__refuses_missing_and_broken(tmp_path):
+def test_val__files_refuses_missing_and_broken(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
     for predictions, annotations in (("nowhere", "object"), ("list", "list"), ("broken", "object"), ("list", "object")):
         with pytest.raises(DataError):
-            evaluate_files(tmp_path / f"{predictions}.json", tmp_path / f"{annotations}.json")
+            _scored(tmp_path / f"{predictions}.json", tmp_path / f"{annotations}.json")
 
 
-def test_evaluate_files__reference_numbers(test_data):
+def test_val__files_reference_numbers(test_data):
     """The public detections of the COCO API give the numbers of its reference implementation."""
     folder = test_data / "coco-eval"
-    scores = evaluate_files(
-        folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json"
-    )
+    scores = _scored(folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json")
     expected = json.loads((folder / "expected.json").read_text())
     assert scores.metrics == pytest.approx(expected, abs=1e-9)
