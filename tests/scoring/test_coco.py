@@ -3,18 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import NAMES, SAMPLES, perfect, truth_of
 
 import yolo_mha
-from yolo_mha.data.dataset import Sample
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
 from yolo_mha.scoring.coco import METRICS, CocoScores, evaluate
-from yolo_mha.scoring.truth import detections, ground_truth
-
-
-def sample(name: str, boxes, classes) -> Sample:
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes)
+from yolo_mha.scoring.truth import detections
 
 
 def detection(name: str, boxes, classes, scores) -> Detections:
@@ -26,18 +21,12 @@ def detection(name: str, boxes, classes, scores) -> Detections:
     )
 
 
-SAMPLES = [
-    sample("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 1]),
-    sample("b", [], []),
-    sample("c", [[5, 5, 20, 20]], [0]),
-]
-NAMES = {0: "cat", 1: "dog", 2: "never"}
+TRUTH_OF_THREE = truth_of(SAMPLES, {**NAMES, 2: "never"})
 
 
 def test_evaluate__perfect_and_empty_predictions():
-    truth = ground_truth(SAMPLES, NAMES)
-    perfect = [detection(s.image.stem, s.boxes, s.classes, np.ones(len(s.classes))) for s in SAMPLES]
-    scores = evaluate(truth, detections(SAMPLES, perfect))
+    truth = TRUTH_OF_THREE
+    scores = evaluate(truth.coco, detections(SAMPLES, perfect(SAMPLES), truth))
     assert list(scores.metrics) == list(METRICS)
     assert scores.metrics["AP"] == scores.metrics["AR100"] == pytest.approx(1)
     sizes = {"APsmall": 1, "APmedium": 1, "APlarge": -1}
@@ -46,17 +35,17 @@ def test_evaluate__perfect_and_empty_predictions():
     assert (scores.images, scores.objects, scores.detections) == (3, 3, 3)
 
     nothing = [detection(s.image.stem, [], [], []) for s in SAMPLES]
-    assert evaluate(truth, detections(SAMPLES, nothing)).metrics["AP"] == 0
+    assert evaluate(truth.coco, detections(SAMPLES, nothing, truth)).metrics["AP"] == 0
 
 
 def test_evaluate__ids_go_by_image_not_by_order_and_classes_count():
-    truth = ground_truth(SAMPLES, NAMES)
+    truth = TRUTH_OF_THREE
     found = [
-        detection("c", [[5, 5, 20, 20]], [0], [0.9]),
-        detection("b", [], [], []),
-        detection("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 0], [0.9, 0.8]),
+        detection("9", [[5, 5, 20, 20]], [0], [0.9]),
+        detection("8", [], [], []),
+        detection("7", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 0], [0.9, 0.8]),
     ]
-    scores = evaluate(truth, detections(SAMPLES, found))
+    scores = evaluate(truth.coco, detections(SAMPLES, found, truth))
     assert scores.per_class["cat"]["AP"] == pytest.approx(1)
     assert scores.per_class["dog"]["AP"] == 0
 
@@ -71,7 +60,7 @@ def test_evaluate__ids_go_by_image_not_by_order_and_classes_count():
 )
 def test_evaluate__refuses_malformed_results(results, words):
     with pytest.raises(DataError, match=words):
-        evaluate(ground_truth(SAMPLES, NAMES), results)
+        evaluate(TRUTH_OF_THREE.coco, results)
 
 
 def _files(folder: Path, truth: dict, results: list) -> tuple[Path, Path]:
@@ -133,13 +122,13 @@ def test_val__files_refuses_unusable_annotations(tmp_path, change):
 
 def test_per_class__means_to_the_ap_of_all(tmp_path):
     """Precision at 100 detections over all areas: its mean over classes is AP, when both have objects."""
-    truth = ground_truth(SAMPLES, {0: "cat", 1: "dog"})
+    truth = truth_of(SAMPLES)
     found = [
-        detection("a", [[0, 0, 50, 45], [60, 0, 160, 100], [61, 1, 150, 99]], [0, 1, 1], [0.6, 0.5, 0.9]),
-        detection("b", [[0, 0, 9, 9]], [0], [0.9]),
-        detection("c", [[4, 5, 20, 20]], [0], [0.3]),
+        detection("7", [[0, 0, 50, 45], [60, 0, 160, 100], [61, 1, 150, 99]], [0, 1, 1], [0.6, 0.5, 0.9]),
+        detection("8", [[0, 0, 9, 9]], [0], [0.9]),
+        detection("9", [[4, 5, 20, 20]], [0], [0.3]),
     ]
-    scores = evaluate(truth, detections(SAMPLES, found))
+    scores = evaluate(truth.coco, detections(SAMPLES, found, truth))
     assert np.mean([c["AP"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP"])
     assert np.mean([c["AP50"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP50"])
 

@@ -147,7 +147,7 @@ def _is_json(entry: object) -> bool:
 
 def _coco_splits(path: Path, root: Path, entries: Mapping[str, str | list[str]]) -> dict[str, Path]:
     """Return the COCO files that are a YAML's splits; empty for a YOLO dataset."""
-    files = {s: _resolve(root, entry) for s, entry in entries.items() if isinstance(entry, str) and _is_json(entry)}
+    files = {s: entry for s, entry in entries.items() if isinstance(entry, str) and _is_json(entry)}
     if files and len(files) < len(entries):
         raise DataError(
             f"{path} names a COCO file for some splits only.",
@@ -155,9 +155,7 @@ def _coco_splits(path: Path, root: Path, entries: Mapping[str, str | list[str]])
             expected="COCO files for all splits, or for none",
             fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
         )
-    for split, file in files.items():
-        _require(file, f"{split}: of {path}")
-    return files
+    return {split: _coco_file(root, entry, f"{split}: of {path}") for split, entry in files.items()}
 
 
 def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:
@@ -168,15 +166,14 @@ def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:
             given=f"annotations: {given}",
             expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
         )
-    files = {split: _resolve(root, entry) for split, entry in given.items()}
-    for split, file in files.items():
-        _require(file, f"annotations: {split}: of {path}")
-    return files
+    return {split: _coco_file(root, entry, f"annotations: {split}: of {path}") for split, entry in given.items()}
 
 
-def _require(file: Path, key: str) -> None:
+def _coco_file(root: Path, entry: str, key: str) -> Path:
+    file = _resolve(root, entry)
     if not file.is_file():
         raise DataError("A COCO file is missing.", given=f"{key}: {file}", expected="an existing instances JSON")
+    return file
 
 
 def _foreign(folder: Path) -> ForeignDataset:

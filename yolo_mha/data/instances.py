@@ -95,15 +95,7 @@ def numbered(
     return {
         "images": [{"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(images)],
         "annotations": [
-            {
-                "id": number,
-                "image_id": i,
-                "category_id": c,
-                "bbox": b,
-                "area": b[2] * b[3],
-                "iscrowd": 0,
-                "ignore": mark,
-            }
+            Annotation(id=number, image_id=i, category_id=c, bbox=b, area=b[2] * b[3], iscrowd=0, ignore=mark)
             for number, (i, c, b, mark) in enumerate(boxes, 1)  # pycocotools takes a match with id 0 for none
         ],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
@@ -127,14 +119,10 @@ def check_instances(content: Any, file: object) -> Instances:
                 given=f"no list '{key}'",
                 expected="a JSON object with the lists images, annotations and categories",
             )
-    images, categories = (
-        _ids(kind, content[key], file) for kind, key in (("Image", "images"), ("Category", "categories"))
-    )
+    images, categories = _ids("Image", content["images"], file), _ids("Category", content["categories"], file)
     for i, a in enumerate(content["annotations"]):
         if fault := _fault(a, images, categories):
-            raise unusable(
-                f"Annotation {i}", file, fault, a, "a known image_id and category_id, and bbox: four numbers"
-            )
+            raise unusable(f"Annotation {i}", file, fault, a, "image_id and category_id that are known, and bbox")
     return content  # type: ignore[no-any-return]
 
 
@@ -159,14 +147,32 @@ def _fault(entry: object, images: set[Id], categories: set[Id]) -> str | None:
     if not isinstance(entry, dict):
         return f"{type(entry).__name__} in place of an object"
     for key, known in (("image_id", images), ("category_id", categories)):
-        if not is_in(entry.get(key), known):
+        if not isinstance(entry.get(key), (int, str)) or entry[key] not in known:
             return f"{key} {entry.get(key)!r} is unknown"
-    return None if is_box(entry.get("bbox")) else "bbox is not four finite numbers"
+    return None if _is_box(entry.get("bbox")) else "bbox is not four finite numbers"
 
 
-def is_in(value: object, ids: set[Id]) -> bool:
-    """Say whether something is one of some ids, also where it is nothing that can be looked up."""
-    return isinstance(value, (int, str)) and value in ids
+def check_predictions(results: Any) -> list[Prediction]:
+    """Make sure that something is a results file's content; whether its ids are known is another question.
+
+    Args:
+        results: What was read.
+
+    Raises:
+        DataError: It is no list, or an entry is not complete and finite.
+    """
+    if not isinstance(results, list):
+        raise DataError(
+            "The predictions are no COCO results file.",
+            given=f"JSON {type(results).__name__}",
+            expected="a list of {image_id, category_id, bbox: [x, y, width, height], score}",
+        )
+    for i, r in enumerate(results):
+        has_ids = isinstance(r, dict) and all(isinstance(r.get(k), (int, str)) for k in ("image_id", "category_id"))
+        if not has_ids or not _is_box(r.get("bbox")) or not is_number(r.get("score")):
+            expected = "image_id, category_id, bbox of 4 finite numbers and a finite score"
+            raise DataError(f"Prediction {i} is unusable.", given=str(r)[:200], expected=expected)
+    return results
 
 
 def is_number(value: object) -> bool:
@@ -174,6 +180,5 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_box(value: object) -> bool:
-    """Say whether something is four finite numbers."""
+def _is_box(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(is_number, value))

@@ -8,7 +8,7 @@ marked difficult counts neither way when scores are taken, and is not trained on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -167,12 +167,7 @@ def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> 
     stems = {by_name[name].stem for name in names}
     refuse_shared_labels([image for image in present if image.stem in stems], split)
     images = sorted(by_name[name] for name in names)  # in the order of `image_files`
-    xmls = [folder / "Annotations" / f"{image.stem}.xml" for image in images]
-    return Listing(
-        images,
-        [xml if xml.is_file() else None for xml in xmls],
-        sorted(xml for xml in (folder / "Annotations").glob("*.xml") if xml.stem not in by_name),
-    )
+    return _listing(images, folder / "Annotations", by_name)
 
 
 def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing | None:
@@ -182,13 +177,13 @@ def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing 
         absent[split] = f"no image in {folder}"
         return None
     refuse_shared_labels(images, split)
-    xmls = [image.with_suffix(".xml") for image in images]
-    known = {xml.name for xml in xmls}
-    return Listing(
-        images,
-        [xml if xml.is_file() else None for xml in xmls],
-        sorted(xml for xml in folder.glob("*.xml") if xml.name not in known),
-    )
+    return _listing(images, folder, {image.stem for image in images})
+
+
+def _listing(images: list[Path], folder: Path, known: Container[str]) -> Listing:
+    """Pair images with the annotation files of a folder; ``known`` holds the stems of those that an image has."""
+    xmls = [xml if (xml := folder / f"{image.stem}.xml").is_file() else None for image in images]
+    return Listing(images, xmls, sorted(xml for xml in folder.glob("*.xml") if xml.stem not in known))
 
 
 def _read(

@@ -161,7 +161,7 @@ def _scored(
         return found
     passed = {key: plan.train[key] for key in SCORING if key in plan.train}
     passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
-    return score(YOLO(weights), dataset, samples, split="val", verbose=False, plots=False, **passed)
+    return score(YOLO(weights), dataset, samples, "val", verbose=False, plots=False, **passed)
 
 
 def _matched(scores: Mapping[tuple[str, int], ValResult], truth: Instances) -> dict[str, dict[int, Matches]]:

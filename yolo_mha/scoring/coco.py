@@ -7,14 +7,14 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import coco as reference_coco
 from pycocotools import cocoeval as reference_cocoeval
 
-from ..data.instances import Annotation, Id, Instances, Prediction, check_instances, is_box, is_in, is_number
+from ..data.instances import Annotation, Id, Instances, Prediction, check_instances, check_predictions, is_number
 from ..data.labels import MAX_NAMED
 from ..data.progress import Progress, silent
 from ..errors import ConfigError, DataError, DependencyError, nearest
@@ -65,14 +65,8 @@ class CocoScores:
     precision: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Modules:
-    """What a backend provides.
-
-    Attributes:
-        COCO: The class of annotations.
-        COCOeval: The class of evaluations.
-    """
+class Modules(NamedTuple):
+    """What a backend provides: the class of annotations, and that of evaluations."""
 
     COCO: Any
     COCOeval: Any
@@ -315,24 +309,17 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
     Raises:
         DataError: One is not.
     """
-    require_list(results)
+    check_predictions(results)
     images, categories = _ids(truth)
     unknown: set[str] = set()
     for i, r in enumerate(results):
-        known = isinstance(r, dict) and {"image_id", "category_id"} <= r.keys()
-        if not (known and is_box(r.get("bbox")) and is_number(r.get("score"))):
-            raise DataError(
-                f"Prediction {i} is unusable.",
-                given=r,
-                expected="image_id, category_id, bbox of 4 finite numbers and a finite score",
-            )
-        if not is_in(r["category_id"], categories):
+        if r["category_id"] not in categories:
             raise DataError(
                 f"Prediction {i} is of an unknown category.",
                 given=f"category_id {r['category_id']}",
                 expected=f"one of the {len(categories)} categories of the annotations",
             )
-        if not is_in(r["image_id"], images):
+        if r["image_id"] not in images:
             unknown.add(str(r["image_id"]))
     if unknown:
         raise DataError(
@@ -342,20 +329,6 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
             fix="score predictions with the annotations of the images that they were made on",
         )
     return results
-
-
-def require_list(results: object) -> None:
-    """Make sure that predictions are a list.
-
-    Raises:
-        DataError: They are something else.
-    """
-    if not isinstance(results, list):
-        raise DataError(
-            "The predictions are no COCO results file.",
-            given=f"JSON {type(results).__name__}",
-            expected="a list of {image_id, category_id, bbox: [x, y, width, height], score}",
-        )
 
 
 def _ids(truth: Instances) -> tuple[set[Id], set[Id]]:

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 from ..data.audit import Audit, audit_instances, audit_labels
 from ..data.coco_json import read_coco
 from ..data.dataset import Dataset, Sample
-from ..data.instances import Id, Image, Instances, Prediction, numbered
+from ..data.instances import Id, Image, Instances, Prediction, check_predictions, numbered
 from ..data.labels import MAX_NAMED
 from ..engine.validator import Detections
 from ..errors import DataError
-from .coco import check_truth, require_list
+from .coco import check_truth
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,13 @@ def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> Instanc
     return numbered([(s.image.name, s.width, s.height) for s in samples], boxes, names.values())
 
 
-def detections(
-    samples: Sequence[Sample], records: Sequence[Detections], truth: Truth | None = None
-) -> list[Prediction]:
+def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: Truth) -> list[Prediction]:
     """Return predictions as a COCO results list; where ids are made up here, names stand beside them.
 
     Args:
         samples: The images of the ground truth.
         records: The detections of each of them, in any order.
-        truth: Says the ids, and which images are left out; by default they are those of `ground_truth`.
+        truth: Says the ids, and which images are left out.
 
     Raises:
         DataError: An image was predicted that is not in the ground truth, or the other way round.
@@ -125,20 +123,19 @@ def detections(
             given=f"{len(files)} predicted, {len(positions)} in the ground truth",
             expected=f"the same images; these differ: {', '.join(differing[:MAX_NAMED]) or 'some come twice'}",
         )
-    names = {c["id"]: c["name"] for c in truth.coco["categories"]} if truth and not truth.given else {}
+    names = {c["id"]: c["name"] for c in truth.coco["categories"]}
     results: list[Prediction] = []
     for file, record in zip(files, records, strict=True):
-        position = positions[file]
-        image_id = truth.image_ids[position] if truth else position
+        image_id = truth.image_ids[positions[file]]
         if image_id is None:
             continue
         for (x1, y1, x2, y2), score, index in zip(
             record.boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
         ):
-            category = truth.category_ids[index] if truth else index
+            category = truth.category_ids[index]
             box = [x1, y1, x2 - x1, y2 - y1]
             result = Prediction(image_id=image_id, category_id=category, bbox=box, score=score)
-            if names:
+            if not truth.given:
                 result |= {"file_name": file.name, "category_name": names[category]}
             results.append(result)
     return results
@@ -162,12 +159,7 @@ def read_results(results: list[Prediction], truth: Truth, samples: Sequence[Samp
     Raises:
         DataError: It is no list of predictions; ids are unknown, or fit more than one reading.
     """
-    require_list(results)
-    for i, r in enumerate(results):
-        if not isinstance(r, dict) or not all(isinstance(r.get(k), (int, str)) for k in ("image_id", "category_id")):
-            raise DataError(
-                f"Prediction {i} is unusable.", given=str(r)[:200], expected="image_id, category_id, bbox and score"
-            )
+    check_predictions(results)
     images, categories = _read_image_ids(results, truth, samples), _read_category_ids(results, truth)
     kept: list[Prediction] = []
     for r in results:

@@ -133,9 +133,6 @@ def val(
     _check_sources(model, data, predictions, annotations, passed)
     plots = passed.get("plots", True)
     if annotations is not None:
-        if "split" in passed:
-            given = f"split={passed['split']}"
-            raise ConfigError("annotations is one split already.", given=given, expected="no split")
         with run_folder(passed, "val") as folder:
             return _score_files(str(predictions), str(annotations), folder, backend, plots)
     network = None if model is None else YOLO(model, trust=trust)
@@ -156,13 +153,7 @@ def val(
 
 
 def score(
-    network: YOLO,
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    *,
-    split: str = "val",
-    backend: str = BACKENDS[0],
-    **settings: Any,
+    network: YOLO, dataset: Dataset, samples: Sequence[Sample], split: str, backend: str = BACKENDS[0], **settings: Any
 ) -> ValResult:
     """Run a model over a split and score it; see `val`.
 
@@ -244,6 +235,8 @@ def _check_sources(
             expected="model=best.pt data=data.yaml, predictions=p.json data=data.yaml, or predictions=p.json "
             "annotations=instances.json",
         )
+    if annotations is not None and "split" in passed:
+        raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
     idle = [key for key in passed if key not in SETTINGS_FOR_FILES]
     if model is None and idle:
         raise ConfigError(
@@ -290,9 +283,8 @@ def _scored(
     scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
     if ultralytics is None:
         truth.audit.notes += _cut_off(results)
-    return _written(
-        ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit), folder, plots
-    )
+    result = ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit)
+    return _written(result, folder, plots)
 
 
 def _written(result: ValResult, folder: Path, plots: bool) -> ValResult:
@@ -313,7 +305,7 @@ def class_order(names: dict[int, str], dataset: Dataset) -> list[int] | None:
     Raises:
         DataError: The model has other classes, so its scores would mean nothing.
     """
-    own, theirs = list(names.values()), list(dataset.names.values())
+    own, theirs = ([n[i] for i in sorted(n)] for n in (names, dataset.names))
     if own == theirs:
         return None
     if sorted(own) != sorted(theirs) or len(set(own)) < len(own):
