@@ -84,11 +84,11 @@ class ForeignDataset:
     read: Callable[[Progress], ForeignContent]
 
 
-def mirror(source: ForeignDataset, progress: Progress = silent) -> Path:
+def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
 
     Args:
-        source: The dataset.
+        foreign: The dataset.
         progress: Shows progress.
 
     Returns:
@@ -97,14 +97,14 @@ def mirror(source: ForeignDataset, progress: Progress = silent) -> Path:
     Raises:
         DataError: The dataset is broken, or none of its images is there.
     """
-    name = re.sub(r"[^\w.-]+", "_", source.root.resolve().stem) or "dataset"
-    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(source)}"
+    name = re.sub(r"[^\w.-]+", "_", foreign.root.resolve().stem) or "dataset"
+    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(foreign)}"
     if _is_whole(folder):
         return folder / "data.yaml"
-    content = source.read(progress)
+    content = foreign.read(progress)
     if not content.splits:
         raise DataError(
-            f"{source.root} has no split that can be used.",
+            f"{foreign.root} has no split that can be used.",
             given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
             expected="annotations and images of one split at least",
         )
@@ -119,8 +119,8 @@ def mirror(source: ForeignDataset, progress: Progress = silent) -> Path:
         ) from e
     try:
         for split, part in content.splits.items():
-            _write_split(aside, source, split, part, content.names, progress)
-        _write_yaml(aside, source, content)
+            _write_split(aside, foreign, split, part, content.names, progress)
+        _write_yaml(aside, foreign, content)
         aside.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)  # one whose images have moved
         try:
@@ -133,9 +133,9 @@ def mirror(source: ForeignDataset, progress: Progress = silent) -> Path:
     return folder / "data.yaml"
 
 
-def _digest(source: ForeignDataset) -> str:
-    digest = hashlib.sha256(json.dumps([MIRROR_VERSION, str(source.root.resolve()), *source.layout]).encode())
-    for file in source.files:
+def _digest(foreign: ForeignDataset) -> str:
+    digest = hashlib.sha256(json.dumps([MIRROR_VERSION, str(foreign.root.resolve()), *foreign.layout]).encode())
+    for file in foreign.files:
         content = file.read_bytes()
         digest.update(f"\n{file} {len(content)}\n".encode())
         digest.update(content)
@@ -148,7 +148,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write_split(
-    folder: Path, source: ForeignDataset, split: str, part: ForeignSplit, names: list[str], progress: Progress
+    folder: Path, foreign: ForeignDataset, split: str, part: ForeignSplit, names: list[str], progress: Progress
 ) -> None:
     sizes = _sizes(part.files, split, progress)
     images, labels = folder / "images" / split, folder / "labels" / split
@@ -176,7 +176,7 @@ def _write_split(
             others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
         written.append({**image, "width": width, "height": height, "mirror_name": name})
     remarks = Remarks(
-        format=source.format,
+        format=foreign.format,
         images_without_truth=len(part.unlabelled),
         truth_without_image=part.truth_without_image,
         other_sizes=len(others),
@@ -258,7 +258,7 @@ def _size_notes(others: list[str], annotations: list[Annotation], sizes: dict[Id
     return notes
 
 
-def _write_yaml(folder: Path, source: ForeignDataset, content: ForeignContent) -> None:
+def _write_yaml(folder: Path, foreign: ForeignDataset, content: ForeignContent) -> None:
     present = list(content.splits)
     data = {
         **{split: f"images/{split}" for split in (*present, *content.absent)},
@@ -267,5 +267,5 @@ def _write_yaml(folder: Path, source: ForeignDataset, content: ForeignContent) -
         "absent": content.absent,
     }
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    head = f"# {source.format}: {source.root.resolve()}\n"
+    head = f"# {foreign.format}: {foreign.root.resolve()}\n"
     (folder / "data.yaml").write_text(head + text, encoding="utf-8")

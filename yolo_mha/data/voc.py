@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -90,10 +91,7 @@ def voc_dataset(folder: Path) -> ForeignDataset | None:
     xmls = {xml for listing in listings.values() for xml in listing.xmls if xml}
     files = [*sorted(xmls), *([class_list] if class_list else [])]
     layout = [f"{s} {image}" for s, listing in listings.items() for image in listing.images]
-
-    def read(progress: Progress) -> ForeignContent:
-        return _read(folder, listings, absent, class_list, progress)
-
+    read = partial(_read, folder, listings, absent, class_list)
     return ForeignDataset("Pascal VOC", folder, files, layout, read)
 
 

@@ -130,7 +130,7 @@ def val(
     passed = config.check(settings)
     refuse_class_filters(passed, "val")
     load_backend(backend)  # so that a missing package is reported before the work
-    _check_sources(model, data, predictions, annotations, passed)
+    _check_sources(model, data, predictions, annotations, **passed)
     plots = passed.get("plots", True)
     if annotations is not None:
         with run_folder(passed, "val") as folder:
@@ -222,9 +222,7 @@ def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
             )
 
 
-def _check_sources(
-    model: object, data: object, predictions: object, annotations: object, passed: Mapping[str, Any]
-) -> None:
+def _check_sources(model: object, data: object, predictions: object, annotations: object, **passed: Any) -> None:
     """Make sure that there is one thing to score and one to score it against."""
     given = {"model": model, "data": data, "predictions": predictions, "annotations": annotations}
     keys = {key for key, value in given.items() if value is not None}
