@@ -102,8 +102,7 @@ def read_coco(path: Path) -> Instances:
     for i, a in enumerate(content["annotations"]):
         if min(a["bbox"][2:]) < 0:
             raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")
-    twice = [name for name, n in Counter(c["name"] for c in content["categories"]).items() if n > 1]
-    if twice:
+    if twice := [name for name, n in Counter(c["name"] for c in content["categories"]).items() if n > 1]:
         raise DataError(
             f"{path} has two categories with one name.", given=", ".join(twice[:MAX_NAMED]), expected="a name for each"
         )

@@ -293,8 +293,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             given=", ".join(map(str, dataset.splits[split])),
             expected=f"files ending in {', '.join(sorted(IMG_FORMATS))}",
         )
-    if len(set(images)) < len(images):
-        twice = [name for name, n in Counter(images).items() if n > 1]
+    if twice := [name for name, n in Counter(images).items() if n > 1]:
         raise DataError(
             f"{len(twice)} {split} images are listed twice.",
             given=", ".join(twice[:MAX_NAMED]),
@@ -326,8 +325,7 @@ def read_split(dataset: Dataset, split: str, progress: Progress = silent) -> lis
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda image, label: _read(image, label, classes), images, labels)
         results = list(progress(read, f"checking {split}", len(images)))
-    faults = [r for r in results if isinstance(r, str)]
-    if faults:
+    if faults := [r for r in results if isinstance(r, str)]:
         more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         raise DataError(
             f"{len(faults)} of {len(images)} {split} images or label files are broken.",

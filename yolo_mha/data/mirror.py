@@ -201,8 +201,7 @@ def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[
 
     with ThreadPoolExecutor() as pool:
         sizes = list(progress(pool.map(size, files), f"sizes of {split} images", len(files)))
-    broken = [str(file) for file, read in zip(files, sizes, strict=True) if read is None]
-    if broken:
+    if broken := [str(file) for file, read in zip(files, sizes, strict=True) if read is None]:
         raise DataError(
             f"{len(broken)} of {len(files)} {split} images cannot be read.",
             given="; ".join(broken[:MAX_NAMED]),
@@ -249,11 +248,8 @@ def _size_notes(others: list[str], annotations: list[Annotation], sizes: dict[Id
         notes.append(
             f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
         )
-    outside = 0
-    for a in annotations:
-        (x, y, w, h), (width, height) = a["bbox"], sizes[a["image_id"]]
-        outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
-    if outside:
+    placed = [(a["bbox"], sizes[a["image_id"]]) for a in annotations]
+    if outside := sum(min(x, y) < -1 or x + w > wide + 1 or y + h > high + 1 for (x, y, w, h), (wide, high) in placed):
         notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
     return notes
 

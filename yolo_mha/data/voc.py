@@ -146,8 +146,7 @@ def _images(folder: Path) -> list[Path]:
 def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> Listing | None:
     """List a split of the devkit's layout, or enter why it is absent."""
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path} names images twice.", given=", ".join(twice[:MAX_NAMED]), expected="each one once")
     present = _images(folder / "JPEGImages")
     by_name = {key: image for image in present for key in (image.stem, image.name)}
@@ -232,8 +231,7 @@ def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> For
         names,
     )
     notes = []
-    from_zero = sum(min(a["bbox"][:2]) < 0 for a in truth["annotations"])
-    if from_zero:
+    if from_zero := sum(min(a["bbox"][:2]) < 0 for a in truth["annotations"]):
         notes.append(
             f"{from_zero} boxes begin at pixel 0, so these files seem to count from 0, not from 1 as VOC does; "
             "all boxes may lie one pixel too far to the upper left."

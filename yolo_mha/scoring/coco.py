@@ -20,19 +20,8 @@ from ..data.progress import Progress, silent
 from ..errors import ConfigError, DataError, DependencyError, nearest
 
 METRICS = (
-    "AP",
-    "AP50",
-    "AP75",
-    "APsmall",
-    "APmedium",
-    "APlarge",
-    "AR1",
-    "AR10",
-    "AR100",
-    "ARsmall",
-    "ARmedium",
-    "ARlarge",
-)
+    "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
+)  # fmt: skip
 RECALLS = reference_cocoeval.Params(iouType="bbox").recThrs  # 0, 0.01, ... 1
 BACKENDS = ("pycocotools", "faster-coco-eval")
 AREAS = ("all", "small", "medium", "large")  # below 32 x 32 pixels, below 96 x 96, the rest

@@ -72,8 +72,7 @@ def read_truth(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Truth
     if elsewhere:
         audit.truth_without_image += len(elsewhere)
         audit.notes.append(f"{len(elsewhere)} images of {path.name} are not among the {split} images; not scored.")
-    unknown = [s.image.name for s, i in zip(samples, ids, strict=True) if i is None]
-    if unknown:
+    if unknown := [s.image.name for s, i in zip(samples, ids, strict=True) if i is None]:
         audit.images_without_truth += len(unknown)
         audit.notes.append(f"{len(unknown)} {split} images are not in {path.name}, such as {unknown[0]}; not scored.")
     others = [
@@ -252,8 +251,7 @@ def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[S
         fix = "name the split or the dataset that was predicted, or give each prediction its file_name"
         raise _unknown("image", values, readings, f"{len(samples)} images of the split", fix)
     (reading, ids), *others = fitting.items()
-    differing = [other for other, also in others if any(also[v] != ids[v] for v in values)]
-    if differing:
+    if differing := [other for other, also in others if any(also[v] != ids[v] for v in values)]:
         value = next(v for v in values if any(fitting[other][v] != ids[v] for other in differing))
         raise DataError(
             "The image ids of the predictions can be read in two ways.",
