@@ -93,12 +93,10 @@ def read_coco(path: Path) -> Instances:
         DataError: It is missing, no JSON, or not such a file; the message names the first fault.
     """
     content = check_instances(read_json(path, "COCO"), path)
-    for i, image in enumerate(content["images"]):
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            raise unusable(f"Image {i}", path, "it has no file_name", image, "id and file_name")
-    for i, category in enumerate(content["categories"]):
-        if not isinstance(category.get("name"), str) or not category["name"]:
-            raise unusable(f"Category {i}", path, "it has no name", category, "id and name")
+    for kind, entries, key in (("Image", content["images"], "file_name"), ("Category", content["categories"], "name")):
+        for i, entry in enumerate(entries):
+            if not isinstance(entry.get(key), str) or not entry.get(key):
+                raise unusable(f"{kind} {i}", path, f"it has no {key}", entry, f"id and {key}")
     for i, a in enumerate(content["annotations"]):
         if min(a["bbox"][2:]) < 0:
             raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")
