@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from yolo_mha.evaluation.matches import match
+from yolo_mha.evaluation.matches import match_detections
 from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
 from yolo_mha.scoring.coco import BACKENDS, evaluate
 
@@ -72,9 +72,9 @@ def run(part: str, images: int, resamples: int) -> dict[str, float]:
     elif part == "match":
         truth, results = made_up(images, 0)
         start = time.perf_counter()
-        match(truth, results)
+        match_detections(truth, results)
     else:
-        pair = [match(*made_up(images, seed)) for seed in range(2)]
+        pair = [match_detections(*made_up(images, seed)) for seed in range(2)]
         start = time.perf_counter()
         weights = bootstrap_weights(images, resamples)
         first, second = (resampled_scores(matches, weights) for matches in pair)

@@ -7,6 +7,7 @@ import yaml
 
 from yolo_mha.data.dataset import image_files, load_dataset, read_split
 from yolo_mha.errors import DataError, YoloMHAError
+from yolo_mha.scoring.val import class_order
 
 
 def dataset(folder: Path, labels: dict[str, str | None], **extra) -> Path:
@@ -45,6 +46,13 @@ def test_read_split__boxes_in_pixels_with_full_precision(tmp_path):
 def test_load_dataset__path_left_out_means_the_folder_of_the_yaml(tmp_path):
     data = load_dataset(dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}))
     assert image_files(data, "val") == [tmp_path / "images" / "val" / "x.png"]
+
+
+def test_load_dataset__names_come_in_the_order_of_their_indices(tmp_path):
+    data = load_dataset(dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, names={1: "b", 0: "a"}))
+    assert list(data.names.items()) == [(0, "a"), (1, "b")]
+    assert class_order({1: "b", 0: "a"}, data) is None
+    assert class_order({1: "a", 0: "b"}, data) == [1, 0]
 
 
 def test_load_dataset__takes_a_list_file(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from yolo_mha.data.dataset import load_dataset, read_split
-from yolo_mha.data.voc import read_voc, voc_source
+from yolo_mha.data.voc import read_voc, voc_dataset
 from yolo_mha.errors import DataError
 
 from .formats import picture, voc, xml
@@ -12,11 +12,8 @@ from .formats import picture, voc, xml
 
 def test_read_voc__counts_pixels_from_one_and_includes_the_last(tmp_path):
     found = read_voc(xml(tmp_path / "a.xml", ("cat", 0, 1, 1, 40, 20), ("dog", 1, 11, 6, 11, 6), size=(40, 20)))
-    assert (found["width"], found["height"]) == (40, 20)
-    assert found["objects"] == [
-        {"name": "cat", "bbox": [0, 0, 40, 20], "ignore": 0},
-        {"name": "dog", "bbox": [10, 5, 1, 1], "ignore": 1},
-    ]
+    assert (found.width, found.height) == (40, 20)
+    assert found.objects == [("cat", [0, 0, 40, 20], 0), ("dog", [10, 5, 1, 1], 1)]
 
 
 def test_load_dataset__voc_becomes_a_yolo_dataset(tmp_path):
@@ -103,8 +100,8 @@ def test_load_dataset__voc_without_val_images_says_so_when_val_is_read(tmp_path,
         read_split(dataset, "val")
 
 
-def test_voc_source__is_none_elsewhere(tmp_path):
-    assert voc_source(tmp_path) is None
+def test_voc_dataset__is_none_elsewhere(tmp_path):
+    assert voc_dataset(tmp_path) is None
 
 
 def test_load_dataset__bccd_as_supervision_reads_it(test_data):

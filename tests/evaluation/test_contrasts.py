@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from yolo_mha.evaluation.contrasts import contrasts
-from yolo_mha.evaluation.matches import match
+from yolo_mha.evaluation.matches import match_detections
 from yolo_mha.evaluation.recipe import Arm, Recipe
 
 ARMS = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml"), "control": Arm("c.yaml")}
@@ -37,9 +37,9 @@ def compared():
     arms: dict = {"baseline": {}, "attention": {}, "control": {}}
     for seed in range(4):
         shift = 8 + rng.normal(0, 0.8)
-        arms["baseline"][seed] = match(TRUTH, found({1, 7}, shift))
-        arms["control"][seed] = match(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
-        arms["attention"][seed] = match(TRUTH, found({4}, shift - 4))
+        arms["baseline"][seed] = match_detections(TRUTH, found({1, 7}, shift))
+        arms["control"][seed] = match_detections(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
+        arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
     del arms["control"][2]
     return contrasts(plan(), arms, [f"{i}.jpg" for i in range(IMAGES)])
 
@@ -71,14 +71,17 @@ def test_contrasts__images_that_speak_for_either_side(compared):
 
 
 def test_contrasts__of_a_pair_without_common_seeds_say_nothing():
-    runs = {"baseline": {0: match(TRUTH, found(set()))}, "attention": {1: match(TRUTH, found(set()))}}
+    runs = {
+        "baseline": {0: match_detections(TRUTH, found(set()))},
+        "attention": {1: match_detections(TRUTH, found(set()))},
+    }
     (first, *_), wins = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
     assert (first.seeds, first.verdict, first.effects["AP"]) == ([], None, None)
     assert wins == []
 
 
 def test_contrasts__of_models_that_are_the_same():
-    runs = {arm: {seed: match(TRUTH, found({1})) for seed in range(3)} for arm in ("baseline", "attention")}
+    runs = {arm: {seed: match_detections(TRUTH, found({1})) for seed in range(3)} for arm in ("baseline", "attention")}
     (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
     assert (first.effects["AP"].low, first.effects["AP"].high) == (0, 0)
     assert first.verdict.word == "no difference that matters"

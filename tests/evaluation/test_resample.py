@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from yolo_mha.evaluation.matches import match
+from yolo_mha.evaluation.matches import match_detections
 from yolo_mha.evaluation.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
 from yolo_mha.scoring.coco import evaluate
 
@@ -17,7 +17,7 @@ def _reference(truth, results) -> dict[str, float]:
 def test_resampled_scores__of_the_images_as_they_are_equal_pycocotools(random_coco, seed):
     rng = np.random.default_rng(seed)
     truth, results = random_coco(rng, images=int(rng.integers(1, 12)), classes=int(rng.integers(1, 4)))
-    matches = match(truth, results)
+    matches = match_detections(truth, results)
     scores = resampled_scores(matches, np.ones((matches.images, 2), np.float32))
     for name, value in _reference(truth, results).items():
         assert scores[name] == pytest.approx([value, value], abs=1e-12, nan_ok=True), name
@@ -29,7 +29,7 @@ def test_resampled_scores__of_drawn_images_equal_pycocotools_on_copies_of_them(r
     rng = np.random.default_rng(seed)
     truth, results = random_coco(rng, images=9, classes=2, ties=False)
     weights = bootstrap_weights(9, 4, seed)
-    scores = resampled_scores(match(truth, results), weights)
+    scores = resampled_scores(match_detections(truth, results), weights)
     for column in range(4):
         copied: dict = {**truth, "images": [], "annotations": []}
         found = []
@@ -47,7 +47,7 @@ def test_resampled_scores__of_drawn_images_equal_pycocotools_on_copies_of_them(r
 
 def test_resampled_scores__leaving_out_an_image_equals_pycocotools_without_it(random_coco):
     truth, results = random_coco(np.random.default_rng(5), images=6, classes=2)
-    scores = resampled_scores(match(truth, results), 1 - np.eye(6, dtype=np.float32))
+    scores = resampled_scores(match_detections(truth, results), 1 - np.eye(6, dtype=np.float32))
     for i, image in enumerate(truth["images"]):
         fewer = {
             **truth,
@@ -60,24 +60,24 @@ def test_resampled_scores__leaving_out_an_image_equals_pycocotools_without_it(ra
 
 
 def test_resampled_scores__do_not_depend_on_the_size_of_the_parts(random_coco, monkeypatch):
-    matches = match(*random_coco(np.random.default_rng(3), images=8, classes=2))
+    matches = match_detections(*random_coco(np.random.default_rng(3), images=8, classes=2))
     weights = bootstrap_weights(8, 23)
     whole = resampled_scores(matches, weights)
-    monkeypatch.setattr("yolo_mha.evaluation.resample.LARGEST", 60)
+    monkeypatch.setattr("yolo_mha.evaluation.resample.MAX_ARRAY_ENTRIES", 60)
     np.testing.assert_array_equal(resampled_ap(matches, weights), resampled_scores(matches, weights)["AP"])
     for name, values in resampled_scores(matches, weights).items():
         np.testing.assert_allclose(values, whole[name], atol=1e-14)
 
 
-def test_match__keeps_a_hundred_detections_an_image(random_coco):
+def test_match_detections__keeps_a_hundred_detections_an_image(random_coco):
     truth, _ = random_coco(np.random.default_rng(0), images=1, classes=1, objects=4)
     truth["annotations"] = [
         {"id": 1, "image_id": 10, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0}
     ]
     wrong = [{"image_id": 10, "category_id": 1, "bbox": [200, 200, 9, 9], "score": 0.9}] * 100
     right = {"image_id": 10, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
-    assert resampled_scores(match(truth, [*wrong, right]), np.ones((1, 1), np.float32))["AP"] == 0
-    assert resampled_scores(match(truth, [*wrong[1:], right]), np.ones((1, 1), np.float32))["AP"] > 0
+    assert resampled_scores(match_detections(truth, [*wrong, right]), np.ones((1, 1), np.float32))["AP"] == 0
+    assert resampled_scores(match_detections(truth, [*wrong[1:], right]), np.ones((1, 1), np.float32))["AP"] > 0
 
 
 def test_bootstrap_weights__draw_as_many_images_as_there_are():

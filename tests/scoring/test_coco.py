@@ -3,17 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import NAMES, SAMPLES, perfect, truth_of
 
-from yolo_mha.data.dataset import Sample
+import yolo_mha
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.scoring.coco import METRICS, evaluate, evaluate_files
-from yolo_mha.scoring.truth import detections, ground_truth
-
-
-def sample(name: str, boxes, classes) -> Sample:
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes)
+from yolo_mha.scoring.coco import METRICS, CocoScores, evaluate
+from yolo_mha.scoring.truth import detections
 
 
 def detection(name: str, boxes, classes, scores) -> Detections:
@@ -25,18 +21,12 @@ def detection(name: str, boxes, classes, scores) -> Detections:
     )
 
 
-SAMPLES = [
-    sample("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 1]),
-    sample("b", [], []),
-    sample("c", [[5, 5, 20, 20]], [0]),
-]
-NAMES = {0: "cat", 1: "dog", 2: "never"}
+TRUTH_OF_THREE = truth_of(SAMPLES, {**NAMES, 2: "never"})
 
 
 def test_evaluate__perfect_and_empty_predictions():
-    truth = ground_truth(SAMPLES, NAMES)
-    perfect = [detection(s.image.stem, s.boxes, s.classes, np.ones(len(s.classes))) for s in SAMPLES]
-    scores = evaluate(truth, detections(SAMPLES, perfect))
+    truth = TRUTH_OF_THREE
+    scores = evaluate(truth.coco, detections(SAMPLES, perfect(SAMPLES), truth))
     assert list(scores.metrics) == list(METRICS)
     assert scores.metrics["AP"] == scores.metrics["AR100"] == pytest.approx(1)
     sizes = {"APsmall": 1, "APmedium": 1, "APlarge": -1}
@@ -45,17 +35,17 @@ def test_evaluate__perfect_and_empty_predictions():
     assert (scores.images, scores.objects, scores.detections) == (3, 3, 3)
 
     nothing = [detection(s.image.stem, [], [], []) for s in SAMPLES]
-    assert evaluate(truth, detections(SAMPLES, nothing)).metrics["AP"] == 0
+    assert evaluate(truth.coco, detections(SAMPLES, nothing, truth)).metrics["AP"] == 0
 
 
 def test_evaluate__ids_go_by_image_not_by_order_and_classes_count():
-    truth = ground_truth(SAMPLES, NAMES)
+    truth = TRUTH_OF_THREE
     found = [
-        detection("c", [[5, 5, 20, 20]], [0], [0.9]),
-        detection("b", [], [], []),
-        detection("a", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 0], [0.9, 0.8]),
+        detection("9", [[5, 5, 20, 20]], [0], [0.9]),
+        detection("8", [], [], []),
+        detection("7", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 0], [0.9, 0.8]),
     ]
-    scores = evaluate(truth, detections(SAMPLES, found))
+    scores = evaluate(truth.coco, detections(SAMPLES, found, truth))
     assert scores.per_class["cat"]["AP"] == pytest.approx(1)
     assert scores.per_class["dog"]["AP"] == 0
 
@@ -70,13 +60,18 @@ def test_evaluate__ids_go_by_image_not_by_order_and_classes_count():
 )
 def test_evaluate__refuses_malformed_results(results, words):
     with pytest.raises(DataError, match=words):
-        evaluate(ground_truth(SAMPLES, NAMES), results)
+        evaluate(TRUTH_OF_THREE.coco, results)
 
 
 def _files(folder: Path, truth: dict, results: list) -> tuple[Path, Path]:
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "truth.json").write_text(json.dumps(truth))
     return folder / "results.json", folder / "truth.json"
+
+
+def _scored(predictions: Path, annotations: Path) -> CocoScores:
+    """As `val` scores two files; the scores that it returns are those of `evaluate`."""
+    return yolo_mha.val(predictions=predictions, annotations=annotations, plots=False).coco
 
 
 TRUTH = {
@@ -87,8 +82,8 @@ TRUTH = {
 FOUND = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
 
 
-def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
-    scores = evaluate_files(*_files(tmp_path, TRUTH, [FOUND]))
+def test_val__files_ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
+    scores = _scored(*_files(tmp_path, TRUTH, [FOUND]))
     assert scores.metrics["AP"] == pytest.approx(1)
     assert scores.metrics["APmedium"] == pytest.approx(1)  # 50 x 50, from the box where no area is given
     assert list(scores.per_class) == ["cat", "cat (2)"]
@@ -105,9 +100,9 @@ def test_evaluate_files__ids_from_zero_and_missing_fields_are_no_trap(tmp_path):
         {"category_id": 99},
     ],
 )
-def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
+def test_val__files_refuses_unusable_predictions(tmp_path, change):
     with pytest.raises(DataError):
-        evaluate_files(*_files(tmp_path, TRUTH, [{**FOUND, **change}]))
+        _scored(*_files(tmp_path, TRUTH, [{**FOUND, **change}]))
 
 
 @pytest.mark.parametrize(
@@ -120,38 +115,36 @@ def test_evaluate_files__refuses_unusable_predictions(tmp_path, change):
         {"annotations": [5]},
     ],
 )
-def test_evaluate_files__refuses_unusable_annotations(tmp_path, change):
+def test_val__files_refuses_unusable_annotations(tmp_path, change):
     with pytest.raises(DataError):
-        evaluate_files(*_files(tmp_path, TRUTH | change, [FOUND]))
+        _scored(*_files(tmp_path, TRUTH | change, [FOUND]))
 
 
 def test_per_class__means_to_the_ap_of_all(tmp_path):
     """Precision at 100 detections over all areas: its mean over classes is AP, when both have objects."""
-    truth = ground_truth(SAMPLES, {0: "cat", 1: "dog"})
+    truth = truth_of(SAMPLES)
     found = [
-        detection("a", [[0, 0, 50, 45], [60, 0, 160, 100], [61, 1, 150, 99]], [0, 1, 1], [0.6, 0.5, 0.9]),
-        detection("b", [[0, 0, 9, 9]], [0], [0.9]),
-        detection("c", [[4, 5, 20, 20]], [0], [0.3]),
+        detection("7", [[0, 0, 50, 45], [60, 0, 160, 100], [61, 1, 150, 99]], [0, 1, 1], [0.6, 0.5, 0.9]),
+        detection("8", [[0, 0, 9, 9]], [0], [0.9]),
+        detection("9", [[4, 5, 20, 20]], [0], [0.3]),
     ]
-    scores = evaluate(truth, detections(SAMPLES, found))
+    scores = evaluate(truth.coco, detections(SAMPLES, found, truth))
     assert np.mean([c["AP"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP"])
     assert np.mean([c["AP50"] for c in scores.per_class.values()]) == pytest.approx(scores.metrics["AP50"])
 
 
-def test_evaluate_files__refuses_missing_and_broken(tmp_path):
+def test_val__files_refuses_missing_and_broken(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
     for predictions, annotations in (("nowhere", "object"), ("list", "list"), ("broken", "object"), ("list", "object")):
         with pytest.raises(DataError):
-            evaluate_files(tmp_path / f"{predictions}.json", tmp_path / f"{annotations}.json")
+            _scored(tmp_path / f"{predictions}.json", tmp_path / f"{annotations}.json")
 
 
-def test_evaluate_files__reference_numbers(test_data):
+def test_val__files_reference_numbers(test_data):
     """The public detections of the COCO API give the numbers of its reference implementation."""
     folder = test_data / "coco-eval"
-    scores = evaluate_files(
-        folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json"
-    )
+    scores = _scored(folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json")
     expected = json.loads((folder / "expected.json").read_text())
     assert scores.metrics == pytest.approx(expected, abs=1e-9)

@@ -1,37 +1,14 @@
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from data.formats import coco, instances, picture, voc
+from samples import NAMES, SAMPLES, perfect, sample, truth_of
 
-from yolo_mha.data.dataset import Dataset, Sample, load_dataset, read_split
-from yolo_mha.engine.validator import Detections
+from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.errors import DataError
 from yolo_mha.scoring.coco import evaluate
-from yolo_mha.scoring.truth import Truth, detections, ground_truth, read_results, read_truth
-
-
-def sample(name: str, boxes, classes) -> Sample:
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    return Sample(Path(f"/x/{name}.png"), 200, 100, np.array(classes, np.int64), boxes)
-
-
-def perfect(samples: list[Sample]) -> list[Detections]:
-    return [Detections(s.image, s.boxes, np.ones(len(s.classes)), s.classes) for s in samples]
-
-
-SAMPLES = [
-    sample("7", [[0, 0, 50, 50], [60, 0, 160, 100]], [0, 1]),
-    sample("8", [], []),
-    sample("9", [[5, 5, 20, 20]], [0]),
-]
-NAMES = {0: "cat", 1: "dog"}
-
-
-def truth_of(samples: list[Sample]) -> Truth:
-    return read_truth(Dataset(Path("d.yaml"), NAMES, {}), "val", samples)
+from yolo_mha.scoring.truth import detections, ground_truth, read_results, read_truth
 
 
 def prediction(image_id, category_id, **more) -> dict:
@@ -50,7 +27,7 @@ def test_detections__go_by_image_not_by_order():
 
 def test_detections__refuses_other_images():
     with pytest.raises(DataError, match="not those of the ground truth"):
-        detections(SAMPLES, perfect(SAMPLES)[:1])
+        detections(SAMPLES, perfect(SAMPLES)[:1], truth_of(SAMPLES))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +182,8 @@ def test_ground_truth__of_coco_images(test_data):
     """Labels of COCO val2017 as perfect detections score 1 everywhere."""
     dataset = load_dataset(test_data / "coco-val128" / "data.yaml")
     samples = read_split(dataset, "val")
-    scores = evaluate(ground_truth(samples, dataset.names), detections(samples, perfect(samples)))
+    truth = read_truth(dataset, "val", samples)
+    scores = evaluate(ground_truth(samples, dataset.names), detections(samples, perfect(samples), truth))
     assert scores.images == 128
     assert scores.metrics["AP"] == pytest.approx(1)
     assert scores.metrics["APsmall"] == pytest.approx(1)

@@ -11,7 +11,7 @@ from yolo_mha.data.beacons import draw, generate
 from yolo_mha.data.dataset import load_dataset
 from yolo_mha.errors import ConfigError, DataError, UnsupportedTaskError
 from yolo_mha.paths import shipped
-from yolo_mha.scoring.val import ValResult
+from yolo_mha.scoring.val import ValResult, read_scores
 
 DEMO = shipped("weights") / "demo-mha.pt"
 
@@ -129,6 +129,25 @@ def test_val__a_predictions_file_scores_as_the_model_that_made_it(shapes, expect
         del r["file_name"], r["category_name"]
     (tmp_path / "p.json").write_text(json.dumps(results))
     assert yolo_mha.val(predictions=tmp_path / "p.json", data=shapes, plots=False).coco == expected.coco
+
+
+def test_read_scores__of_a_moved_folder_equals_what_val_returned(expected, tmp_path):
+    folder = shutil.copytree(Path(expected.predictions).parent, tmp_path / "moved")
+    found = read_scores(folder)
+    assert (found.coco, found.settings, found.audit) == (expected.coco, expected.settings, expected.audit)
+    assert (found.predictions, found.annotations) == (
+        str(folder / "predictions.json"),
+        str(folder / "annotations.json"),
+    )
+    written = json.loads((folder / "scores.json").read_text())
+    assert found.as_dict() == {**written, "predictions": found.predictions, "annotations": found.annotations}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "5", '{"metrics": {}}', '{"metrics": {}, "audit": 5}'])
+def test_read_scores__is_none_where_scoring_did_not_end(tmp_path, text):
+    if text is not None:
+        (tmp_path / "scores.json").write_text(text)
+    assert read_scores(tmp_path) is None
 
 
 @pytest.mark.parametrize("key", ["data", "annotations"])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from .instances import Instances, Remarks
 from .labels import unmatched
-from .mirror import ABOUT
 
 
 @dataclass
@@ -39,53 +38,49 @@ class Audit:
     prediction_ids: str | None = None
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def count(truth: dict[str, Any]) -> Audit:
+def audit_instances(truth: Instances) -> Audit:
     """Count what a COCO instances file holds, and take over what was found while it was made.
 
     Args:
         truth: Its content.
     """
     info = truth.get("info")
-    about = info.get(ABOUT) if isinstance(info, dict) else None
-    about = about if isinstance(about, dict) else {}
-    annotations = [a for a in truth["annotations"] if isinstance(a, dict)]
-    crowd = sum(bool(a.get("iscrowd")) for a in annotations)
-    ignored = sum(bool(a.get("ignore")) and not a.get("iscrowd") for a in annotations)
-    found = Audit(
-        format=about.get("format", "COCO JSON"),
+    found = info.get("yolo_mha") if isinstance(info, dict) else None
+    remarks = found if isinstance(found, dict) else Remarks()
+    crowd = sum(bool(a.get("iscrowd")) for a in truth["annotations"])
+    ignored = sum(bool(a.get("ignore")) and not a.get("iscrowd") for a in truth["annotations"])
+    audit = Audit(
+        format=remarks.get("format", "COCO JSON"),
         images=len(truth["images"]),
-        objects=len(annotations) - crowd - ignored,
+        objects=len(truth["annotations"]) - crowd - ignored,
         crowd=crowd,
         ignored=ignored,
-        images_without_truth=about.get("images_without_truth", 0),
-        truth_without_image=about.get("truth_without_image", 0),
-        other_sizes=about.get("other_sizes", 0),
-        notes=list(about.get("notes", [])),
+        images_without_truth=remarks.get("images_without_truth", 0),
+        truth_without_image=remarks.get("truth_without_image", 0),
+        other_sizes=remarks.get("other_sizes", 0),
+        notes=list(remarks.get("notes", [])),
     )
-    if found.images_without_truth:
-        found.notes.append(f"{found.images_without_truth} images have no annotation file and are scored as background.")
-    return found
+    if audit.images_without_truth:
+        audit.notes.append(f"{audit.images_without_truth} images have no annotation file and are scored as background.")
+    return audit
 
 
-def count_labels(truth: dict[str, Any], images: Sequence[Path]) -> Audit:
+def audit_labels(truth: Instances, images: Sequence[Path]) -> Audit:
     """Count what YOLO label files hold.
 
     Args:
         truth: The labels as COCO instances.
         images: The images of the split.
     """
-    found = count(truth)
+    audit = audit_instances(truth)
     missing, orphans = unmatched(images)
-    found.format = "YOLO"
-    found.images_without_truth, found.truth_without_image = len(missing), len(orphans)
+    audit.format = "YOLO"
+    audit.images_without_truth, audit.truth_without_image = len(missing), len(orphans)
     if missing:
-        found.notes.append(
+        audit.notes.append(
             f"{len(missing)} images have no label file and are scored as background, such as {missing[0].name}."
         )
     if orphans:
-        found.notes.append(f"{len(orphans)} label files have no image, such as {orphans[0].name}.")
-    return found
+        audit.notes.append(f"{len(orphans)} label files have no image, such as {orphans[0].name}.")
+    return audit

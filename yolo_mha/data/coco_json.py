@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from .files import read_json
+from .instances import Category, Instances, check_instances, unusable
 from .labels import MAX_NAMED
-from .mirror import FOLDERS, Content, ForeignDataset, Progress, Split
+from .mirror import SPLIT_FOLDERS, ForeignContent, ForeignDataset, ForeignSplit
+from .progress import Progress
 
-ROBOFLOW = "_annotations.coco.json"
+ROBOFLOW_FILE = "_annotations.coco.json"
 
 
 def coco_files(folder: Path) -> dict[str, Path]:
@@ -30,9 +30,9 @@ def coco_files(folder: Path) -> dict[str, Path]:
         DataError: There are several for one split.
     """
     files = {}
-    for split, names in FOLDERS.items():
+    for split, names in SPLIT_FOLDERS.items():
         found = sorted((folder / "annotations").glob(f"instances_{split}*.json"))
-        found += [path for name in names if (path := folder / name / ROBOFLOW).is_file()]
+        found += [path for name in names if (path := folder / name / ROBOFLOW_FILE).is_file()]
         if len(found) > 1:
             raise DataError(
                 f"{folder} has {len(found)} COCO files for {split}.",
@@ -45,9 +45,7 @@ def coco_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def coco_source(
-    root: Path, base: Path, files: Mapping[str, Path], names: Sequence[str] | None = None
-) -> ForeignDataset:
+def coco_dataset(root: Path, base: Path, files: Mapping[str, Path], names: Sequence[str] = ()) -> ForeignDataset:
     """Describe a COCO dataset to `mirror`.
 
     Args:
@@ -57,13 +55,11 @@ def coco_source(
         names: Class names in the order of their indices; by default the categories in the order of the first file.
     """
     folders = {split: _image_folders(base, split, file) for split, file in files.items()}
-    layout = [str(folder) for split in folders for folder in folders[split]] + list(names or ())
+    layout = [str(folder) for split in folders for folder in folders[split]] + list(names)
 
-    def read(progress: Progress | None) -> Content:
-        steps = files.items()
-        shown = progress(steps, "reading COCO", len(steps)) if progress else steps
-        read_files = {split: read_coco(file) for split, file in shown}
-        dropped = _placeholders(list(read_files.values())) - set(names or ())
+    def read(progress: Progress) -> ForeignContent:
+        read_files = {split: read_coco(file) for split, file in progress(files.items(), "reading COCO", len(files))}
+        dropped = _placeholders(list(read_files.values())) - set(names)
         found = list(dict.fromkeys(c["name"] for t in read_files.values() for c in t["categories"]))
         classes = _classes([n for n in found if n not in dropped], names, root)
         splits, absent = {}, {split: "no instances file" for split in ("train", "val") if split not in files}
@@ -71,19 +67,20 @@ def coco_source(
             if not truth["images"]:
                 absent[split] = f"{files[split]} lists no image"
             elif images := _find_images(truth, files[split], folders[split]):
-                about = {"notes": [f"Category '{n}' groups the others and is no class." for n in sorted(dropped)]}
-                splits[split] = Split({**truth, "categories": _complete(truth, classes, dropped)}, images, about=about)
+                notes = [f"Category '{n}' groups the others and is no class." for n in sorted(dropped)]
+                truth = {**truth, "categories": _complete(truth, classes, dropped)}
+                splits[split] = ForeignSplit(truth, images, notes=notes)
             else:
                 absent[split] = (
                     f"none of the {len(truth['images'])} images of {files[split]} was found, such as "
                     f"{truth['images'][0]['file_name']}; looked in {', '.join(map(str, folders[split]))}"
                 )
-        return Content(classes, splits, absent)
+        return ForeignContent(classes, splits, absent)
 
     return ForeignDataset("COCO JSON", root, list(files.values()), layout, read)
 
 
-def read_coco(path: Path) -> dict[str, Any]:
+def read_coco(path: Path) -> Instances:
     """Read and check a COCO instances file.
 
     Args:
@@ -95,74 +92,30 @@ def read_coco(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It is missing, no JSON, or not such a file; the message names the first fault.
     """
-    content = read_json(path, "COCO")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(
-                f"{path} is no COCO instances file.",
-                given=f"no list '{key}'",
-                expected="a JSON object with the lists images, annotations and categories",
-            )
-    images = _by_id(path, "image", content["images"], "file_name")
-    categories = _by_id(path, "category", content["categories"], "name")
-    twice = [name for name, n in Counter(c["name"] for c in content["categories"]).items() if n > 1]
-    if twice:
+    content = check_instances(read_json(path, "COCO"), path)
+    for kind, entries, key in (("Image", content["images"], "file_name"), ("Category", content["categories"], "name")):
+        for i, entry in enumerate(entries):
+            if not isinstance(entry.get(key), str) or not entry.get(key):
+                raise unusable(f"{kind} {i}", path, f"it has no {key}", entry, f"id and {key}")
+    for i, a in enumerate(content["annotations"]):
+        if min(a["bbox"][2:]) < 0:
+            raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")
+    if twice := [name for name, n in Counter(c["name"] for c in content["categories"]).items() if n > 1]:
         raise DataError(
             f"{path} has two categories with one name.", given=", ".join(twice[:MAX_NAMED]), expected="a name for each"
         )
-    for i, a in enumerate(content["annotations"]):
-        fault = _fault(a, images, categories)
-        if fault:
-            raise DataError(
-                f"Annotation {i} of {path} is unusable: {fault}.",
-                given=str(a)[:200],
-                expected="a known image_id and category_id, and bbox: [x, y, width, height] in pixels",
-            )
-    return content  # type: ignore[no-any-return]
-
-
-def _by_id(path: Path, kind: str, entries: list[Any], text: str) -> set[Any]:
-    """Return the ids of images or categories, each of which must have its own, and a name."""
-    ids: set[Any] = set()
-    for i, entry in enumerate(entries):
-        usable = (
-            isinstance(entry, dict) and isinstance(entry.get("id"), (int, str)) and isinstance(entry.get(text), str)
-        )
-        if not usable or not entry[text]:
-            raise DataError(
-                f"{kind.capitalize()} {i} of {path} is unusable.", given=str(entry)[:200], expected=f"id and {text}"
-            )
-        if entry["id"] in ids:
-            raise DataError(f"Two {kind} entries of {path} have one id.", given=entry["id"], expected="an id for each")
-        ids.add(entry["id"])
-    return ids
-
-
-def _fault(a: Any, images: set[Any], categories: set[Any]) -> str | None:
-    if not isinstance(a, dict):
-        return f"{type(a).__name__} in place of an object"
-    for key, known in (("image_id", images), ("category_id", categories)):
-        if not isinstance(a.get(key), (int, str)) or a[key] not in known:
-            return f"{key} {a.get(key)!r} is unknown"
-    box = a.get("bbox")
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-        return "bbox is not four finite numbers"
-    return "bbox has a negative size" if min(box[2:]) < 0 else None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return content
 
 
 def _image_folders(base: Path, split: str, file: Path) -> list[Path]:
     """List the folders in which the images of a split may be, nearest first: coco/val2017 before coco/val."""
-    tags = dict.fromkeys((file.stem.removeprefix("instances_"), *FOLDERS[split]))
+    tags = dict.fromkeys((file.stem.removeprefix("instances_"), *SPLIT_FOLDERS[split]))
     folders = [base / inner / tag for tag in tags for inner in (".", "images")]
     existing = [f for f in (*folders, file.parent, base / "images", base) if f.is_dir()]
     return list(dict.fromkeys(f.resolve() for f in existing))
 
 
-def _find_images(truth: dict[str, Any], file: Path, folders: list[Path]) -> list[Path]:
+def _find_images(truth: Instances, file: Path, folders: list[Path]) -> list[Path]:
     """Return the file of each image; none at all where not one is there.
 
     Raises:
@@ -185,7 +138,7 @@ def _find_images(truth: dict[str, Any], file: Path, folders: list[Path]) -> list
     return found
 
 
-def _placeholders(contents: list[dict[str, Any]]) -> set[str]:
+def _placeholders(contents: list[Instances]) -> set[str]:
     """Name categories that only group others, as Roboflow writes one: no object, and the supercategory of the rest."""
     used = {
         names[a["category_id"]]
@@ -202,8 +155,8 @@ def _placeholders(contents: list[dict[str, Any]]) -> set[str]:
     }
 
 
-def _classes(found: list[str], names: Sequence[str] | None, root: Path) -> list[str]:
-    if names is None:
+def _classes(found: list[str], names: Sequence[str], root: Path) -> list[str]:
+    if not names:
         return found
     if set(names) != set(found):
         raise DataError(
@@ -214,10 +167,10 @@ def _classes(found: list[str], names: Sequence[str] | None, root: Path) -> list[
     return list(names)
 
 
-def _complete(truth: dict[str, Any], classes: list[str], dropped: set[str]) -> list[dict[str, Any]]:
+def _complete(truth: Instances, classes: list[str], dropped: set[str]) -> list[Category]:
     """Return a file's categories without placeholders, and with the classes that only other splits have."""
     own = [c for c in truth["categories"] if c["name"] not in dropped]
     numbers = [c["id"] for c in truth["categories"] if isinstance(c["id"], int)]
     free = max(numbers, default=0) + 1
     lacking = [n for n in classes if n not in {c["name"] for c in own}]
-    return own + [{"id": free + i, "name": name} for i, name in enumerate(lacking)]
+    return own + [Category(id=free + i, name=name) for i, name in enumerate(lacking)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,13 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 from ..errors import DataError, nearest, one_line
 from ..paths import given_path
 from .beacons import EMBEDDED, generate
-from .coco_json import coco_files, coco_source
+from .coco_json import coco_dataset, coco_files
 from .files import read_yaml
 from .labels import MAX_NAMED
-from .mirror import ForeignDataset, Progress, mirror
+from .mirror import ForeignDataset, mirror
 from .pictures import is_cut_off, unusual_samples
-from .voc import voc_source
+from .progress import Progress, silent
+from .voc import voc_dataset
 
 SPLITS = ("train", "val", "test")
 MIN_PIXELS = 10
@@ -76,15 +77,15 @@ class Sample:
     boxes: NDArray[np.float64]
 
 
-def load_dataset(data: str | Path, progress: Progress | None = None) -> Dataset:
+def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
     """Find a dataset in YOLO, COCO or Pascal VOC format; the latter two are mirrored in YOLO format first.
 
     Args:
         data: Path of a data YAML, or the bare name of one that Ultralytics ships; its ``download:`` entry is ignored,
             as nothing is fetched or executed. "beacons" generates the embedded default into ``runs/beacons``. A folder
-            that holds one data YAML, a COCO or a Pascal VOC dataset, see `coco_files` and `voc_source`. The splits of a
-            YAML may be COCO files; with ``annotations: {val: instances.json}`` such a file is only the truth to score.
-        progress: Shows the progress of mirroring: ``progress(iterable, description, total)``.
+            that holds one data YAML, a COCO or a Pascal VOC dataset, see `coco_files` and `voc_dataset`. The splits
+            of a YAML may be COCO files; one under ``annotations: {val: instances.json}`` is only the truth to score.
+        progress: Shows the progress of mirroring.
 
     Returns:
         The dataset; that the files of a YOLO dataset exist is checked by `read_split`.
@@ -93,36 +94,14 @@ def load_dataset(data: str | Path, progress: Progress | None = None) -> Dataset:
         DataError: The dataset is missing, is in no known format, or lacks ``train``, ``val`` or ``names``.
     """
     path = _find(data)
-    if path.is_dir():
-        return _mirrored(_foreign(path), progress)
-    content = _read_yaml(path)
-    root = Path(content.get("path") or path.parent)
-    if not root.is_absolute() and not root.exists():
-        root = Path(DATASETS_DIR, root)
-    files = _coco_entries(path, root, content)
-    if files:
-        names = list(_names(path, content).values()) if content.get("names") else None
-        return _mirrored(coco_source(path, root, files, names), progress)
-    return _yolo(path, root, content)
+    found = _foreign(path) if path.is_dir() else _read_yaml(path)
+    if isinstance(found, ForeignDataset):
+        return replace(load_dataset(mirror(found, progress)), source=found.root.resolve())
+    return found
 
 
-def _yolo(path: Path, root: Path, content: dict[str, Any]) -> Dataset:
-    """Return a dataset in YOLO format."""
-    absent = content.get("absent")  # only a mirror says so
-    absent = absent if isinstance(absent, dict) else {}
-    splits = {}
-    for split in SPLITS:
-        entry = content.get(split)
-        if isinstance(entry, list):
-            splits[split] = tuple((root / str(e)).resolve() for e in entry)
-        elif entry and split not in absent:
-            splits[split] = (_resolve(root, str(entry)),)
-    annotations = _annotations(path, root, content)
-    return Dataset(path.resolve(), _names(path, content), splits, annotations, absent, path.resolve())
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read a data YAML and check that it names splits and classes."""
+def _read_yaml(path: Path) -> Dataset | ForeignDataset:
+    """Read a data YAML, and check that it names splits and classes; those of COCO files are in the files."""
     content = read_yaml(path, DataError, expected="train:, val: and names:")
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
@@ -142,17 +121,33 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
         )
-    return content
+    root = Path(content.get("path") or path.parent)
+    if not root.is_absolute() and not root.exists():
+        root = Path(DATASETS_DIR, root)
+    named_splits = {split: content[split] for split in SPLITS if content.get(split)}
+    files = _coco_splits(path, root, named_splits)
+    names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
+    if files:
+        return coco_dataset(path, root, files, list(names.values()))
+    absent = content.get("absent")  # only a mirror says so
+    absent = absent if isinstance(absent, dict) else {}
+    splits = {}
+    for split, entry in named_splits.items():
+        if isinstance(entry, list):
+            splits[split] = tuple((root / str(e)).resolve() for e in entry)
+        elif split not in absent:
+            splits[split] = (_resolve(root, entry),)
+    annotations = _annotations(path, root, content.get("annotations") or {})
+    return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve())
 
 
 def _is_json(entry: object) -> bool:
     return isinstance(entry, str) and entry.lower().endswith(".json")
 
 
-def _coco_entries(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+def _coco_splits(path: Path, root: Path, entries: Mapping[str, str | list[str]]) -> dict[str, Path]:
     """Return the COCO files that are a YAML's splits; empty for a YOLO dataset."""
-    entries = {split: content[split] for split in SPLITS if content.get(split)}
-    files = {split: _resolve(root, entry) for split, entry in entries.items() if _is_json(entry)}
+    files = {s: entry for s, entry in entries.items() if isinstance(entry, str) and _is_json(entry)}
     if files and len(files) < len(entries):
         raise DataError(
             f"{path} names a COCO file for some splits only.",
@@ -160,39 +155,30 @@ def _coco_entries(path: Path, root: Path, content: dict[str, Any]) -> dict[str, 
             expected="COCO files for all splits, or for none",
             fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
         )
-    for split, file in files.items():
-        _require(file, f"{split}: of {path}")
-    return files
+    return {split: _coco_file(root, entry, f"{split}: of {path}") for split, entry in files.items()}
 
 
-def _annotations(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:
     """Return the COCO files that are the truth of a YOLO dataset's splits."""
-    given = content.get("annotations") or {}
     if not isinstance(given, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in given.items()):
         raise DataError(
             f"annotations: of {path} is unusable.",
             given=f"annotations: {given}",
             expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
         )
-    files = {split: _resolve(root, entry) for split, entry in given.items()}
-    for split, file in files.items():
-        _require(file, f"annotations: {split}: of {path}")
-    return files
+    return {split: _coco_file(root, entry, f"annotations: {split}: of {path}") for split, entry in given.items()}
 
 
-def _require(file: Path, key: str) -> None:
+def _coco_file(root: Path, entry: str, key: str) -> Path:
+    file = _resolve(root, entry)
     if not file.is_file():
         raise DataError("A COCO file is missing.", given=f"{key}: {file}", expected="an existing instances JSON")
-
-
-def _mirrored(source: ForeignDataset, progress: Progress | None) -> Dataset:
-    path = mirror(source, progress)
-    return replace(_yolo(path, path.parent, _read_yaml(path)), source=source.root.resolve())
+    return file
 
 
 def _foreign(folder: Path) -> ForeignDataset:
     """Recognise the format of a folder without a data YAML."""
-    files, voc = coco_files(folder), voc_source(folder)
+    files, voc = coco_files(folder), voc_dataset(folder)
     if files and voc:
         raise DataError(
             f"{folder} holds COCO files and Pascal VOC files.",
@@ -201,7 +187,7 @@ def _foreign(folder: Path) -> ForeignDataset:
             fix="write a data YAML whose train: and val: name the COCO files, or move one kind away",
         )
     if files:
-        return coco_source(folder, folder, files)
+        return coco_dataset(folder, folder, files)
     if voc:
         return voc
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
@@ -244,8 +230,7 @@ def _resolve(root: Path, entry: str) -> Path:
     return path
 
 
-def _names(path: Path, content: dict[str, Any]) -> dict[int, str]:
-    names, nc = content.get("names"), content.get("nc")
+def _names(path: Path, names: Any, nc: Any) -> dict[int, str]:
     try:
         count = None if nc is None else int(nc)
         names = names or [f"class_{i}" for i in range(count or 0)]
@@ -261,7 +246,7 @@ def _names(path: Path, content: dict[str, Any]) -> dict[int, str]:
         )
     if count is not None and count != len(names):
         raise DataError(f"nc: and names: of {path} differ.", given=f"nc: {nc}", expected=len(names))
-    return names
+    return dict(sorted(names.items()))
 
 
 def image_files(dataset: Dataset, split: str) -> list[Path]:
@@ -308,8 +293,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             given=", ".join(map(str, dataset.splits[split])),
             expected=f"files ending in {', '.join(sorted(IMG_FORMATS))}",
         )
-    if len(set(images)) < len(images):
-        twice = [name for name, n in Counter(images).items() if n > 1]
+    if twice := [name for name, n in Counter(images).items() if n > 1]:
         raise DataError(
             f"{len(twice)} {split} images are listed twice.",
             given=", ".join(twice[:MAX_NAMED]),
@@ -318,7 +302,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
     return [Path(f) for f in images]
 
 
-def read_split(dataset: Dataset, split: str, progress: Progress | None = None) -> list[Sample]:
+def read_split(dataset: Dataset, split: str, progress: Progress = silent) -> list[Sample]:
     """Read the image sizes and the labels of a split, and check all of them.
 
     Boxes come from the label files with full precision; a box that is listed twice counts once, and a polygon counts
@@ -327,7 +311,7 @@ def read_split(dataset: Dataset, split: str, progress: Progress | None = None) -
     Args:
         dataset: From `load_dataset`.
         split: "train", "val" or "test".
-        progress: Wraps an iterable to show progress: ``progress(iterable, description, total)``.
+        progress: Shows progress.
 
     Returns:
         One sample an image, in the order of `image_files`; its position is its image id.
@@ -339,12 +323,9 @@ def read_split(dataset: Dataset, split: str, progress: Progress | None = None) -
     labels = [Path(p) for p in img2label_paths([str(p) for p in images])]
     classes = len(dataset.names)
     with ThreadPoolExecutor() as pool:
-        results: Iterable[Sample | str] = pool.map(lambda image, label: _read(image, label, classes), images, labels)
-        if progress:
-            results = progress(results, f"checking {split}", len(images))
-        results = list(results)
-    faults = [r for r in results if isinstance(r, str)]
-    if faults:
+        read = pool.map(lambda image, label: _read(image, label, classes), images, labels)
+        results = list(progress(read, f"checking {split}", len(images)))
+    if faults := [r for r in results if isinstance(r, str)]:
         more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         raise DataError(
             f"{len(faults)} of {len(images)} {split} images or label files are broken.",

@@ -27,8 +27,7 @@ def refuse_shared_labels(images: Sequence[Path], split: str) -> None:
     sharing = defaultdict(list)
     for image, label in zip(images, img2label_paths([str(i) for i in images]), strict=True):
         sharing[label].append(image)
-    shared = [found for found in sharing.values() if len(found) > 1]
-    if shared:
+    if shared := [found for found in sharing.values() if len(found) > 1]:
         named = "; ".join(" and ".join(i.name for i in found) for found in shared[:MAX_NAMED])
         raise DataError(
             f"{sum(map(len, shared))} {split} images share {len(shared)} label files, as their stems are the same.",

@@ -13,45 +13,45 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
-from PIL import Image
+from PIL import Image as PillowImage
 from ultralytics.data.utils import exif_size
 
 from ..errors import DataError, one_line
+from .instances import Annotation, Id, Image, Info, Instances, Remarks
 from .labels import MAX_NAMED
+from .progress import Progress, silent
 
-FORMAT = 1  # to be raised when mirrors are written differently, so that old ones are made anew
-IN_MIRROR = "mirror_name"  # key of an image of the truth: its file name in the mirror
-FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call the splits' folders
-ABOUT = "yolo_mha"  # key in the truth's ``info``: what was found while the mirror was made
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+MIRROR_VERSION = 1  # to be raised when mirrors are written differently, so that old ones are made anew
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call them
 
 
 @dataclass(frozen=True)
-class Split:
+class ForeignSplit:
     """One split of a foreign dataset.
 
     Attributes:
         truth: COCO instances; the size of an image may be missing.
         files: The file of each of its images, in the same order.
         unlabelled: Ids of images that nothing is known about, neither objects nor that there are none.
-        about: Counts and notes for the audit, by the names that `Audit` has.
+        truth_without_image: Number of annotation files without an image.
+        notes: What is unusual.
     """
 
-    truth: dict[str, Any]
+    truth: Instances
     files: list[Path]
-    unlabelled: frozenset[Any] = frozenset()
-    about: dict[str, Any] = field(default_factory=dict)
+    unlabelled: frozenset[Id] = frozenset()
+    truth_without_image: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Content:
+class ForeignContent:
     """What was read from a foreign dataset.
 
     Attributes:
@@ -61,7 +61,7 @@ class Content:
     """
 
     names: list[str]
-    splits: dict[str, Split]
+    splits: dict[str, ForeignSplit]
     absent: dict[str, str]
 
 
@@ -74,22 +74,22 @@ class ForeignDataset:
         root: The folder, or the YAML file that names its parts.
         files: All files that say something about objects and splits; their content is hashed.
         layout: What else decides on the result, such as the folders that exist.
-        read: Reads it; takes a progress display or None.
+        read: Reads it, with a display of progress.
     """
 
     format: str
     root: Path
     files: Sequence[Path]
     layout: Sequence[str]
-    read: Callable[[Progress | None], Content]
+    read: Callable[[Progress], ForeignContent]
 
 
-def mirror(source: ForeignDataset, progress: Progress | None = None) -> Path:
+def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
 
     Args:
-        source: The dataset.
-        progress: Shows progress: ``progress(iterable, description, total)``.
+        foreign: The dataset.
+        progress: Shows progress.
 
     Returns:
         Its ``data.yaml``, which names the classes, the splits, and the COCO file of each split under ``annotations:``.
@@ -97,14 +97,14 @@ def mirror(source: ForeignDataset, progress: Progress | None = None) -> Path:
     Raises:
         DataError: The dataset is broken, or none of its images is there.
     """
-    name = re.sub(r"[^\w.-]+", "_", source.root.resolve().stem) or "dataset"
-    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(source)}"
+    name = re.sub(r"[^\w.-]+", "_", foreign.root.resolve().stem) or "dataset"
+    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(foreign)}"
     if _is_whole(folder):
         return folder / "data.yaml"
-    content = source.read(progress)
+    content = foreign.read(progress)
     if not content.splits:
         raise DataError(
-            f"{source.root} has no split that can be used.",
+            f"{foreign.root} has no split that can be used.",
             given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
             expected="annotations and images of one split at least",
         )
@@ -119,8 +119,8 @@ def mirror(source: ForeignDataset, progress: Progress | None = None) -> Path:
         ) from e
     try:
         for split, part in content.splits.items():
-            _write_split(aside, source, split, part, content.names, progress)
-        _write_yaml(aside, source, content)
+            _write_split(aside, foreign, split, part, content.names, progress)
+        _write_yaml(aside, foreign, content)
         aside.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)  # one whose images have moved
         try:
@@ -133,9 +133,9 @@ def mirror(source: ForeignDataset, progress: Progress | None = None) -> Path:
     return folder / "data.yaml"
 
 
-def _digest(source: ForeignDataset) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, str(source.root.resolve()), *source.layout]).encode())
-    for file in source.files:
+def _digest(foreign: ForeignDataset) -> str:
+    digest = hashlib.sha256(json.dumps([MIRROR_VERSION, str(foreign.root.resolve()), *foreign.layout]).encode())
+    for file in foreign.files:
         content = file.read_bytes()
         digest.update(f"\n{file} {len(content)}\n".encode())
         digest.update(content)
@@ -148,24 +148,24 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write_split(
-    folder: Path, source: ForeignDataset, split: str, part: Split, names: list[str], progress: Progress | None
+    folder: Path, foreign: ForeignDataset, split: str, part: ForeignSplit, names: list[str], progress: Progress
 ) -> None:
     sizes = _sizes(part.files, split, progress)
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
-    index = {c["id"]: names.index(c["name"]) for c in part.truth["categories"] if c["name"] in names}
-    rows: dict[Any, set[str]] = {image["id"]: set() for image in part.truth["images"]}
+    classes = {c["id"]: names.index(c["name"]) for c in part.truth["categories"] if c["name"] in names}
+    rows: dict[Id, set[str]] = {image["id"]: set() for image in part.truth["images"]}
     size_of = {image["id"]: size for image, size in zip(part.truth["images"], sizes, strict=True)}
     for a in part.truth["annotations"]:
         row = None if a.get("iscrowd") or a.get("ignore") else _row(a["bbox"], size_of[a["image_id"]])
         if row:
-            rows[a["image_id"]].add(f"{index[a['category_id']]} {row}\n")
+            rows[a["image_id"]].add(f"{classes[a['category_id']]} {row}\n")
     taken: set[str] = set()
     others = []
-    written = []
-    steps: Iterable[Any] = zip(part.truth["images"], part.files, sizes, strict=True)
-    for image, file, (width, height) in progress(steps, f"linking {split}", len(sizes)) if progress else steps:
+    written: list[Image] = []
+    steps = zip(part.truth["images"], part.files, sizes, strict=True)
+    for image, file, (width, height) in progress(steps, f"linking {split}", len(sizes)):
         name = _own_name(image["file_name"], file.suffix, taken)
         _link(file.absolute(), images / name)
         if image["id"] not in part.unlabelled:
@@ -174,38 +174,34 @@ def _write_split(
         said = image.get("width") or width, image.get("height") or height
         if said != (width, height):
             others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
-        written.append({**image, "width": width, "height": height, IN_MIRROR: name})
-    about = {
-        **part.about,
-        "format": source.format,
-        "images_without_truth": len(part.unlabelled),
-        "other_sizes": len(others),
-        "notes": part.about.get("notes", []) + _size_notes(others, part.truth["annotations"], size_of),
-    }
-    info = {**(part.truth.get("info") or {}), ABOUT: about}
-    truth = {**part.truth, "info": info, "images": written}
+        written.append({**image, "width": width, "height": height, "mirror_name": name})
+    remarks = Remarks(
+        format=foreign.format,
+        images_without_truth=len(part.unlabelled),
+        truth_without_image=part.truth_without_image,
+        other_sizes=len(others),
+        notes=[*part.notes, *_size_notes(others, part.truth["annotations"], size_of)],
+    )
+    info: Info = {**(part.truth.get("info") or {}), "yolo_mha": remarks}
+    truth: Instances = {**part.truth, "info": info, "images": written}
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")
 
 
-def _sizes(files: Sequence[Path], split: str, progress: Progress | None) -> list[tuple[int, int]]:
+def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[int, int]]:
     """Read width and height of images as decoders show them: what a box is a fraction of."""
 
     def size(file: Path) -> tuple[int, int] | None:
         try:
-            with Image.open(file) as opened:
+            with PillowImage.open(file) as opened:
                 width, height = exif_size(opened)
                 return int(width), int(height)
         except Exception:  # PIL raises many kinds for a broken file
             return None
 
     with ThreadPoolExecutor() as pool:
-        found: Iterable[tuple[int, int] | None] = pool.map(size, files)
-        if progress:
-            found = progress(found, f"sizes of {split} images", len(files))
-        sizes = list(found)
-    broken = [str(file) for file, read in zip(files, sizes, strict=True) if read is None]
-    if broken:
+        sizes = list(progress(pool.map(size, files), f"sizes of {split} images", len(files)))
+    if broken := [str(file) for file, read in zip(files, sizes, strict=True) if read is None]:
         raise DataError(
             f"{len(broken)} of {len(files)} {split} images cannot be read.",
             given="; ".join(broken[:MAX_NAMED]),
@@ -246,22 +242,19 @@ def _link(file: Path, link: Path) -> None:
         shutil.copy2(file, link)
 
 
-def _size_notes(others: list[str], annotations: list[dict[str, Any]], sizes: dict[Any, tuple[int, int]]) -> list[str]:
+def _size_notes(others: list[str], annotations: list[Annotation], sizes: dict[Id, tuple[int, int]]) -> list[str]:
     notes = []
     if others:
         notes.append(
             f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
         )
-    outside = 0
-    for a in annotations:
-        (x, y, w, h), (width, height) = a["bbox"], sizes[a["image_id"]]
-        outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
-    if outside:
+    placed = [(a["bbox"], sizes[a["image_id"]]) for a in annotations]
+    if outside := sum(min(x, y) < -1 or x + w > wide + 1 or y + h > high + 1 for (x, y, w, h), (wide, high) in placed):
         notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
     return notes
 
 
-def _write_yaml(folder: Path, source: ForeignDataset, content: Content) -> None:
+def _write_yaml(folder: Path, foreign: ForeignDataset, content: ForeignContent) -> None:
     present = list(content.splits)
     data = {
         **{split: f"images/{split}" for split in (*present, *content.absent)},
@@ -270,5 +263,5 @@ def _write_yaml(folder: Path, source: ForeignDataset, content: Content) -> None:
         "absent": content.absent,
     }
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    head = f"# {source.format}: {source.root.resolve()}\n"
+    head = f"# {foreign.format}: {foreign.root.resolve()}\n"
     (folder / "data.yaml").write_text(head + text, encoding="utf-8")

@@ -8,11 +8,11 @@ from pathlib import Path
 from PIL import TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
-START, END = b"\xff\xd8\xff", b"\xff\xd9"  # of a JPEG
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # at the beginning of a TIFF; the last of BigTIFF
-BIG = 43  # in place of 42: 64-bit offsets
-BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags
-KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # values of the latter
+JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # at the beginning of a TIFF; the last of BigTIFF
+BIGTIFF_VERSION = 43  # in place of 42: 64-bit offsets
+BITS_TAG, FORMAT_TAG = 258, 339  # TIFF's BitsPerSample and SampleFormat
+SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # values of the latter
 
 
 def is_cut_off(path: str | Path) -> bool:
@@ -27,10 +27,10 @@ def is_cut_off(path: str | Path) -> bool:
         OSError: It cannot be opened.
     """
     with Path(path).open("rb") as file:
-        if file.read(len(START)) != START:
+        if file.read(len(JPEG_START)) != JPEG_START:
             return False
-        file.seek(-len(END), os.SEEK_END)
-        if file.read() == END:
+        file.seek(-len(JPEG_END), os.SEEK_END)
+        if file.read() == JPEG_END:
             return False
     try:
         with JpegImageFile(path) as opened:  # Image.open would refuse very large ones, and ask for more packages
@@ -51,8 +51,8 @@ def unusual_samples(path: str | Path) -> str:
     """
     try:
         tags = _tiff_tags(path)
-        bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
-        kind = KINDS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "other")
+        bits = max(tags.get(BITS_TAG, (1,)))
+        kind = SAMPLE_KINDS.get(max(tags.get(FORMAT_TAG, (1,))), "other")
     except Exception:  # no TIFF, or a broken header is met with any kind of error, and decoding tells
         return ""
     if kind == "unsigned" and bits <= 16:
@@ -63,9 +63,9 @@ def unusual_samples(path: str | Path) -> str:
 def _tiff_tags(path: str | Path) -> TiffImagePlugin.ImageFileDirectory_v2:
     with Path(path).open("rb") as file:
         header = file.read(8)
-        if header[:4] not in MAGIC:
+        if header[:4] not in TIFF_MAGIC:
             raise ValueError
-        if header[2] == BIG:
+        if header[2] == BIGTIFF_VERSION:
             header += file.read(8)
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
         file.seek(tags.next)

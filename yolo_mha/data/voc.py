@@ -8,18 +8,22 @@ marked difficult counts neither way when scores are taken, and is not trained on
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import DataError, one_line
+from .instances import numbered
 from .labels import MAX_NAMED, refuse_shared_labels
-from .mirror import FOLDERS, Content, ForeignDataset, Progress, Split
+from .mirror import SPLIT_FOLDERS, ForeignContent, ForeignDataset, ForeignSplit
+from .progress import Progress
 
-CLASS_LISTS = ("labels.txt", "classes.txt")
+CLASS_LIST_FILES = ("labels.txt", "classes.txt")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,23 @@ class Listing:
     orphans: list[Path]
 
 
-def voc_source(folder: Path) -> ForeignDataset | None:
+class VocObject(NamedTuple):
+    """An object of an annotation file; ``bbox`` is x, y, width, height in pixels, ``ignore`` 1 if it is difficult."""
+
+    name: str
+    bbox: list[float]
+    ignore: int
+
+
+class VocFile(NamedTuple):
+    """An annotation file; width and height of the image in pixels, 0 where it does not say."""
+
+    width: int = 0
+    height: int = 0
+    objects: Sequence[VocObject] = ()
+
+
+def voc_dataset(folder: Path) -> ForeignDataset | None:
     """Describe a Pascal VOC dataset to `mirror`.
 
     Args:
@@ -51,7 +71,7 @@ def voc_source(folder: Path) -> ForeignDataset | None:
         DataError: It is incomplete or ambiguous.
     """
     if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
-        lists = {s: path for s in FOLDERS if (path := folder / "ImageSets" / "Main" / f"{s}.txt").is_file()}
+        lists = {s: path for s in SPLIT_FOLDERS if (path := folder / "ImageSets" / "Main" / f"{s}.txt").is_file()}
         if not lists:
             raise DataError(
                 f"{folder} is a Pascal VOC dataset without splits.",
@@ -61,31 +81,25 @@ def voc_source(folder: Path) -> ForeignDataset | None:
         absent = {s: f"no ImageSets/Main/{s}.txt" for s in ("train", "val") if s not in lists}
         listings = {s: found for s, path in lists.items() if (found := _from_list(folder, s, path, absent))}
     else:
-        parts = {s: part for s, names in FOLDERS.items() for n in names if any((part := folder / n).glob("*.xml"))}
+        names = {name: s for s, names in SPLIT_FOLDERS.items() for name in names}
+        parts = {s: part for name, s in names.items() if any((part := folder / name).glob("*.xml"))}
         if not parts:
             return None
         absent = {s: "no folder with XML files" for s in ("train", "val") if s not in parts}
         listings = {s: found for s, part in parts.items() if (found := _beside_images(part, s, absent))}
-    class_list = next((path for name in CLASS_LISTS if (path := folder / name).is_file()), None)
+    class_list = next((path for name in CLASS_LIST_FILES if (path := folder / name).is_file()), None)
     xmls = {xml for listing in listings.values() for xml in listing.xmls if xml}
     files = [*sorted(xmls), *([class_list] if class_list else [])]
     layout = [f"{s} {image}" for s, listing in listings.items() for image in listing.images]
-
-    def read(progress: Progress | None) -> Content:
-        return _read(folder, listings, absent, class_list, progress)
-
+    read = partial(_read, folder, listings, absent, class_list)
     return ForeignDataset("Pascal VOC", folder, files, layout, read)
 
 
-def read_voc(xml: Path) -> dict[str, Any]:
+def read_voc(xml: Path) -> VocFile:
     """Read one annotation file.
 
     Args:
         xml: The file.
-
-    Returns:
-        ``width`` and ``height`` in pixels, 0 where the file does not say, and ``objects``: dictionaries with ``name``,
-        ``bbox`` (x, y, width, height in pixels from 0 on) and ``ignore`` (1 for a difficult object).
 
     Raises:
         ValueError: It is no such file; the message says why in a few words.
@@ -106,12 +120,10 @@ def read_voc(xml: Path) -> dict[str, Any]:
         if x2 < x1 or y2 < y1:
             raise ValueError(f"object {i} ends before it begins: {x1:g}, {y1:g} to {x2:g}, {y2:g}")
         difficult = (found.findtext("difficult") or "0").strip()
-        objects.append(
-            {"name": name, "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "ignore": int(difficult == "1")}
-        )
+        objects.append(VocObject(name, [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], int(difficult == "1")))
     size = root.find("size")
     width, height = (0, 0) if size is None else (int(_number(size, key, 0)) for key in ("width", "height"))
-    return {"width": width, "height": height, "objects": objects}
+    return VocFile(width, height, objects)
 
 
 def _number(parent: ElementTree.Element, key: str, default: float | None = None) -> float:
@@ -134,8 +146,7 @@ def _images(folder: Path) -> list[Path]:
 def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> Listing | None:
     """List a split of the devkit's layout, or enter why it is absent."""
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path} names images twice.", given=", ".join(twice[:MAX_NAMED]), expected="each one once")
     present = _images(folder / "JPEGImages")
     by_name = {key: image for image in present for key in (image.stem, image.name)}
@@ -153,12 +164,7 @@ def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> 
     stems = {by_name[name].stem for name in names}
     refuse_shared_labels([image for image in present if image.stem in stems], split)
     images = sorted(by_name[name] for name in names)  # in the order of `image_files`
-    xmls = [folder / "Annotations" / f"{image.stem}.xml" for image in images]
-    return Listing(
-        images,
-        [xml if xml.is_file() else None for xml in xmls],
-        sorted(xml for xml in (folder / "Annotations").glob("*.xml") if xml.stem not in by_name),
-    )
+    return _listing(images, folder / "Annotations", by_name)
 
 
 def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing | None:
@@ -168,13 +174,13 @@ def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing 
         absent[split] = f"no image in {folder}"
         return None
     refuse_shared_labels(images, split)
-    xmls = [image.with_suffix(".xml") for image in images]
-    known = {xml.name for xml in xmls}
-    return Listing(
-        images,
-        [xml if xml.is_file() else None for xml in xmls],
-        sorted(xml for xml in folder.glob("*.xml") if xml.name not in known),
-    )
+    return _listing(images, folder, {image.stem for image in images})
+
+
+def _listing(images: list[Path], folder: Path, known: Container[str]) -> Listing:
+    """Pair images with the annotation files of a folder; ``known`` holds the stems of those that an image has."""
+    xmls = [xml if (xml := folder / f"{image.stem}.xml").is_file() else None for image in images]
+    return Listing(images, xmls, sorted(xml for xml in folder.glob("*.xml") if xml.stem not in known))
 
 
 def _read(
@@ -182,12 +188,12 @@ def _read(
     listings: dict[str, Listing],
     absent: dict[str, str],
     class_list: Path | None,
-    progress: Progress | None,
-) -> Content:
-    read: dict[Path, dict[str, Any]] = {}
+    progress: Progress,
+) -> ForeignContent:
+    read: dict[Path, VocFile] = {}
     faults = []
     xmls = list(dict.fromkeys(xml for listing in listings.values() for xml in listing.xmls if xml))
-    for xml in progress(xmls, "reading XML", len(xmls)) if progress else xmls:
+    for xml in progress(xmls, "reading XML", len(xmls)):
         try:
             read[xml] = read_voc(xml)
         except ValueError as e:
@@ -199,7 +205,7 @@ def _read(
             expected="Pascal VOC XML: <annotation> with <object>, each with <name> and <bndbox>",
             fix="repair these files, or take their images out of the dataset",
         )
-    present = {found["name"] for content in read.values() for found in content["objects"]}
+    present = {found.name for content in read.values() for found in content.objects}
     names = sorted(present)
     if class_list:
         lines = class_list.read_text(encoding="utf-8-sig").splitlines()
@@ -212,40 +218,25 @@ def _read(
             )
     if not names:
         raise DataError(f"No annotation of {folder} has an object.", given=f"{len(xmls)} XML files", expected="objects")
-    return Content(names, {split: _split(listing, read, names) for split, listing in listings.items()}, absent)
+    return ForeignContent(names, {split: _split(listing, read, names) for split, listing in listings.items()}, absent)
 
 
-def _split(listing: Listing, read: dict[Path, dict[str, Any]], names: list[str]) -> Split:
-    """Return a split as COCO instances; an image's id is its position, a category's id its class index."""
+def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> ForeignSplit:
+    """Return a split as COCO instances."""
     index = {name: i for i, name in enumerate(names)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (image, xml) in enumerate(zip(listing.images, listing.xmls, strict=True)):
-        content: dict[str, Any] = read[xml] if xml else {"width": 0, "height": 0, "objects": []}
-        images.append({"id": image_id, "file_name": image.name, "width": content["width"], "height": content["height"]})
-        for found in content["objects"]:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # pycocotools takes a match with id 0 for none
-                    "image_id": image_id,
-                    "category_id": index[found["name"]],
-                    "bbox": found["bbox"],
-                    "area": found["bbox"][2] * found["bbox"][3],
-                    "iscrowd": 0,
-                    "ignore": found["ignore"],
-                }
-            )
-    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
-    unlabelled = frozenset(i for i, xml in enumerate(listing.xmls) if xml is None)
+    contents = [read[xml] if xml else VocFile() for xml in listing.xmls]
+    truth = numbered(
+        [(image.name, found.width, found.height) for image, found in zip(listing.images, contents, strict=True)],
+        [(i, index[o.name], o.bbox, o.ignore) for i, found in enumerate(contents) for o in found.objects],
+        names,
+    )
     notes = []
-    from_zero = sum(min(a["bbox"][:2]) < 0 for a in annotations)
-    if from_zero:
+    if from_zero := sum(min(a["bbox"][:2]) < 0 for a in truth["annotations"]):
         notes.append(
             f"{from_zero} boxes begin at pixel 0, so these files seem to count from 0, not from 1 as VOC does; "
             "all boxes may lie one pixel too far to the upper left."
         )
-    about = {"truth_without_image": len(listing.orphans), "notes": notes}
     if listing.orphans:
         notes.append(f"{len(listing.orphans)} XML files have no image, such as {listing.orphans[0].name}.")
-    truth = {"images": images, "annotations": annotations, "categories": categories}
-    return Split(truth, listing.images, unlabelled, about)
+    unlabelled = frozenset(i for i, xml in enumerate(listing.xmls) if xml is None)
+    return ForeignSplit(truth, listing.images, unlabelled, len(listing.orphans), notes)

@@ -349,13 +349,12 @@ def _rows(
 def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits, split: str) -> list[Row]:
     """Score every file at every size, and put AP into its rows."""
     scores: dict[tuple[str, str, int], Mapping[str, float]] = {}
-    settings: dict[str, Any] = {"split": split, "device": run.device, "plots": False, "exist_ok": True}
-    settings["project"] = str(run.folder / "val")
+    settings = {"device": run.device, "plots": False, "exist_ok": True, "project": str(run.folder / "val")}
     for (arm, kind), size in product(made, run.sizes):
         console.print(f"scoring the {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
             network = YOLO(made[arm, kind].file, trust=run.trust)
             own = {**settings, "imgsz": size, "name": f"{arm}-{kind}-{size}"}
-            scores[arm, kind, size] = score(network, splits.dataset, splits.read(split), own).coco.metrics
+            scores[arm, kind, size] = score(network, splits.dataset, splits.read(split), split, **own).coco.metrics
     found = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
     return [replace(row, ap=ap["AP"], ap50=ap["AP50"]) if ap else row for row, ap in found]

@@ -163,7 +163,7 @@ def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Split
         folder: Where predictions and scores are written.
     """
     samples = splits.to_score(plan.split)
-    settings: dict[str, Any] = {"split": plan.split, "imgsz": plan.size[0], "rect": False, "plots": False, "batch": 1}
+    settings: dict[str, Any] = {"imgsz": plan.size[0], "rect": False, "plots": False, "batch": 1}
     settings["project"] = str(folder)
     if plan.passed.get("device") is not None:
         settings["device"] = plan.passed["device"]
@@ -173,7 +173,9 @@ def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Split
         settings["nms"] = False
     found = []
     for file in (checkpoint, exported):
-        metrics = score(YOLO(file, trust=plan.network.trust), splits.dataset, samples, settings).coco.metrics
+        metrics = score(
+            YOLO(file, trust=plan.network.trust), splits.dataset, samples, plan.split, **settings
+        ).coco.metrics
         found.append({name: metrics[name] for name in ("AP", "AP50")})
     # AP is taken as OpenVINO runs, which may be in bf16
     judged = "fp16" if plan.format == "openvino" and plan.precision == "fp32" else plan.precision

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..data.dataset import Dataset, Sample, image_files, read_split
 from ..data.labels import MAX_NAMED, refuse_shared_labels, unmatched
-from ..data.mirror import Progress
+from ..data.progress import Progress
 from ..errors import DataError
 from .check import Check, Status, failed
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from ultralytics.models.yolo.detect import DetectionValidator
 
 
@@ -29,13 +31,31 @@ class Detections:
 
 
 class Validator(DetectionValidator):
-    """Validate as Ultralytics does, and leave the detections in ``records``."""
+    """Validate as Ultralytics does, and leave the detections in ``records``.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Args:
+        order: The dataset's class index for each of the model's, where the two differ; the numbers of the detections
+            become the dataset's.
+        **kwargs: Those of Ultralytics' validator.
+    """
+
+    def __init__(self, order: Sequence[int] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.order = order
         self.records: list[Detections] = []
 
-    def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+    def init_metrics(self, model: Any) -> None:
+        super().init_metrics(model)
+        if self.order:
+            self.names = self.metrics.names = self.confusion_matrix.names = self.data["names"]
+
+    def postprocess(self, preds: Any) -> list[dict[str, Tensor]]:
+        found: list[dict[str, Tensor]] = super().postprocess(preds)
+        for image in found if self.order else []:
+            image["cls"] = image["cls"].new_tensor(self.order)[image["cls"].long()]
+        return found
+
+    def update_metrics(self, preds: list[dict[str, Tensor]], batch: Any) -> None:
         """Keep the detections of a batch, in pixels of the original images, then update the metrics."""
         for i, pred in enumerate(preds):
             prepared = self._prepare_batch(i, batch)

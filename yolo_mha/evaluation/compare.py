@@ -18,20 +18,21 @@ from ultralytics.utils.checks import check_imgsz
 
 from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample
-from ..data.files import write_text
+from ..data.files import read_json, write_text
+from ..data.instances import Instances
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
 from ..errors import RunError
 from ..guard import guarded
 from ..profiling.cost import Cost, measure
 from ..scoring.truth import read_truth
-from ..scoring.val import score
+from ..scoring.val import ValResult, read_scores, score
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts, counted
 from .estimate import Estimate, measure_plan
 from .folder import open_folder
 from .intervals import LEAST_SEEDS
-from .matches import Matches, match
+from .matches import Matches, match_detections
 from .plan import Plan, prepare
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
 from .report import write_reports
@@ -163,11 +164,11 @@ def _conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     scores, settings = {}, {}
     for run, file in weights.items():
         scores[run] = _scored(file, plan.dataset, samples, folder / "val" / run[0] / f"seed{run[1]}", recipe, imgsz)
-        settings = {k: v for k, v in scores[run]["settings"].items() if k not in ("model", "data")}
+        settings = {k: v for k, v in scores[run].settings.items() if k not in ("model", "data")}
     truth = read_truth(plan.dataset, "val", samples)
     by_id = dict(zip(truth.image_ids, samples, strict=True))
     scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
-    found, wins = contrasts(recipe, _matched(scores), [str(sample.image) for sample in scored], with_bar)
+    found, wins = contrasts(recipe, _matched(scores, truth.coco), [str(sample.image) for sample in scored], with_bar)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
     start, looks = shared_start(runs), _looks(recipe, folder)
@@ -210,39 +211,34 @@ def _stride(files: Any) -> int:
 
 def _scored(
     weights: Path, dataset: Dataset, samples: list[Sample], folder: Path, recipe: Recipe, imgsz: int
-) -> dict[str, Any]:
+) -> ValResult:
     """Score a checkpoint, or read what that gave before it was interrupted."""
-    file = folder / "scores.json"  # written last, so where it is everything is
-    if not file.exists():
-        passed = {"split": "val", "imgsz": imgsz, "project": str(folder.parent), "name": folder.name}
-        passed |= {"exist_ok": True, "verbose": False, "plots": False}
-        passed |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
-        score(YOLO(weights), dataset, samples, passed)
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return {**content, "folder": folder}
+    if (found := read_scores(folder)) is not None:
+        return found
+    passed = {key: recipe.train[key] for key in SCORING if key in recipe.train}
+    passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    return score(YOLO(weights), dataset, samples, "val", verbose=False, plots=False, **passed)
 
 
-def _matched(scores: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, dict[int, Matches]]:
+def _matched(scores: Mapping[tuple[str, int], ValResult], truth: Instances) -> dict[str, dict[int, Matches]]:
     """Match the detections of every run to the ground truth, by arm and seed."""
     finished: dict[str, dict[int, Matches]] = {}
-    for i, ((arm, seed), content) in enumerate(scores.items(), 1):
-        truth, results = (
-            json.loads((content["folder"] / f"{name}.json").read_text()) for name in ("annotations", "predictions")
-        )
-        text = f"matching detections, run {i} of {len(scores)}"
-        finished.setdefault(arm, {})[seed] = match(truth, results, counted(with_bar, text))
+    for i, ((arm, seed), scored) in enumerate(scores.items(), 1):
+        results = read_json(scored.predictions, "predictions")
+        shown = counted(with_bar, f"matching detections, run {i} of {len(scores)}")
+        finished.setdefault(arm, {})[seed] = match_detections(truth, results, shown)
     return finished
 
 
-def _run_result(run: Run, scores: Mapping[str, Any] | None, folder: Path) -> RunResult:
+def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
     return RunResult(
         arm=run.arm,
         seed=run.seed,
         state=run.state,
         error=run.error,
         weights=(run.folder / "weights" / "last.pt").relative_to(folder).as_posix() if scores else "",
-        metrics=scores["metrics"] if scores else {},
-        per_class=scores["per_class"] if scores else {},
+        metrics=scores.coco.metrics if scores else {},
+        per_class=scores.coco.per_class if scores else {},
         epochs=run.epochs,
         seconds=round(run.seconds, 1),
         resumed=run.resumed,

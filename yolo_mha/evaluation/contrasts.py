@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scoring.coco import Progress
+from ..data.progress import Progress, silent
 from .comparison import Contrast, Win
 from .intervals import paired_interval
 from .matches import Matches
@@ -23,7 +23,7 @@ Finished = Mapping[str, Mapping[int, Matches]]  # by arm and seed
 
 
 def contrasts(
-    recipe: Recipe, finished: Finished, files: Sequence[str], progress: Progress | None = None
+    recipe: Recipe, finished: Finished, files: Sequence[str], progress: Progress = silent
 ) -> tuple[list[Contrast], list[Win]]:
     """Compare all arms with the baseline, and the primary arm with the others.
 
@@ -31,7 +31,7 @@ def contrasts(
         recipe: The recipe.
         finished: The matched detections of every finished run, all on the same images.
         files: The image files, in the order of the ground truth.
-        progress: See `coco.evaluate`.
+        progress: Shows progress.
 
     Returns:
         The contrasts, the primary one first, and the images that move AP's difference most.
@@ -77,9 +77,9 @@ def contrasts(
     return found, wins
 
 
-def counted(progress: Progress | None, text: str) -> Progress | None:
+def counted(progress: Progress, text: str) -> Progress:
     """Let a progress display say another text than the one that it is given."""
-    return (lambda items, _, total: progress(items, text, total)) if progress else None
+    return lambda items, _, total: progress(items, text, total)
 
 
 def _differences(

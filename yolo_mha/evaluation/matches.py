@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scoring.coco import AREAS, REFERENCE, Progress, check_results, check_truth, class_names, evaluated_classes
+from ..data.instances import Id, Instances, Prediction
+from ..data.progress import Progress, silent
+from ..scoring.coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes
 
 Positions = NDArray[np.int32]
+
+
+class EvaluatedImage(TypedDict):
+    """What pycocotools' ``evalImgs`` says of one class on one image: G boxes, D detections, T thresholds."""
+
+    image_id: Id
+    gtIgnore: NDArray[np.int64]  # (G,)
+    dtScores: list[float]
+    dtMatches: NDArray[np.float64]  # (T, D)
+    dtIgnore: NDArray[np.float64]  # (T, D)
 
 
 @dataclass(frozen=True)
@@ -59,13 +71,13 @@ class Matches:
     classes: dict[str, tuple[Table, ...]]
 
 
-def match(truth: dict[str, Any], results: list[dict[str, Any]], progress: Progress | None = None) -> Matches:
+def match_detections(truth: Instances, results: list[Prediction], progress: Progress = silent) -> Matches:
     """Match detections to the ground truth.
 
     Args:
         truth: A COCO annotation file's content; an image is from here on its position in ``truth["images"]``.
         results: A COCO results file's content.
-        progress: See `coco.evaluate`.
+        progress: Shows progress.
 
     Raises:
         DataError: Either is malformed.
@@ -85,7 +97,7 @@ def match(truth: dict[str, Any], results: list[dict[str, Any]], progress: Progre
     return Matches(len(positions), classes)
 
 
-def _table(records: list[dict[str, Any] | None], positions: dict[Any, int], params: Any) -> Table:
+def _table(records: list[EvaluatedImage | None], positions: dict[Id, int], params: Any) -> Table:
     kept = [r for r in records if r is not None]
     most, levels = params.maxDets[-1], len(params.iouThrs)
     objects = np.zeros(len(positions), np.float32)

@@ -17,6 +17,7 @@ from ultralytics.utils.plotting import Annotator, colors
 
 from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
+from ..data.instances import Annotation, Instances, Prediction
 from ..scoring.coco import METRICS
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
@@ -147,7 +148,7 @@ def _drawn(folder: Path, arm: str, seed: int, position: int, name: str) -> Drawn
     return _boxes([e for e in entries if e["image_id"] == image and e.get("score", 1) >= SHOWN_SCORE], truth)
 
 
-def _boxes(entries: list[dict[str, Any]], truth: dict[str, Any]) -> Drawn:
+def _boxes(entries: Sequence[Annotation | Prediction], truth: Instances) -> Drawn:
     numbers = {category["id"]: i for i, category in enumerate(truth["categories"])}
     corners = [[x, y, x + w, y + h] for x, y, w, h in (e["bbox"] for e in entries)]
     kinds = [numbers[e["category_id"]] for e in entries]

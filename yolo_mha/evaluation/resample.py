@@ -8,16 +8,16 @@ precision at this recall or beyond, needs precision at the hits alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scoring.coco import AREAS, RECALLS, Progress
+from ..data.progress import Progress, silent
+from ..scoring.coco import AREAS, RECALLS
 from .matches import Matches, Table, Threshold
 
-LARGEST = 4_000_000  # entries of one array at a time
+MAX_ARRAY_ENTRIES = 4_000_000  # of one array at a time
 OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
 
 Weights = NDArray[np.float32]
@@ -39,13 +39,13 @@ def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Weights:
     return np.ascontiguousarray(counts.T, np.float32)
 
 
-def resampled_scores(matches: Matches, weights: Weights, progress: Progress | None = None) -> dict[str, Values]:
+def resampled_scores(matches: Matches, weights: Weights, progress: Progress = silent) -> dict[str, Values]:
     """Compute AP for every column of weights.
 
     Args:
         matches: Of one model.
         weights: How often each image counts, whole numbers, float32 of shape (images, R).
-        progress: See `coco.evaluate`.
+        progress: Shows progress.
 
     Returns:
         Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", and "AP of NAME" for every class. NaN
@@ -53,12 +53,8 @@ def resampled_scores(matches: Matches, weights: Weights, progress: Progress | No
     """
     jobs = [(name, area) for name in matches.classes for area in range(len(AREAS))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done: Iterable[tuple[Values, Values]] = pool.map(
-            lambda job: average_precision(matches.classes[job[0]][job[1]], weights), jobs
-        )
-        if progress:
-            done = progress(done, "resampling", len(jobs))
-        results = dict(zip(jobs, done, strict=True))
+        done = pool.map(lambda job: average_precision(matches.classes[job[0]][job[1]], weights), jobs)
+        results = dict(zip(jobs, progress(done, "resampling", len(jobs)), strict=True))
 
     def over_classes(area: int, which: int) -> Values:
         return _mean(np.stack([results[name, area][which] for name in matches.classes]))
@@ -89,7 +85,7 @@ def _mean(values: Values) -> Values:
 def average_precision(table: Table, weights: Weights) -> tuple[Values, Values]:
     """Return AP over all IoU thresholds and AP50 of one table, each of shape (R,)."""
     replicates = weights.shape[1]
-    step = max(LARGEST // max(len(table.steady), len(table.objects)), 1)
+    step = max(MAX_ARRAY_ENTRIES // max(len(table.steady), len(table.objects)), 1)
     means, halves = np.empty(replicates), np.empty(replicates)
     for start in range(0, replicates, step):
         part = slice(start, start + step)

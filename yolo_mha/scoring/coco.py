@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import coco as reference_coco
 from pycocotools import cocoeval as reference_cocoeval
 
-from ..data.files import read_json
+from ..data.instances import Annotation, Id, Instances, Prediction, check_instances, check_predictions, is_number
+from ..data.labels import MAX_NAMED
+from ..data.progress import Progress, silent
 from ..errors import ConfigError, DataError, DependencyError, nearest
 
 METRICS = (
-    "AP",
-    "AP50",
-    "AP75",
-    "APsmall",
-    "APmedium",
-    "APlarge",
-    "AR1",
-    "AR10",
-    "AR100",
-    "ARsmall",
-    "ARmedium",
-    "ARlarge",
-)
+    "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
+)  # fmt: skip
 RECALLS = reference_cocoeval.Params(iouType="bbox").recThrs  # 0, 0.01, ... 1
 BACKENDS = ("pycocotools", "faster-coco-eval")
 AREAS = ("all", "small", "medium", "large")  # below 32 x 32 pixels, below 96 x 96, the rest
-
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,30 +53,16 @@ class CocoScores:
     backend: str = BACKENDS[0]
     precision: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the scores without the curves, which are in ``pr_curves.csv``."""
-        return {k: v for k, v in asdict(self).items() if k != "precision"}
 
-
-@dataclass(frozen=True)
-class Modules:
-    """What a backend provides.
-
-    Attributes:
-        COCO: The class of annotations.
-        COCOeval: The class of evaluations.
-    """
+class Modules(NamedTuple):
+    """What a backend provides: the class of annotations, and that of evaluations."""
 
     COCO: Any
     COCOeval: Any
 
 
 def evaluate(
-    truth: dict[str, Any],
-    results: list[dict[str, Any]],
-    *,
-    backend: str = BACKENDS[0],
-    progress: Progress | None = None,
+    truth: Instances, results: list[Prediction], *, backend: str = BACKENDS[0], progress: Progress = silent
 ) -> CocoScores:
     """Score detections with the default box settings of COCO.
 
@@ -99,7 +73,7 @@ def evaluate(
         truth: A COCO annotation file's content.
         results: A COCO results file's content.
         backend: "pycocotools", the reference, or "faster-coco-eval".
-        progress: Wraps an iterable to show progress: ``progress(iterable, description, total)``.
+        progress: Shows progress.
 
     Raises:
         ConfigError: There is no such backend.
@@ -134,37 +108,11 @@ def evaluate(
     )
 
 
-def evaluate_files(
-    predictions: str | Path,
-    annotations: str | Path,
-    *,
-    backend: str = BACKENDS[0],
-    progress: Progress | None = None,
-) -> CocoScores:
-    """Score a COCO results file against a COCO annotation file.
-
-    Args:
-        predictions: JSON list of ``{image_id, category_id, bbox: [x, y, width, height], score}``.
-        annotations: COCO instances JSON.
-        backend: See `evaluate`.
-        progress: See `evaluate`.
-
-    Raises:
-        DataError: A file is missing, no JSON, or malformed.
-    """
-    truth, results = read_json(annotations, "annotations"), read_json(predictions, "predictions")
-    if not isinstance(truth, dict):
-        raise DataError("The annotations are no COCO file.", given=annotations, expected="a JSON object with images")
-    if not isinstance(results, list):
-        raise DataError("The predictions are no COCO results file.", given=predictions, expected="a JSON list")
-    return evaluate(truth, results, backend=backend, progress=progress)
-
-
 # Class by class ------------------------------------------------------------------------------------------------------
 
 
 def evaluated_classes(
-    truth: dict[str, Any], results: list[dict[str, Any]], modules: Modules, progress: Progress | None = None
+    truth: Instances, results: list[Prediction], modules: Modules, progress: Progress = silent
 ) -> Iterator[Any]:
     """Yield a COCOeval after ``evaluate()`` for every class in the order of category ids.
 
@@ -179,29 +127,26 @@ def evaluated_classes(
     """
     images = {image["id"]: image for image in truth["images"]}
     categories = sorted(truth["categories"], key=lambda c: c["id"])
-    boxes: dict[Any, list[dict[str, Any]]] = {c["id"]: [] for c in categories}
-    found: dict[Any, list[dict[str, Any]]] = {c["id"]: [] for c in categories}
+    boxes: dict[Id, list[Annotation]] = {c["id"]: [] for c in categories}
+    found: dict[Id, list[Prediction]] = {c["id"]: [] for c in categories}
     for annotation in truth["annotations"]:
         boxes[annotation["category_id"]].append(annotation)
     for result in results:
         found[result["category_id"]].append(result)
-    steps: Iterable[Any] = categories
-    if progress:
-        steps = progress(categories, "scoring classes", len(categories))
-    for category in steps:
+    for category in progress(categories, "scoring classes", len(categories)):
         gts, dts = boxes[category["id"]], found[category["id"]]
         concerned = {a["image_id"] for a in gts} | {r["image_id"] for r in dts}
-        dataset = {
-            "info": {},
-            "images": [image for i, image in images.items() if i in concerned],
-            "annotations": gts,
-            "categories": [category],
-        }
+        dataset = Instances(
+            info={},
+            images=[image for i, image in images.items() if i in concerned],
+            annotations=gts,
+            categories=[category],
+        )
         with quiet():
             yield _evaluated(dataset, dts, modules)
 
 
-def _evaluated(dataset: dict[str, Any], found: list[dict[str, Any]], modules: Modules) -> Any:
+def _evaluated(dataset: Instances, found: list[Prediction], modules: Modules) -> Any:
     coco = modules.COCO()
     coco.dataset = {**dataset, "annotations": [{**a, "id": i + 1} for i, a in enumerate(dataset["annotations"])]}
     coco.createIndex()
@@ -287,21 +232,18 @@ def _summary(precision: NDArray[Any], recall: NDArray[Any]) -> dict[str, float]:
     return dict(zip(METRICS, map(float, whole.stats), strict=True))
 
 
-def class_names(truth: dict[str, Any]) -> dict[Any, str]:
+def class_names(truth: Instances) -> dict[Id, str]:
     """Return a name by category id, in the order of ids; a name that comes twice gets its id behind it."""
-    names: dict[Any, str] = {}
+    names: dict[Id, str] = {}
     for category in sorted(truth["categories"], key=lambda c: c["id"]):
         name = str(category.get("name", category["id"]))
         names[category["id"]] = f"{name} ({category['id']})" if name in names.values() else name
     return names
 
 
-def _per_class(truth: dict[str, Any], precision: NDArray[Any]) -> dict[str, dict[str, float]]:
+def _per_class(truth: Instances, precision: NDArray[Any]) -> dict[str, dict[str, float]]:
     """Read the numbers of each class from the precision array (IoU, recall, class, area, max detections)."""
-    counts: dict[Any, int] = {}
-    for annotation in truth["annotations"]:
-        if not annotation["ignore"]:
-            counts[annotation["category_id"]] = counts.get(annotation["category_id"], 0) + 1
+    counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
     scores: dict[str, dict[str, float]] = {}
     for k, (category, name) in enumerate(class_names(truth).items()):
         own = precision[:, :, k, :, -1]  # (T, R, A), 100 detections
@@ -309,7 +251,7 @@ def _per_class(truth: dict[str, Any], precision: NDArray[Any]) -> dict[str, dict
             "AP": mean_precision(own[..., 0]),
             "AP50": mean_precision(own[0, :, 0]),
             **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
-            "objects": counts.get(category, 0),
+            "objects": counts[category],
         }
     return scores
 
@@ -323,7 +265,7 @@ def mean_precision(precision: NDArray[Any]) -> float:
 # What files may hold -------------------------------------------------------------------------------------------------
 
 
-def check_truth(truth: dict[str, Any]) -> dict[str, Any]:
+def check_truth(truth: Instances) -> Instances:
     """Return annotations with ids from 1 (pycocotools takes a match with id 0 for none), ``area`` and ``ignore``.
 
     Args:
@@ -332,32 +274,21 @@ def check_truth(truth: dict[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: It is malformed, or holds no image.
     """
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(truth.get(key), list):
-            raise DataError("The annotations are no COCO file.", given=f"no list '{key}'", expected="COCO JSON")
-    known = {key: _ids(truth, key) for key in ("images", "categories")}
-    for key, ids in known.items():
-        if not ids:
-            raise DataError(f"The annotations hold no {key}.", given=f"'{key}' is empty", expected="one or more")
-    annotations = []
+    check_instances(truth, "the annotations file")
+    for ids in _ids(truth):
+        if len({type(i) for i in ids}) != 1:
+            given = "numbers and texts" if ids else "no image, or no category"
+            raise DataError("The annotations cannot be scored.", given=given, expected="ids of one kind for each")
+    annotations: list[Annotation] = []
     for i, a in enumerate(truth["annotations"]):
-        if not (
-            _has(a, "image_id", "category_id", "bbox")
-            and _is_box(a["bbox"])
-            and _is_in(a["image_id"], known["images"])
-            and _is_in(a["category_id"], known["categories"])
-        ):
-            raise DataError(
-                f"Annotation {i} is unusable.", given=a, expected="bbox of 4 numbers, a known image_id and category_id"
-            )
-        area = a["area"] if _is_number(a.get("area")) else a["bbox"][2] * a["bbox"][3]
+        area = a["area"] if is_number(a.get("area")) else a["bbox"][2] * a["bbox"][3]
         crowd = int(bool(a.get("iscrowd", 0)))
         ignore = int(crowd or bool(a.get("ignore", 0)))
         annotations.append({**a, "id": i + 1, "area": area, "iscrowd": crowd, "ignore": ignore})
     return {**truth, "annotations": annotations}
 
 
-def check_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def check_results(truth: Instances, results: list[Prediction]) -> list[Prediction]:
     """Check that every prediction is complete, finite, and on an annotated image.
 
     Args:
@@ -367,55 +298,27 @@ def check_results(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[
     Raises:
         DataError: One is not.
     """
-    images, categories = _ids(truth, "images"), _ids(truth, "categories")
+    check_predictions(results)
+    images, categories = _ids(truth)
     unknown: set[str] = set()
     for i, r in enumerate(results):
-        if not (_has(r, "image_id", "category_id", "bbox", "score") and _is_box(r["bbox"]) and _is_number(r["score"])):
-            raise DataError(
-                f"Prediction {i} is unusable.",
-                given=r,
-                expected="image_id, category_id, bbox of 4 finite numbers and a finite score",
-            )
-        if not _is_in(r["category_id"], categories):
+        if r["category_id"] not in categories:
             raise DataError(
                 f"Prediction {i} is of an unknown category.",
                 given=f"category_id {r['category_id']}",
                 expected=f"one of the {len(categories)} categories of the annotations",
             )
-        if not _is_in(r["image_id"], images):
+        if r["image_id"] not in images:
             unknown.add(str(r["image_id"]))
     if unknown:
         raise DataError(
             f"{len(unknown)} image ids of the predictions are not in the annotations.",
-            given=", ".join(sorted(unknown)[:5]),
+            given=", ".join(sorted(unknown)[:MAX_NAMED]),
             expected=f"ids of the {len(images)} annotated images",
             fix="score predictions with the annotations of the images that they were made on",
         )
     return results
 
 
-def _ids(truth: dict[str, Any], key: str) -> set[Any]:
-    """Return the ids of the images or categories, each of which must have its own."""
-    ids = [entry["id"] for entry in truth[key] if _has(entry, "id") and isinstance(entry["id"], (int, str))]
-    if len(set(ids)) < len(truth[key]) or len({type(i) for i in ids}) > 1:
-        raise DataError(
-            f"The {key} of the annotations lack ids, or have some twice.",
-            expected="one id each, all numbers or all text",
-        )
-    return set(ids)
-
-
-def _has(entry: Any, *keys: str) -> bool:
-    return isinstance(entry, dict) and set(keys) <= entry.keys()
-
-
-def _is_in(value: Any, ids: set[Any]) -> bool:
-    return isinstance(value, (int, str)) and value in ids
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(_is_number, value))
+def _ids(truth: Instances) -> tuple[set[Id], set[Id]]:
+    return {image["id"] for image in truth["images"]}, {category["id"] for category in truth["categories"]}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..data.files import whole_file
 from .coco import RECALLS, CocoScores
 
-MOST_NAMED = 10  # classes with a line and a name of their own
+MAX_NAMED_CLASSES = 10  # classes with a line and a name of their own
 IOUS = np.linspace(0.5, 0.95, 10)
 
 
@@ -26,8 +26,8 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
         path: The picture; the table gets the same name with ``.csv``.
     """
     ranked = sorted(scores.precision, key=lambda name: -scores.per_class[name]["AP"])
-    half = MOST_NAMED // 2
-    named = set(ranked if len(ranked) <= MOST_NAMED else ranked[:half] + ranked[-half:])
+    half = MAX_NAMED_CLASSES // 2
+    named = set(ranked if len(ranked) <= MAX_NAMED_CLASSES else ranked[:half] + ranked[-half:])
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, title, metric in zip(panels, ("IoU 0.50", "mean over IoU 0.50 to 0.95"), ("AP50", "AP"), strict=True):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal, NamedTuple
 
-from ..data.audit import Audit, count, count_labels
+from ..data.audit import Audit, audit_instances, audit_labels
 from ..data.coco_json import read_coco
 from ..data.dataset import Dataset, Sample
+from ..data.instances import Id, Image, Instances, Prediction, check_predictions, numbered
 from ..data.labels import MAX_NAMED
-from ..data.mirror import ABOUT, IN_MIRROR
 from ..engine.validator import Detections
 from ..errors import DataError
 from .coco import check_truth
@@ -32,11 +32,11 @@ class Truth:
         audit: Counts and remarks.
     """
 
-    coco: dict[str, Any]
-    image_ids: list[Any]
-    category_ids: list[Any]
+    coco: Instances
+    image_ids: list[Id | None]
+    category_ids: list[Id]
     given: bool
-    elsewhere: frozenset[Any]
+    elsewhere: frozenset[Id]
     audit: Audit
 
 
@@ -53,27 +53,26 @@ def read_truth(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Truth
     """
     names = list(dataset.names.values())
     if split not in dataset.annotations:
-        coco = ground_truth(samples, dataset.names)
-        audit = count_labels(coco, [s.image for s in samples])
-        return Truth(coco, list(range(len(samples))), list(range(len(names))), False, frozenset(), audit)
+        labels = ground_truth(samples, dataset.names)
+        audit = audit_labels(labels, [s.image for s in samples])
+        return Truth(labels, list(range(len(samples))), list(range(len(names))), False, frozenset(), audit)
     path = dataset.annotations[split]
     content = read_coco(path)
     entries = _entries(content["images"], samples, path)
     ids = [None if entry is None else entry["id"] for entry in entries]
     known = {i for i in ids if i is not None}
-    coco = {
+    coco: Instances = {
         **content,
         "images": [entry for entry in entries if entry is not None],
         "annotations": [a for a in content["annotations"] if a["image_id"] in known],
     }
     check_truth(coco)
-    audit = count(coco)
+    audit = audit_instances(coco)
     elsewhere = frozenset(image["id"] for image in content["images"]) - known
     if elsewhere:
         audit.truth_without_image += len(elsewhere)
         audit.notes.append(f"{len(elsewhere)} images of {path.name} are not among the {split} images; not scored.")
-    unknown = [s.image.name for s, i in zip(samples, ids, strict=True) if i is None]
-    if unknown:
+    if unknown := [s.image.name for s, i in zip(samples, ids, strict=True) if i is None]:
         audit.images_without_truth += len(unknown)
         audit.notes.append(f"{len(unknown)} {split} images are not in {path.name}, such as {unknown[0]}; not scored.")
     others = [
@@ -84,46 +83,32 @@ def read_truth(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Truth
     if others:
         audit.other_sizes += len(others)
         audit.notes.append(f"{len(others)} images have another size than {path.name} says, such as {others[0]}.")
-    info = content.get("info")
-    made = isinstance(info, dict) and (info.get(ABOUT) or {}).get("format") == "Pascal VOC"
-    return Truth(coco, ids, _category_ids(coco, names, path), not made, elsewhere, audit)
+    given = audit.format != "Pascal VOC"  # whose ids were made up for the mirror
+    return Truth(coco, ids, _category_ids(coco, names, path), given, elsewhere, audit)
 
 
-def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> dict[str, Any]:
+def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> Instances:
     """Return samples as a COCO annotation file; an image's id is its position, a category's id its class index.
 
     Args:
         samples: From `read_split`.
         names: Class names by class index.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, sample in enumerate(samples):
-        images.append({"id": image_id, "file_name": sample.image.name, "width": sample.width, "height": sample.height})
-        for category, (x1, y1, x2, y2) in zip(sample.classes.tolist(), sample.boxes.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # pycocotools takes a match with id 0 for none
-                    "image_id": image_id,
-                    "category_id": category,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": i, "name": name} for i, name in names.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    boxes = [
+        (i, index, [x1, y1, x2 - x1, y2 - y1], 0)
+        for i, sample in enumerate(samples)
+        for index, (x1, y1, x2, y2) in zip(sample.classes.tolist(), sample.boxes.tolist(), strict=True)
+    ]
+    return numbered([(s.image.name, s.width, s.height) for s in samples], boxes, names.values())
 
 
-def detections(
-    samples: Sequence[Sample], records: Sequence[Detections], truth: Truth | None = None
-) -> list[dict[str, Any]]:
+def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: Truth) -> list[Prediction]:
     """Return predictions as a COCO results list; where ids are made up here, names stand beside them.
 
     Args:
         samples: The images of the ground truth.
         records: The detections of each of them, in any order.
-        truth: Says the ids, and which images are left out; by default they are those of `ground_truth`.
+        truth: Says the ids, and which images are left out.
 
     Raises:
         DataError: An image was predicted that is not in the ground truth, or the other way round.
@@ -135,31 +120,27 @@ def detections(
         raise DataError(
             "The predicted images are not those of the ground truth.",
             given=f"{len(files)} predicted, {len(positions)} in the ground truth",
-            expected=f"the same images; these differ: {', '.join(differing[:5]) or 'some come twice'}",
+            expected=f"the same images; these differ: {', '.join(differing[:MAX_NAMED]) or 'some come twice'}",
         )
-    names = {c["id"]: c["name"] for c in truth.coco["categories"]} if truth and not truth.given else {}
-    results = []
+    names = {c["id"]: c["name"] for c in truth.coco["categories"]}
+    results: list[Prediction] = []
     for file, record in zip(files, records, strict=True):
-        position = positions[file]
-        image_id = truth.image_ids[position] if truth else position
+        image_id = truth.image_ids[positions[file]]
         if image_id is None:
             continue
         for (x1, y1, x2, y2), score, index in zip(
             record.boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
         ):
-            category = truth.category_ids[index] if truth else index
-            result = {
-                "image_id": image_id,
-                "category_id": category,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-            }
-            named = {"file_name": file.name, "category_name": names[category]} if names else {}
-            results.append({**result, **named})
+            category = truth.category_ids[index]
+            box = [x1, y1, x2 - x1, y2 - y1]
+            result = Prediction(image_id=image_id, category_id=category, bbox=box, score=score)
+            if not truth.given:
+                result |= {"file_name": file.name, "category_name": names[category]}
+            results.append(result)
     return results
 
 
-def read_results(results: object, truth: Truth, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def read_results(results: list[Prediction], truth: Truth, samples: Sequence[Sample]) -> list[Prediction]:
     """Bring the ids of a predictions file to those of the truth, and enter into its audit how they were read.
 
     Image ids may be those of the annotations, file names, their stems, or stems that are numbers; where each
@@ -177,30 +158,22 @@ def read_results(results: object, truth: Truth, samples: Sequence[Sample]) -> li
     Raises:
         DataError: It is no list of predictions; ids are unknown, or fit more than one reading.
     """
-    if not isinstance(results, list):
-        raise DataError(
-            "The predictions are no COCO results file.",
-            given=f"JSON {type(results).__name__}",
-            expected="a list of {image_id, category_id, bbox: [x, y, width, height], score}",
-        )
-    for i, r in enumerate(results):
-        if not isinstance(r, dict) or not all(isinstance(r.get(k), (int, str)) for k in ("image_id", "category_id")):
-            raise DataError(
-                f"Prediction {i} is unusable.", given=str(r)[:200], expected="image_id, category_id, bbox and score"
-            )
-    image, image_reading, images = _read_image_ids(results, truth, samples)
-    category, category_reading, categories = _read_category_ids(results, truth)
-    mapped = [{**r, "image_id": images[r[image]], "category_id": categories[r[category]]} for r in results]
-    kept = [r for r in mapped if r["image_id"] is not None]
-    truth.audit.prediction_ids = f"images by {image_reading}, categories by {category_reading}"
-    if len(kept) < len(mapped):
-        truth.audit.notes.append(f"{len(mapped) - len(kept)} predictions are on images that are not scored.")
+    check_predictions(results)
+    images, categories = _read_image_ids(results, truth, samples), _read_category_ids(results, truth)
+    kept: list[Prediction] = []
+    for r in results:
+        image_id, category_id = images.ids[r[images.key]], categories.ids[r[categories.key]]
+        if image_id is not None and category_id is not None:
+            kept.append({**r, "image_id": image_id, "category_id": category_id})
+    truth.audit.prediction_ids = f"images by {images.name}, categories by {categories.name}"
+    if len(kept) < len(results):
+        truth.audit.notes.append(f"{len(results) - len(kept)} predictions are on images that are not scored.")
     return kept
 
 
-def _entries(images: list[dict[str, Any]], samples: Sequence[Sample], path: Path) -> list[dict[str, Any] | None]:
+def _entries(images: list[Image], samples: Sequence[Sample], path: Path) -> list[Image | None]:
     """Find the entry of each sample by its file name; where several have the name, by the folders before it too."""
-    mirrored = {image[IN_MIRROR]: image for image in images if IN_MIRROR in image}
+    mirrored = {image["mirror_name"]: image for image in images if "mirror_name" in image}
     by_name = defaultdict(list)
     for image in images:
         by_name[PurePosixPath(image["file_name"]).name].append(image)
@@ -228,7 +201,7 @@ def _entries(images: list[dict[str, Any]], samples: Sequence[Sample], path: Path
     return entries
 
 
-def _category_ids(coco: dict[str, Any], names: list[str], path: Path) -> list[Any]:
+def _category_ids(coco: Instances, names: list[str], path: Path) -> list[Id]:
     """Return the category id of each class, by name."""
     ids = {c["name"]: c["id"] for c in coco["categories"]}
     used = {a["category_id"] for a in coco["annotations"]}
@@ -244,19 +217,28 @@ def _category_ids(coco: dict[str, Any], names: list[str], path: Path) -> list[An
     return [ids[n] for n in names]
 
 
-def _read_image_ids(
-    results: list[dict[str, Any]], truth: Truth, samples: Sequence[Sample]
-) -> tuple[str, str, dict[Any, Any]]:
-    """Return the key that names the image, how it is read, and the id of the truth for each of its values."""
-    own = {i: i for i in truth.image_ids if i is not None} | dict.fromkeys(truth.elsewhere)
+Ids = dict[Id, Id | None]  # the id of the truth by what stands for it; None for an image that is not scored
+
+
+class Reading(NamedTuple):
+    """How the ids of a predictions file are understood: the key of an entry that has them, and what they stand for."""
+
+    key: Literal["image_id", "file_name", "category_id", "category_name"]
+    name: str
+    ids: Ids
+
+
+def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[Sample]) -> Reading:
+    """Find out how the images are named."""
+    own: Ids = {i: i for i in truth.image_ids if i is not None} | dict.fromkeys(truth.elsewhere)
     names = [(s.image.name, i) for s, i in zip(samples, truth.image_ids, strict=True)]
     names += [(image["file_name"], image["id"]) for image in truth.coco["images"]]
     by_name = _unique(names)
     values = {r["image_id"] for r in results}
     if results and all(isinstance(r.get("file_name"), str) and r["file_name"] in by_name for r in results):
-        return "file_name", "file_name", by_name
+        return Reading("file_name", "file_name", by_name)
     if truth.given and values <= own.keys():
-        return "image_id", "id of the annotations", own
+        return Reading("image_id", "id of the annotations", own)
     stems = [(PurePosixPath(name).stem, i) for name, i in names]
     readings = {
         "id of the annotations" if truth.given else "position": own,
@@ -266,17 +248,10 @@ def _read_image_ids(
     }
     fitting = {reading: ids for reading, ids in readings.items() if values <= ids.keys()}
     if not fitting:
-        best = max(readings.values(), key=lambda ids: len(values & ids.keys()))
-        unknown = sorted(values - best.keys(), key=str)
-        raise DataError(
-            f"{len(unknown)} of {len(values)} image ids of the predictions are unknown.",
-            given=", ".join(map(repr, unknown[:MAX_NAMED])),
-            expected=f"ids of the {len(samples)} images of the split; tried: {_examples(readings)}",
-            fix="name the split or the dataset that was predicted, or give each prediction its file_name",
-        )
+        fix = "name the split or the dataset that was predicted, or give each prediction its file_name"
+        raise _unknown("image", values, readings, f"{len(samples)} images of the split", fix)
     (reading, ids), *others = fitting.items()
-    differing = [other for other, also in others if any(also[v] != ids[v] for v in values)]
-    if differing:
+    if differing := [other for other, also in others if any(also[v] != ids[v] for v in values)]:
         value = next(v for v in values if any(fitting[other][v] != ids[v] for other in differing))
         raise DataError(
             "The image ids of the predictions can be read in two ways.",
@@ -284,26 +259,26 @@ def _read_image_ids(
             expected="ids that fit one reading",
             fix="give each prediction its file_name beside image_id",
         )
-    return "image_id", reading, ids
+    return Reading("image_id", reading, ids)
 
 
-def _read_category_ids(results: list[dict[str, Any]], truth: Truth) -> tuple[str, str, dict[Any, Any]]:
-    """Return the key that names the class, how it is read, and the id of the truth for each of its values."""
+def _read_category_ids(results: list[Prediction], truth: Truth) -> Reading:
+    """Find out how the classes are named."""
     values = {r["category_id"] for r in results}
-    own = {c["id"]: c["id"] for c in truth.coco["categories"]}
-    by_name = {c["name"]: c["id"] for c in truth.coco["categories"]}
+    own: Ids = {c["id"]: c["id"] for c in truth.coco["categories"]}
+    by_name: Ids = {c["name"]: c["id"] for c in truth.coco["categories"]}
     if results and all(isinstance(r.get("category_name"), str) and r["category_name"] in by_name for r in results):
-        return "category_name", "category_name", by_name
+        return Reading("category_name", "category_name", by_name)
     if truth.given and values <= own.keys():
-        return "category_id", "id of the annotations", own
-    index = dict(enumerate(truth.category_ids))
-    from_one = {i + 1: category for i, category in index.items()}
+        return Reading("category_id", "id of the annotations", own)
+    index: Ids = dict(enumerate(truth.category_ids))
+    from_one: Ids = dict(enumerate(truth.category_ids, 1))
     readings = {"class index": index, "class index counted from 1": from_one}
     fitting = [reading for reading, ids in readings.items() if values <= ids.keys()]
     if len(fitting) == 1 or not results:
-        return "category_id", fitting[0], readings[fitting[0]]
+        return Reading("category_id", fitting[0], readings[fitting[0]])
     if fitting and all(_is_ultralytics(r) for r in results):
-        return "category_id", "class index counted from 1, as Ultralytics writes it", from_one
+        return Reading("category_id", "class index counted from 1, as Ultralytics writes it", from_one)
     if fitting:
         raise DataError(
             "The category ids of the predictions can be read in two ways.",
@@ -312,31 +287,34 @@ def _read_category_ids(results: list[dict[str, Any]], truth: Truth) -> tuple[str
             fix="give each prediction its category_name beside category_id",
         )
     known = {"id of the annotations": own, **readings} if truth.given else readings
-    best = max(known.values(), key=lambda ids: len(values & ids.keys()))
+    fix = "name the dataset whose classes were predicted, or give each prediction its category_name"
+    raise _unknown("category", values, known, f"{len(index)} classes", fix)
+
+
+def _unknown(kind: str, values: set[Id], readings: Mapping[str, Ids], of: str, fix: str) -> DataError:
+    """Say that ids fit no reading, and which they are in the one that fits best."""
+    best = max(readings.values(), key=lambda ids: len(values & ids.keys()))
     unknown = sorted(values - best.keys(), key=str)
-    raise DataError(
-        f"{len(unknown)} of {len(values)} category ids of the predictions are unknown.",
+    tried = ", ".join(f"{reading} ({next(iter(ids))!r}, ...)" for reading, ids in readings.items() if ids)
+    return DataError(
+        f"{len(unknown)} of {len(values)} {kind} ids of the predictions are unknown.",
         given=", ".join(map(repr, unknown[:MAX_NAMED])),
-        expected=f"ids of the {len(index)} classes; tried: {_examples(known)}",
-        fix="name the dataset whose classes were predicted, or give each prediction its category_name",
+        expected=f"ids of the {of}; tried: {tried}",
+        fix=fix,
     )
 
 
-def _is_ultralytics(result: dict[str, Any]) -> bool:
+def _is_ultralytics(result: Prediction) -> bool:
     """Say whether a prediction looks as ``save_json`` writes it: its id is the stem of the file name beside it."""
     stem = PurePosixPath(str(result.get("file_name"))).stem
     return "file_name" in result and str(result["image_id"]) in (stem, stem.lstrip("0") or "0")
 
 
-def _unique(pairs: Iterable[tuple[Hashable, Any]]) -> dict[Any, Any]:
+def _unique(pairs: Iterable[tuple[Id, Id | None]]) -> Ids:
     """Return a mapping without the keys that stand for two different ids."""
-    mapping: dict[Any, Any] = {}
+    mapping: Ids = {}
     ambiguous = set()
     for key, value in pairs:
         if mapping.setdefault(key, value) != value:
             ambiguous.add(key)
     return {key: value for key, value in mapping.items() if key not in ambiguous}
-
-
-def _examples(readings: Mapping[str, Mapping[Any, Any]]) -> str:
-    return ", ".join(f"{reading} ({next(iter(ids))!r}, ...)" for reading, ids in readings.items() if ids)

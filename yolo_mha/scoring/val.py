@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ..data.audit import Audit, count
+from ..data.audit import Audit, audit_instances
 from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_split
 from ..data.files import read_json, write_text
+from ..data.instances import Prediction
 from ..data.labels import refuse_shared_labels
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
@@ -20,12 +21,30 @@ from ..engine.validator import Validator
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
 from ..result import Result
-from .coco import BACKENDS, CocoScores, check_truth, evaluate, evaluate_files, load_backend
+from .coco import BACKENDS, CocoScores, check_truth, evaluate, load_backend
 from .curves import draw_pr_curves
 from .truth import Truth, detections, read_results, read_truth
 
-FOR_FILES = ("split", "plots", "project", "name", "exist_ok")  # settings that mean something without a model
-FAINT = 0.01  # a lowest score from which predictions were cut off; Ultralytics' validation keeps 0.001 and more
+SETTINGS_FOR_FILES = ("split", "plots", "project", "name", "exist_ok")  # those that mean something without a model
+CUT_OFF_CONF = 0.01  # predictions whose lowest score is not below were cut off; Ultralytics' validation keeps 0.001
+SCORES = "scores.json"
+
+
+class ScoreSettings(TypedDict, total=False):
+    """What scores depend on: a model with its data and thresholds, or a predictions file and what it is scored on."""
+
+    model: str
+    predictions: str
+    annotations: str
+    data: str
+    split: str
+    imgsz: int | list[int]
+    letterbox: str
+    conf: float
+    nms_iou: float
+    max_det: int
+    device: str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -46,22 +65,33 @@ class ValResult(Result):
 
     coco: CocoScores
     ultralytics: dict[str, float] | None
-    settings: dict[str, Any]
+    settings: ScoreSettings
     predictions: str
     annotations: str
     audit: Audit
     curves: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            **self.coco.as_dict(),
-            "ultralytics": self.ultralytics,
-            "settings": self.settings,
-            "audit": self.audit.as_dict(),
-            "predictions": self.predictions,
-            "annotations": self.annotations,
-            "curves": self.curves,
-        }
+        """Return the result without the points of the curves, which are in ``pr_curves.csv``."""
+        content = super().as_dict()
+        scores = content.pop("coco")
+        del scores["precision"]
+        return {**scores, **content}
+
+
+def read_scores(folder: Path) -> ValResult | None:
+    """Read the result of `score` from its folder, without the points of the curves; None where it is not whole.
+
+    Args:
+        folder: The folder, which may have been moved.
+    """
+    files = {name: str(folder / f"{name}.json") for name in ("predictions", "annotations")}
+    try:
+        content = json.loads((folder / SCORES).read_text(encoding="utf-8"))  # written last, so everything is there
+        coco = CocoScores(**{f.name: content.pop(f.name) for f in fields(CocoScores) if f.name in content})
+        return ValResult(**{**content, **files, "coco": coco, "audit": Audit(**content["audit"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 @guarded()
@@ -100,9 +130,11 @@ def val(
     passed = config.check(settings)
     refuse_class_filters(passed, "val")
     load_backend(backend)  # so that a missing package is reported before the work
-    _check_sources(model, data, predictions, annotations, passed)
+    _check_sources(model, data, predictions, annotations, **passed)
+    plots = passed.get("plots", True)
     if annotations is not None:
-        return _score_files(predictions, annotations, backend, passed)  # type: ignore[arg-type]
+        with run_folder(passed, "val") as folder:
+            return _score_files(str(predictions), str(annotations), folder, backend, plots)
     network = None if model is None else YOLO(model, trust=trust)
     if network:
         require_detection(network.task, "val")
@@ -112,56 +144,59 @@ def val(
         refuse_shared_labels(image_files(dataset, split), split)
     samples = read_split(dataset, split, with_bar)
     if network:
-        return score(network, dataset, samples, {**passed, "backend": backend})
+        return score(network, dataset, samples, backend=backend, **passed)
     truth = read_truth(dataset, split, samples)
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
-    stated = {"predictions": str(predictions), "data": str(dataset.source), "split": split}
+    stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
     with run_folder(passed, "val") as folder:
-        return _scored(truth, results, folder, stated, backend, passed.get("plots", True))
+        return _scored(truth, results, folder, stated, plots)
 
 
-def score(network: YOLO, dataset: Dataset, samples: list[Sample], settings: dict[str, Any]) -> ValResult:
+def score(
+    network: YOLO, dataset: Dataset, samples: Sequence[Sample], split: str, backend: str = BACKENDS[0], **settings: Any
+) -> ValResult:
     """Run a model over a split and score it; see `val`.
 
     Args:
         network: The model.
         dataset: The dataset.
         samples: The split, from `read_split`.
-        settings: Checked settings, with ``split``, and ``backend`` where it is not pycocotools.
+        split: Its name.
+        backend: See `val`.
+        **settings: Ultralytics' validation settings, checked.
     """
-    settings = dict(settings)
-    backend = settings.pop("backend", BACKENDS[0])
     order = class_order(network.names, dataset)
-    truth = read_truth(dataset, settings["split"], samples)
+    truth = read_truth(dataset, split, samples)
     with run_folder(settings, "val") as folder:
-        arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml)}
-        validator, own = _run(network, order, arguments)
+        arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml), "split": split}
+        validator, own = _run(network, order, **arguments)
         args = validator.args
         if order:
             truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
         imgsz = config.one_number(args.imgsz)
         truth.audit.notes += config.imgsz_notes(settings.get("imgsz"), imgsz)
-        stated = {
-            "model": str(network.model_name),
-            "data": str(dataset.source),
-            "split": settings["split"],
-            "imgsz": imgsz,
-            "letterbox": "rectangular batches" if args.rect else "square",
-            "conf": args.conf,
-            "nms_iou": args.iou,
-            "max_det": args.max_det,
-            "device": str(validator.device),
-        }
+        stated = ScoreSettings(
+            model=str(network.model_name),
+            data=str(dataset.source),
+            split=split,
+            imgsz=imgsz,
+            letterbox="rectangular batches" if args.rect else "square",
+            conf=args.conf,
+            nms_iou=args.iou,
+            max_det=args.max_det,
+            device=str(validator.device),
+            backend=backend,
+        )
         results = detections(samples, validator.records, truth)
-        return _scored(truth, results, folder, stated, backend, settings.get("plots", True), own)
+        return _scored(truth, results, folder, stated, settings.get("plots", True), own)
 
 
-def _run(network: YOLO, order: list[int] | None, arguments: dict[str, Any]) -> tuple[Validator, dict[str, float]]:
+def _run(network: YOLO, order: list[int] | None, **arguments: Any) -> tuple[Validator, dict[str, float]]:
     """Let Ultralytics validate, and return what did it, with its own metrics."""
     kept: list[Validator] = []
 
     def validator(**kwargs: Any) -> Validator:
-        kept.append(_Renumbered(order, **kwargs) if order else Validator(**kwargs))
+        kept.append(Validator(order, **kwargs))
         return kept[0]
 
     try:
@@ -187,27 +222,7 @@ def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
             )
 
 
-class _Renumbered(Validator):
-    """Validate a model whose classes come in another order than the dataset's: its numbers become the dataset's."""
-
-    def __init__(self, order: list[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.order = order
-
-    def init_metrics(self, model: Any) -> None:
-        super().init_metrics(model)
-        self.names = self.metrics.names = self.confusion_matrix.names = self.data["names"]
-
-    def postprocess(self, preds: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = super().postprocess(preds)
-        for image in found:
-            image["cls"] = image["cls"].new_tensor(self.order)[image["cls"].long()]
-        return found
-
-
-def _check_sources(
-    model: object, data: object, predictions: object, annotations: object, passed: dict[str, Any]
-) -> None:
+def _check_sources(model: object, data: object, predictions: object, annotations: object, **passed: Any) -> None:
     """Make sure that there is one thing to score and one to score it against."""
     given = {"model": model, "data": data, "predictions": predictions, "annotations": annotations}
     keys = {key for key, value in given.items() if value is not None}
@@ -218,37 +233,33 @@ def _check_sources(
             expected="model=best.pt data=data.yaml, predictions=p.json data=data.yaml, or predictions=p.json "
             "annotations=instances.json",
         )
-    idle = [key for key in passed if key not in FOR_FILES]
+    if annotations is not None and "split" in passed:
+        raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
+    idle = [key for key in passed if key not in SETTINGS_FOR_FILES]
     if model is None and idle:
         raise ConfigError(
             "A predictions file is scored as it is.",
             given=" ".join(f"{key}={passed[key]}" for key in idle),
-            expected=f"none but {', '.join(FOR_FILES)}",
+            expected=f"none but {', '.join(SETTINGS_FOR_FILES)}",
             fix="leave them out, or name a model",
         )
 
 
-def _score_files(predictions: str | Path, annotations: str | Path, backend: str, passed: dict[str, Any]) -> ValResult:
+def _score_files(predictions: str, annotations: str, folder: Path, backend: str, plots: bool) -> ValResult:
     """Score a COCO results file against a COCO instances file, whose ids it has."""
-    if "split" in passed:
-        raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
-    with run_folder(passed, "val") as folder:
-        scores = evaluate_files(predictions, annotations, backend=backend, progress=with_bar)
-        curves = draw_pr_curves(scores, folder / "pr_curves.png") if passed.get("plots", True) else None
-        audit = count(check_truth(read_json(annotations, "annotations")))
-        audit.prediction_ids = "those of the annotations"
-        audit.notes += _cut_off(read_json(predictions, "predictions"))
-        stated = {"predictions": str(predictions), "annotations": str(annotations), "backend": backend}
-        drawn = str(curves) if curves else None
-        result = ValResult(scores, None, stated, str(predictions), str(annotations), audit, drawn)
-        write_text(folder / "scores.json", json.dumps(result.as_dict(), indent=2))
-        return result
+    truth, results = check_truth(read_json(annotations, "annotations")), read_json(predictions, "predictions")
+    scores = evaluate(truth, results, backend=backend, progress=with_bar)
+    audit = audit_instances(truth)
+    audit.prediction_ids = "those of the annotations"
+    audit.notes += _cut_off(results)
+    stated = ScoreSettings(predictions=predictions, annotations=annotations, backend=backend)
+    return _written(ValResult(scores, None, stated, predictions, annotations, audit), folder, plots)
 
 
-def _cut_off(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _cut_off(results: Sequence[Prediction]) -> list[str]:
     """Say so where a predictions file lacks the faint detections that `val` scores of a model."""
     lowest = min((result["score"] for result in results), default=0.0)
-    if lowest < FAINT:
+    if lowest < CUT_OFF_CONF:
         return []
     return [
         f"No prediction scores below {lowest:.3g}: where fainter ones were cut off, AP is too low. For numbers like "
@@ -258,30 +269,27 @@ def _cut_off(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scored(
     truth: Truth,
-    results: list[dict[str, Any]],
-    save_dir: Path,
-    stated: dict[str, Any],
-    backend: str,
+    results: list[Prediction],
+    folder: Path,
+    stated: ScoreSettings,
     plots: bool,
     ultralytics: dict[str, float] | None = None,
 ) -> ValResult:
     """Score predictions and write everything down."""
-    predictions = write_text(save_dir / "predictions.json", json.dumps(results))
-    annotations = write_text(save_dir / "annotations.json", json.dumps(check_truth(truth.coco)))
-    scores = evaluate(truth.coco, results, backend=backend, progress=with_bar)
+    predictions = write_text(folder / "predictions.json", json.dumps(results))
+    annotations = write_text(folder / "annotations.json", json.dumps(check_truth(truth.coco)))
+    scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
     if ultralytics is None:
         truth.audit.notes += _cut_off(results)
-    curves = draw_pr_curves(scores, save_dir / "pr_curves.png") if plots else None
-    result = ValResult(
-        coco=scores,
-        ultralytics=ultralytics,
-        settings={**stated, "backend": backend},
-        predictions=str(predictions),
-        annotations=str(annotations),
-        audit=truth.audit,
-        curves=str(curves) if curves else None,
-    )
-    write_text(save_dir / "scores.json", json.dumps(result.as_dict(), indent=2))
+    result = ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit)
+    return _written(result, folder, plots)
+
+
+def _written(result: ValResult, folder: Path, plots: bool) -> ValResult:
+    """Draw the curves if wanted, and write the scores, last of all files."""
+    if plots:
+        result = replace(result, curves=str(draw_pr_curves(result.coco, folder / "pr_curves.png")))
+    write_text(folder / SCORES, json.dumps(result.as_dict(), indent=2))
     return result
 
 
@@ -295,7 +303,7 @@ def class_order(names: dict[int, str], dataset: Dataset) -> list[int] | None:
     Raises:
         DataError: The model has other classes, so its scores would mean nothing.
     """
-    own, theirs = list(names.values()), list(dataset.names.values())
+    own, theirs = ([n[i] for i in sorted(n)] for n in (names, dataset.names))
     if own == theirs:
         return None
     if sorted(own) != sorted(theirs) or len(set(own)) < len(own):
