@@ -34,7 +34,7 @@ from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
 from .export import export
 from .export_result import OUT_OF_TOLERANCE, ExportResult
-from .worker import Worker, said
+from .worker import Answer, Worker, said
 
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 OF_ONNX = {"onnx-fused": {"fuse_attention": True}, "onnx-fp16": {"half": True}, "onnx-int8": {"int8": True}}
@@ -306,11 +306,11 @@ def _time(
     neighbour would always come before.
     """
 
-    def ask(keys: Iterable[Key], do: str, **request: Any) -> dict[Key, dict[str, Any]]:
+    def ask(keys: Iterable[Key], do: str, **request: Any) -> dict[Key, Answer]:
         answers = {}
         for key in keys:
             with run.step(key, f"{size} px, batch {batch}"):
-                workers[key].send(do, **request)
+                workers[key].ask(do, **request)
                 answers[key] = workers[key].receive()
         return answers
 

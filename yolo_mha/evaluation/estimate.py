@@ -8,24 +8,18 @@ from typing import Any
 
 from rich.table import Table
 from ultralytics.cfg import get_cfg
-from ultralytics.data.utils import get_split_fraction
-from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.torch_utils import select_device
 
 from ..data.dataset import Dataset, read_split
-from ..diagnosis.data import objects_in_mosaic
-from ..diagnosis.doctor import LONG, SCHEDULE
 from ..engine.progress import bar, with_bar
 from ..guard import guarded
 from ..profiling.blocks import latency_ms
-from ..profiling.footprint import Footprint, footprints, free_memory
-from ..profiling.probe import Probe
-from ..registry import Network
+from ..profiling.footprint import footprints, free_memory
+from ..profiling.training_case import TrainingCase, used_images
 from ..result import Result
 from .control import Match
 from .networks import build_arms
 from .recipe import Recipe, describe
-from .weights import classes, for_classes
+from .weights import classes
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class ArmEstimate:
     Attributes:
         model: What is trained, in the words of the command line.
         parameters: Number of parameters, with the dataset's classes.
-        matches: Convolutions of a control and the blocks that they stand for.
+        substitutes: Convolutions of a control and the blocks that they stand for.
         step_seconds: Time of a training step.
         image_seconds: Time of one validation image in the network, without finding boxes and scoring them.
         seconds: Time of the run: all steps, and validation after each epoch and at the end.
@@ -44,7 +38,7 @@ class ArmEstimate:
 
     model: str
     parameters: int
-    matches: list[Match]
+    substitutes: list[Match]
     step_seconds: float
     image_seconds: float
     seconds: float
@@ -86,8 +80,8 @@ class Estimate(Result):
     def as_dict(self) -> dict[str, Any]:
         found = asdict(self)
         for name, arm in self.arms.items():
-            for shown, match in zip(found["arms"][name]["matches"], arm.matches, strict=True):
-                shown["difference"] = match.difference
+            for shown, substitute in zip(found["arms"][name]["substitutes"], arm.substitutes, strict=True):
+                shown["difference"] = substitute.difference
         return {**found, "fits": self.fits}
 
 
@@ -104,85 +98,44 @@ def estimate(plan: Recipe, dataset: Dataset) -> Estimate:
     Raises:
         RunError: A training step failed.
     """
-    names = classes(plan, dataset)
-    built = build_arms(plan.arms)
-    models = {name: _as_trained(for_classes(arm.network, names, plan.seeds[0])) for name, arm in built.items()}
-    args = get_cfg(overrides=dict(plan.train))
-    device = select_device(args.device, verbose=False)
-    stride = max(32, *(int(model.stride.max()) for model in models.values()))
-    imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
+    built, args, seeds = build_arms(plan.arms), get_cfg(overrides=dict(plan.train)), len(plan.seeds)
     samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
-    images = {split: _used(len(own), get_split_fraction(args.fraction, split)) for split, own in samples.items()}
+    images = {split: used_images(args, len(own), split) for split, own in samples.items()}
     steps = math.ceil(images["train"] / args.batch)
-    probe = Probe(
-        model="",
-        imgsz=imgsz,
-        batch=args.batch,
-        objects=objects_in_mosaic(samples["train"], args.mosaic > 0),
-        device=str(device),
-        precision=_precision(args, device.type),
-        optimizer=_optimizer(args, images["train"]),
-    )
+    names, train = classes(plan, dataset), samples["train"]
+    cases = {name: TrainingCase.of(arm.network, args, names, train) for name, arm in built.items()}
+    device = next(iter(cases.values())).device
     with bar() as progress:
         task = progress.add_task("training steps", total=None)
-        found = footprints(models, probe, lambda text: progress.update(task, description=text))
+        found = footprints(cases, lambda text: progress.update(task, description=text))
         progress.update(task, description="validation images")
-        latency = latency_ms({name: model.to(device) for name, model in models.items()}, imgsz)
+        latency = latency_ms(cases)
     arms = {}
-    for name, model in models.items():
-        step, image = _step_seconds(found[name]), latency[name] / 1e3
+    for name, case in cases.items():
+        step, image = (found[name].measured or found[name].estimated).seconds, latency[name] / 1e3
         rounds = (args.epochs if args.val else 1) + 1  # after each epoch, and of the best in the end
         arms[name] = ArmEstimate(
             model=describe(plan.arms[name]),
-            parameters=sum(p.numel() for p in model.parameters()),
-            matches=built[name].matches,
+            parameters=sum(p.numel() for p in case.model.parameters()),
+            substitutes=built[name].matches,
             step_seconds=step,
             image_seconds=image,
             seconds=args.epochs * steps * step + rounds * images["val"] * image,
             peak_mib=found[name].needed,
         )
-    each = sorted((arm.peak_mib for arm in arms.values() for _ in plan.seeds), reverse=True)
+    largest_first = sorted((arm.peak_mib for arm in arms.values() for _ in plan.seeds), reverse=True)
     return Estimate(
         recipe=plan,
         arms=arms,
-        runs=len(each),
+        runs=len(largest_first),
         epochs=args.epochs,
         steps=steps,
         images=images,
         device=str(device),
-        seconds=len(plan.seeds) * sum(arm.seconds for arm in arms.values()),
-        peak_mib=sum(each[: plan.jobs]),
+        seconds=seeds * sum(arm.seconds for arm in arms.values()),
+        peak_mib=sum(largest_first[: plan.jobs]),
         free_mib=free_memory(device),
     )
-
-
-def _as_trained(model: Network) -> Network:
-    """Let everything be trained but the box integral, as in training."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".dfl" not in name)
-    return model.train()
-
-
-def _used(count: int, fraction: float) -> int:
-    """Return how many of so many images Ultralytics uses; a whole number above 1 is a count."""
-    return min(fraction, count) if isinstance(fraction, int) else max(round(count * fraction), 1)
-
-
-def _step_seconds(footprint: Footprint) -> float:
-    return (footprint.measured or footprint.estimated).seconds
-
-
-def _precision(args: Any, device: str) -> str:
-    if device != "cuda" or args.amp in (False, "fp32"):
-        return "float32"
-    return "bfloat16" if args.amp == "bf16" else "float16"
-
-
-def _optimizer(args: Any, images: int) -> str:
-    """Name the optimizer that Ultralytics would take."""
-    if str(args.optimizer).lower() != "auto":
-        return str(args.optimizer)
-    return "SGD" if images / max(args.batch, SCHEDULE) * args.epochs > LONG else "AdamW"
 
 
 def estimate_table(found: Estimate) -> Table:
@@ -198,7 +151,9 @@ def estimate_table(found: Estimate) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for name, arm in found.arms.items():
-        matched = "".join(f"\nrow {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.matches)
+        matched = "".join(
+            f"\nrow {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.substitutes
+        )
         table.add_row(
             name,
             f"{arm.model}{matched}",
