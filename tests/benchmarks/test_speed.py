@@ -22,7 +22,7 @@ def tool():
     spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(TOOL.parent))
-    for name in ("speed", "speed_onnx", "speed_peers", "speed_report"):
+    for name in ("benchmark", "speed_onnx", "speed_peers", "speed_report"):
         sys.modules.pop(name)
 
 

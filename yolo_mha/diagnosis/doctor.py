@@ -114,7 +114,8 @@ def doctor(
         if insertion and network:
             network.model, _ = insertion.apply(network.model)
     dataset = load_dataset(data, with_bar) if data is not None else None
-    of_data, samples = _examine(dataset, passed.get("split", "val"))
+    with _quiet():
+        of_data, samples = _examine(dataset, passed.get("split", "val"))
     if network is None:
         page.checks.extend(of_data)
         return page
@@ -154,7 +155,8 @@ def doctor(
 def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
     """Open the model; one that is there and cannot be opened is a failed check."""
     name = str(given_path(model, "model"))
-    there = find_model_yaml(name) if name.endswith((".yaml", ".yml")) else Path(name).exists() or _shipped(name)
+    bundled = {file.name for file in shipped("weights").glob("*.pt")}
+    there = find_model_yaml(name) if name.endswith((".yaml", ".yml")) else name in bundled or Path(name).exists()
     try:
         network = YOLO(model, trust=trust)
     except (ModelError, CheckpointError) as e:
@@ -166,10 +168,6 @@ def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
         raise ConfigError("An exported model cannot be trained.", given=f"model={model}", expected="a .pt or .yaml")
     require_detection(network.task, "doctor")
     return network
-
-
-def _shipped(name: str) -> bool:
-    return Path(name).name == name and (shipped("weights") / name).is_file()
 
 
 def _examine(dataset: Dataset | None, split: str) -> tuple[list[Check], Sequence[Sample]]:

@@ -57,8 +57,10 @@ class TrainingCase:
             names: The dataset's classes; those of the network if None.
             samples: The dataset's training images; without any, objects are made up.
         """
-        device, args, model = select_device(args.device, verbose=False), copy(args), deepcopy(network)
-        if names is not None and list(names.values()) != list(network.names.values()):
+        device, args = select_device(args.device, verbose=False), copy(args)
+        if names is None or list(names.values()) == list(network.names.values()):
+            model = deepcopy(network)
+        else:
             model = build({**network.yaml, "nc": len(names)})
             model.names = dict(names)
             model.load(network, verbose=False)
