@@ -70,7 +70,7 @@ from speed_report import BOUNDS, Case, Cell, Table, draw, markdown, tables, verd
 
 import yolo_mha
 from yolo_mha.data.files import whole_file
-from yolo_mha.profiling.cost import peak_bytes
+from yolo_mha.engine.memory import allocator_peak_bytes
 
 EXAMPLES = """examples:
   python benchmarks/speed.py                              everything; about 55 minutes on two idle cores
@@ -355,7 +355,7 @@ def memory_of(map_name: str, peer: str, device: str) -> dict[str, float | str]:
         x = m.tensor(1, device)
         run = runner(PEERS[peer].build(m), x, mode)
         run()  # gradients of parameters, and what libraries keep
-        found[mode] = peak_bytes(run, device)
+        found[mode] = allocator_peak_bytes(run, device)
     return found
 
 

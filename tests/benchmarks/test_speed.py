@@ -20,7 +20,7 @@ def tool():
     spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(TOOL.parent))
-    for name in ("speed", "speed_onnx", "speed_peers", "speed_report"):
+    for name in ("benchmark", "speed", "speed_onnx", "speed_peers", "speed_report"):
         sys.modules.pop(name, None)  # `speed` is there only after the slow tests
 
 
@@ -162,7 +162,7 @@ def test_rounds_for__a_bounded_time(tool):
     assert [tool.rounds_for(s) for s in (0.001, 0.25, 3.0, 10.0, 60.0)] == [200, 100, 15, 10, 5]
 
 
-def test_peak_bytes__of_a_known_allocation(tool):
+def test_allocator_peak_bytes__of_a_known_allocation(tool):
     class Known(nn.Module):
         def forward(self, x):
             kept = torch.ones(1000, 1000)  # 4 MB
@@ -171,12 +171,16 @@ def test_peak_bytes__of_a_known_allocation(tool):
             del gone
             return kept.sum() + total + x.sum()
 
-    assert tool.peak_bytes(tool.runner(Known(), torch.zeros(8), "forward"), "cpu") == pytest.approx(12e6, rel=0.05)
+    assert tool.allocator_peak_bytes(tool.runner(Known(), torch.zeros(8), "forward"), "cpu") == pytest.approx(
+        12e6, rel=0.05
+    )
 
     m = tool.Map("P5", 20, 64)
     x = m.tensor(1, "cpu")
     run = tool.runner(nn.ReLU(), x, "forward+backward")
-    assert tool.peak_bytes(run, "cpu") == pytest.approx(2 * x.nbytes, rel=0.05)  # the output and the input's gradient
+    assert tool.allocator_peak_bytes(run, "cpu") == pytest.approx(
+        2 * x.nbytes, rel=0.05
+    )  # the output and the input's gradient
 
 
 def test_memory_of__in_a_process_of_its_own(tool, settings):

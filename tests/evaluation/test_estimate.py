@@ -4,24 +4,36 @@ import pytest
 from rich.console import Console
 
 import yolo_mha
+from yolo_mha.evaluation import estimate as module
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate, duration, estimate_table, measure_plan
 from yolo_mha.evaluation.plan import build_arms, prepare
 from yolo_mha.evaluation.recipe import Arm, Recipe, recipe_from_settings
+from yolo_mha.profiling.footprint import RESERVE, Footprint, Step
 
 
-def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path):
+def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypatch):
+    """The processes that measure a step are left out; a dry run of `compare` and `doctor` have them."""
+    asked = {}
+    step = Footprint(Step(100.0, 0.1), Step(110.0, 0.2), {}, 700.0)
+    monkeypatch.setattr(module, "footprints", lambda cases, progress: asked.update(cases) or dict.fromkeys(cases, step))
     arms = {"baseline": Arm("demo-baseline.yaml")}
-    plan = Recipe("x", str(beacons), arms, {**tiny, "epochs": 10, "batch": 2}, seeds=(0, 1, 2), jobs=2)
+    train = {**tiny, "imgsz": 60, "epochs": 10, "batch": 2, "fraction": 0.5}
+    plan = Recipe("x", str(beacons), arms, train, seeds=(0, 1, 2), jobs=2)
     found = measure_plan(prepare(plan))
     assert not list(tmp_path.iterdir())
-    assert (found.runs, found.epochs, found.steps, found.images) == (3, 10, 8, {"train": 16, "val": 8})
+    (case,) = asked.values()
+    assert (case.imgsz, case.optimizer, case.precision, case.args.batch) == (64, "AdamW", "float32", 2)
+    assert (found.runs, found.epochs, found.steps, found.images) == (3, 10, 4, {"train": 8, "val": 8})
     (arm,) = found.arms.values()
     assert arm.parameters == sum(p.numel() for p in yolo_mha.YOLO("demo-baseline.yaml").model.parameters())
-    assert arm.seconds == pytest.approx(10 * 8 * arm.step_seconds + 11 * 8 * arm.image_seconds)
-    assert arm.peak_mib > 100
+    assert arm.step_seconds == 0.2
+    assert arm.image_seconds > 0
+    assert arm.seconds == pytest.approx(10 * 4 * 0.2 + 11 * 8 * arm.image_seconds)
+    assert arm.peak_mib == pytest.approx(RESERVE * 800)
     assert found.seconds == pytest.approx(3 * arm.seconds)
     assert found.peak_mib == pytest.approx(2 * arm.peak_mib)
     assert found.fits == (found.peak_mib <= found.free_mib)
+    assert found.ok
     assert json.loads(json.dumps(found.as_dict()))["arms"]["baseline"]["seconds"] == arm.seconds
 
 

@@ -301,7 +301,7 @@ def _time(
         answers = {}
         for key in keys:
             with run.step(key, f"{size} px, batch {batch}"):
-                workers[key].send(do, **request)
+                workers[key].ask(do, **request)
                 answers[key] = workers[key].receive().get(number)
         return answers
 
@@ -349,12 +349,12 @@ def _rows(
 def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits, split: str) -> list[Row]:
     """Score every file at every size, and put AP into its rows."""
     scores: dict[tuple[str, str, int], Mapping[str, float]] = {}
-    settings = {"device": run.device, "plots": False, "exist_ok": True, "project": str(run.folder / "val")}
     for (arm, kind), size in product(made, run.sizes):
         console.print(f"scoring the {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
-            network = YOLO(made[arm, kind].file, trust=run.trust)
-            own = {**settings, "imgsz": size, "name": f"{arm}-{kind}-{size}"}
-            scores[arm, kind, size] = score(network, splits.dataset, splits.read(split), split, **own).coco.metrics
-    found = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
-    return [replace(row, ap=ap["AP"], ap50=ap["AP50"]) if ap else row for row, ap in found]
+            network, samples = YOLO(made[arm, kind].file, trust=run.trust), splits.read(split)
+            where = {"project": str(run.folder / "val"), "name": f"{arm}-{kind}-{size}"}
+            found = score(network, splits.dataset, samples, split, device=run.device, imgsz=size, plots=False, **where)
+            scores[arm, kind, size] = found.coco.metrics
+    pairs = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]
+    return [replace(row, ap=ap["AP"], ap50=ap["AP50"]) if ap else row for row, ap in pairs]

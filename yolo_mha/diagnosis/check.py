@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import YoloMHAError, with_type
@@ -30,9 +30,9 @@ class Check:
     fix: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        details = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.details.items()}
-        return {**asdict(self), "details": details}  # JSON has no NaN
+    def __post_init__(self) -> None:
+        known = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.details.items()}
+        object.__setattr__(self, "details", known)  # JSON has no NaN
 
 
 def failed(name: str, error: Exception) -> Check:

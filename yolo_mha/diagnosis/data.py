@@ -43,11 +43,6 @@ def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> t
     return checks, train
 
 
-def objects_in_mosaic(samples: Sequence[Sample], mosaic: bool) -> int:
-    """Return the most objects that one training image can hold; a mosaic is made of four images."""
-    return max((len(s.classes) for s in samples), default=1) * (4 if mosaic else 1)
-
-
 def _labels(split: str, samples: Sequence[Sample]) -> Check:
     missing, orphans = unmatched([s.image for s in samples])
     objects = sum(len(s.classes) for s in samples)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ import torch
 from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
-from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.torch_utils import select_device
 
 from ..data.dataset import Dataset, Sample, load_dataset
 from ..engine import settings as config
@@ -27,23 +25,21 @@ from ..guard import guarded
 from ..paths import given_path, shipped
 from ..profiling.blocks import BlockShare, block_shares, latency_ms
 from ..profiling.footprint import RESERVE, Footprint, busy, footprints, free_memory
-from ..profiling.probe import Probe, made_up_batch
-from ..registry import Network, build, find_model_yaml
+from ..profiling.probe import made_up_batch
+from ..profiling.training_case import TrainingCase
+from ..registry import find_model_yaml
 from ..result import Result
 from ..surgery.graft import without_blocks
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.rows import blocks
 from .check import Check, failed
-from .data import check_data, objects_in_mosaic
+from .data import check_data
 from .model import check_export, check_heads, check_registration, check_sizes
 from .step import MOST_IMAGES, check_step, training_batch
 
-WITH, WITHOUT = "with attention", "without attention"
-MADE_UP_OBJECTS = 20
-BUSY = 0.3  # share of the processor in other hands, from where on times are rough
-DEAR = 1.5  # times the cost without attention, from where on a block is to blame
-SCHEDULE = 64  # images between two optimizer steps in Ultralytics' recipe, which says how often a step is taken
-LONG = 10000  # optimizer steps, from where on Ultralytics' optimizer=auto is MuSGD
+WITH_BLOCKS, WITHOUT_BLOCKS = "with attention", "without attention"
+MOST_BUSY = 0.3  # share of the processor in other hands, beyond which times are rough
+MOST_TIMES_DEARER = 1.5  # than without blocks, beyond which a block is to blame
 
 
 @dataclass(frozen=True)
@@ -51,58 +47,30 @@ class Diagnosis(Result):
     """The doctor's page.
 
     Attributes:
+        settings: What the page holds for.
         checks: What was checked, in order.
-        footprints: Memory and time of a training step by model, ``WITH`` and ``WITHOUT``.
+        footprints: Memory and time of a training step by model, ``WITH_BLOCKS`` and ``WITHOUT_BLOCKS``.
         latency_ms: Time of one image in inference, likewise.
         blocks: Each block's share of the network's time and memory.
-        settings: What the page holds for.
     """
 
-    checks: list[Check]
+    settings: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
     footprints: dict[str, Footprint] = field(default_factory=dict)
     latency_ms: dict[str, float] = field(default_factory=dict)
     blocks: list[BlockShare] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return all(check.status != "failed" for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "ok": self.ok,
-            "settings": self.settings,
-            "checks": [check.as_dict() for check in self.checks],
-            "footprints": {name: f.as_dict() for name, f in self.footprints.items()},
-            "latency_ms": self.latency_ms,
-            "blocks": [asdict(b) for b in self.blocks],
-        }
-
-
-@dataclass
-class _Case:
-    """What is examined.
-
-    Attributes:
-        network: The model as it was given.
-        model: The model as training would build it, with the dataset's classes.
-        args: Training settings of Ultralytics.
-        imgsz: Height and width in pixels, rounded up to the model's stride.
-        device: Where training would run.
-        precision: What training computes in.
-    """
-
-    network: YOLO
-    model: Network
-    args: Any
-    imgsz: int
-    device: torch.device
-    precision: str
+        return {"ok": self.ok, **super().as_dict()}
 
 
 @guarded()
 def doctor(
-    model: str | Path | None = None,
+    model: str | Path,
     data: str | Path | None = None,
     *,
     at: str | Iterable[str] | None = None,
@@ -124,14 +92,12 @@ def doctor(
         The page; ``ok`` is False where a check failed.
 
     Raises:
-        ConfigError: A setting is unknown, unusable or missing.
+        ConfigError: A setting is unknown or unusable.
         ModelError, CheckpointError, DataError: The model or the dataset YAML is not there.
         UnsupportedTaskError: The model is not for box detection.
     """
-    insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
-    passed = config.check(settings, own=("at", "block", *block_options(block)))
-    if model is None:
-        raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
+    insertion, rest = Insertion.from_settings({"at": at, "block": block, **settings})
+    passed = config.check(rest, own=("at", "block", *block_options(block)))
     for key in ("imgsz", "batch"):
         if passed.get(key) is not None and (type(passed[key]) is not int or passed[key] < 1):
             raise ConfigError(f"doctor needs a whole {key}.", given=f"{key}={passed[key]}", expected="1 or more")
@@ -142,69 +108,55 @@ def doctor(
             expected="one of them",
             fix="device=0, and the batch divided by the number of GPUs",
         )
-    page = Diagnosis([])
+    page = Diagnosis()
     with _quiet():
         network = _open(model, trust, page)
-        if insertion is not None and network is not None:
+        if insertion and network:
             network.model, _ = insertion.apply(network.model)
     dataset = load_dataset(data, with_bar) if data is not None else None
+    with _quiet():
+        of_data, samples = _examine(dataset, passed.get("split", "val"))
+    if network is None:
+        page.checks.extend(of_data)
+        return page
     with _quiet(), bar() as progress:
-        task = progress.add_task("examining", total=7)
+        args = get_cfg(overrides=passed)
+        if "imgsz" not in passed and type(own := network.overrides.get("imgsz")) is int:
+            args.imgsz = own  # a checkpoint brings its own
+        case = TrainingCase.of(network.model, args, dataset.names if dataset else None, samples)
+        page.settings.update({"model": str(model), "at": None, **(insertion.settings() if insertion else {})})
+        page.settings.update(data=str(data), imgsz=case.imgsz, batch=args.batch)
+        page.settings.update(device=str(case.device), precision=case.precision)
+        checks: dict[str, Callable[[], Check | list[Check]]] = {
+            "registration": lambda: check_registration(network, trust),
+            "channels and heads": lambda: check_heads(case.model, case.imgsz),
+            "dataset": lambda: [*of_data, *_same_classes(network, dataset)],
+            "image sizes": lambda: check_sizes(case.model, case.imgsz),
+            "memory and time": lambda: _cost(case, page, say),
+            "forward and backward": lambda: _step(case, dataset, samples, page),
+            "export": lambda: check_export(network, case.imgsz, trust),
+        }
+        task = progress.add_task("examining", total=len(checks))
 
-        def step(name: str, function: Callable[[], Check | list[Check]]) -> None:
-            """Run one check; what it stumbles over is a row of the page and hides no other check."""
-            progress.update(task, description=name)
+        def say(text: str) -> None:
+            progress.update(task, description=text)
+
+        for name, check in checks.items():
+            say(name)
             try:
-                found = function()
-            except Exception as e:
+                found = check()
+            except Exception as e:  # it is a row of the page, and hides no other check
                 found = failed(name, e)
             page.checks.extend(found if isinstance(found, list) else [found])
             progress.advance(task)
-
-        def counted(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
-            part = progress.add_task(description, total=total)
-            yield from progress.track(items, total=total, task_id=part)
-            progress.remove_task(part)
-
-        samples: list[Sample] = []
-
-        def examine_data() -> list[Check]:
-            if dataset is None:
-                return [Check("dataset", "skipped", "No dataset given, so the batch is made up.", "add data=...")]
-            checks, found = check_data(dataset, ("train", passed.get("split", "val")), counted)
-            samples.extend(found)
-            return checks
-
-        if network is None:
-            step("dataset", examine_data)
-            return page
-        case = _case(network, dataset, passed)
-        page.settings.update(
-            model=str(model),
-            at=at,
-            **({"block": block, **insertion.options} if insertion is not None else {}),
-            data=str(data),
-            imgsz=case.imgsz,
-            batch=case.args.batch,
-            device=str(case.device),
-            precision=case.precision,
-        )
-        step("registration", lambda: check_registration(network, trust))
-        step("channels and heads", lambda: check_heads(case.model, case.imgsz))
-        step("dataset", lambda: [*examine_data(), *_same_classes(network, dataset)])
-        step("image sizes", lambda: check_sizes(case.model, case.imgsz))
-        step(
-            "memory and time", lambda: _cost(case, samples, page, lambda text: progress.update(task, description=text))
-        )
-        step("forward and backward", lambda: _step(case, dataset, samples, page))
-        step("export", lambda: check_export(network, case.imgsz, trust))
     return page
 
 
 def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
     """Open the model; one that is there and cannot be opened is a failed check."""
     name = str(given_path(model, "model"))
-    there = find_model_yaml(name) if name.endswith((".yaml", ".yml")) else Path(name).exists() or _shipped(name)
+    bundled = {file.name for file in shipped("weights").glob("*.pt")}
+    there = find_model_yaml(name) if name.endswith((".yaml", ".yml")) else name in bundled or Path(name).exists()
     try:
         network = YOLO(model, trust=trust)
     except (ModelError, CheckpointError) as e:
@@ -218,31 +170,14 @@ def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
     return network
 
 
-def _shipped(name: str) -> bool:
-    return Path(name).name == name and (shipped("weights") / name).is_file()
-
-
-def _case(network: YOLO, dataset: Dataset | None, settings: dict[str, Any]) -> _Case:
-    """Build the model as training would: with the dataset's classes, and everything but the box integral trained."""
-    size = network.overrides.get("imgsz")  # a checkpoint brings its own
-    args = get_cfg(overrides={"imgsz": size, **settings} if type(size) is int else settings)
-    device = select_device(args.device, verbose=False)
-    given: Network = network.model
-    model = deepcopy(given)
-    if dataset is not None and list(dataset.names.values()) != list(given.names.values()):
-        model = build({**given.yaml, "nc": len(dataset.names)})
-        model.names = dict(dataset.names)
-        model.load(given)
-    model = model.float().to(device)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".dfl" not in name)
-    model.args = args
-    stride = max(int(model.stride.max()), 32)
-    imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
-    precision = "float32"
-    if device.type == "cuda" and args.amp not in (False, "fp32"):
-        precision = "bfloat16" if args.amp == "bf16" else "float16"
-    return _Case(network, model, args, imgsz, device, precision)
+def _examine(dataset: Dataset | None, split: str) -> tuple[list[Check], Sequence[Sample]]:
+    """Check the dataset; return also the samples to train on."""
+    if dataset is None:
+        return [Check("dataset", "skipped", "No dataset given, so the batch is made up.", "add data=...")], []
+    try:
+        return check_data(dataset, ("train", split), with_bar)
+    except Exception as e:  # as with every other check
+        return [failed("dataset", e)], []
 
 
 def _same_classes(network: YOLO, dataset: Dataset | None) -> list[Check]:
@@ -258,7 +193,7 @@ def _same_classes(network: YOLO, dataset: Dataset | None) -> list[Check]:
     return [Check("classes of the checkpoint", "warning", message, "nothing, if you mean to train for new classes")]
 
 
-def _step(case: _Case, dataset: Dataset | None, samples: list[Sample], page: Diagnosis) -> Check:
+def _step(case: TrainingCase, dataset: Dataset | None, samples: Sequence[Sample], page: Diagnosis) -> Check:
     """Run forward and backward on real images where there are some, on no more of them than memory was found for."""
     free = free_memory(case.device)
     fitting = [max(f.largest_batch(free), 1) for f in page.footprints.values()]
@@ -266,52 +201,35 @@ def _step(case: _Case, dataset: Dataset | None, samples: list[Sample], page: Dia
     if case.imgsz <= 32:
         count = max(count, 2)  # a single value has no variance, which BatchNorm refuses
     if dataset is not None and samples:
-        kind = "images"
-        args = deepcopy(case.args)
-        args.imgsz = case.imgsz
-        batch = training_batch(dataset, samples, args, int(case.model.stride.max()), count)
+        kind, batch = "images", training_batch(dataset, samples, case, count)
     else:
-        kind = "made-up images"
-        generator = torch.Generator().manual_seed(0)
-        batch = made_up_batch(count, case.imgsz, MADE_UP_OBJECTS, case.model, generator, case.device)
-    stands_in = case.device.type == "cpu"
-    precision = "bfloat16" if stands_in and case.args.amp not in (False, "fp32") else case.precision
-    return check_step(deepcopy(case.model), batch, precision, stands_in and precision == "bfloat16", kind)
+        kind, generator = "made-up images", torch.Generator().manual_seed(0)
+        batch = made_up_batch(count, case.imgsz, case.objects, case.model, generator)
+    stands_in = case.device.type == "cpu" and case.args.amp not in (False, "fp32")
+    precision = "bfloat16" if stands_in else case.precision
+    return check_step(deepcopy(case.model), batch, precision, stands_in, kind)
 
 
-def _cost(case: _Case, samples: list[Sample], page: Diagnosis, progress: Callable[[str], None]) -> list[Check]:
+def _cost(case: TrainingCase, page: Diagnosis, say: Callable[[str], None]) -> list[Check]:
     """Estimate and measure memory and time, with attention and without."""
-    arms = {WITH: case.model}
-    if blocks(case.model.yaml):
+    cases = {WITH_BLOCKS if blocks(case.model.yaml) else WITHOUT_BLOCKS: case}
+    if WITH_BLOCKS in cases:
         with contextlib.suppress(ModelError):  # a block that reads the image itself cannot be taken out
-            arms[WITHOUT] = without_blocks(case.model)
-    else:
-        arms = {WITHOUT: case.model}
-    objects = objects_in_mosaic(samples, case.args.mosaic > 0) if samples else MADE_UP_OBJECTS
-    probe = Probe(
-        "", case.imgsz, case.args.batch, objects, str(case.device), case.precision, _optimizer(case.args, len(samples))
-    )
+            cases[WITHOUT_BLOCKS] = replace(case, model=without_blocks(case.model))
     others = busy()
-    page.footprints.update(footprints(arms, probe, progress))
-    page.settings["objects"] = objects
-    progress("latency of one image")
-    page.latency_ms.update(latency_ms(arms, case.imgsz))
+    page.footprints.update(footprints(cases, say))
+    page.settings["objects"] = case.objects
+    say("latency of one image")
+    page.latency_ms.update(latency_ms(cases))
     page.blocks.extend(block_shares(case.model, case.imgsz))
     checks = [_fits(case, page), *_dear(page)]
-    if others > BUSY:
+    if others > MOST_BUSY:
         message = f"Other programs use {others:.0%} of the processor, so the times on this page may be rough."
         checks.append(Check("machine", "warning", message, "run doctor again when they have ended", {"busy": others}))
     return checks
 
 
-def _optimizer(args: Any, images: int) -> str:
-    """Name the optimizer that Ultralytics would take."""
-    if str(args.optimizer).lower() != "auto":
-        return str(args.optimizer)
-    return "SGD" if images / max(args.batch, SCHEDULE) * args.epochs > LONG else "AdamW"
-
-
-def _fits(case: _Case, page: Diagnosis) -> Check:
+def _fits(case: TrainingCase, page: Diagnosis) -> Check:
     """Say whether the model that is to be trained, the first, fits into the free memory."""
     free = free_memory(case.device)
     needed = next(iter(page.footprints.values()))
@@ -333,16 +251,16 @@ def _dear(page: Diagnosis) -> list[Check]:
     """Say what attention costs, and blame a block where that is much."""
     if len(page.footprints) < 2 or not page.blocks:
         return []
-    both = [page.footprints[name] for name in (WITH, WITHOUT)]
+    both = [page.footprints[name] for name in (WITH_BLOCKS, WITHOUT_BLOCKS)]
     measured = [f.measured for f in both if f.measured]
     own, base = measured if len(measured) == 2 else [f.estimated for f in both]
     ratios = {
         "training time": own.seconds / base.seconds,
         "training memory": own.mib / base.mib,
-        "latency": page.latency_ms[WITH] / page.latency_ms[WITHOUT],
+        "latency": page.latency_ms[WITH_BLOCKS] / page.latency_ms[WITHOUT_BLOCKS],
     }
     said = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in ratios.items())
-    if max(ratios.values()) < DEAR:
+    if max(ratios.values()) < MOST_TIMES_DEARER:
         return [Check("cost of attention", "ok", f"{said}.", None, ratios)]
     dearest = max(page.blocks, key=lambda b: max(b.training, b.memory, b.inference))
     share = max(dearest.training, dearest.memory, dearest.inference)

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from packaging.version import Version
 from ultralytics.data.augment import LetterBox
@@ -33,7 +34,8 @@ def check_registration(network: YOLO, trust: bool = False) -> Check:
         network: The model.
         trust: Whether its author opens checkpoints with full pickle, and so needs no restricted mode.
     """
-    rows = {i: str(_row(network.model, i)[2]) for i in blocks(network.model.yaml)}
+    content = network.model.yaml
+    rows = {i: str((content["backbone"] + content["head"])[i][2]) for i in blocks(content)}
     classes = {name: block_class(name) for name in rows.values()}
     details = {"rows": {i: f"{classes[n].__module__}.{n}" for i, n in rows.items()}}
     script = [name for name, c in classes.items() if c.__module__ == "__main__"]
@@ -99,7 +101,7 @@ def check_heads(model: Network, imgsz: int) -> Check:
 def block_shapes(model: Network, imgsz: int) -> dict[int, list[torch.Size]]:
     """Return the shapes (1, C, H, W) of the maps that each block row reads, by row."""
     shapes: dict[int, list[torch.Size]] = {}
-    model = _evaluated(deepcopy(model))
+    model = deepcopy(model).float().eval()
     for row in blocks(model.yaml):
 
         def keep(module: torch.nn.Module, inputs: Any, row: int = row) -> None:
@@ -119,10 +121,10 @@ def check_sizes(model: Network, imgsz: int) -> Check:
         model: The model.
         imgsz: The longer side in pixels, a multiple of the model's stride.
     """
-    model = _evaluated(deepcopy(model))
+    model = deepcopy(model).float().eval()
     stride = int(model.stride.max())
     shorter = max(round(0.6 * imgsz / stride), 1) * stride
-    letterboxed = LetterBox((imgsz, imgsz), auto=True, stride=stride)(image=_blank(*ODD)).shape[:2]
+    letterboxed = LetterBox((imgsz, imgsz), auto=True, stride=stride)(image=np.zeros((*ODD, 3), np.uint8)).shape[:2]
     runs = {
         f"{imgsz}x{imgsz}": ((imgsz, imgsz), False),
         f"{shorter}x{imgsz} (rect)": ((shorter, imgsz), False),
@@ -192,18 +194,5 @@ def _said(value: float | None) -> str:
     return "another shape" if value is None else f"{value:.1g}"
 
 
-def _row(model: Any, index: int) -> list[Any]:
-    return list((model.yaml["backbone"] + model.yaml["head"])[index])
-
-
-def _evaluated(model: Network) -> Network:
-    return model.float().eval()
-
-
 def _zeros(model: Network, size: tuple[int, int]) -> torch.Tensor:
-    parameter = next(model.parameters())
-    return torch.zeros(1, model.yaml.get("channels", 3), *size, device=parameter.device)
-
-
-def _blank(height: int, width: int) -> Any:
-    return torch.zeros(height, width, 3, dtype=torch.uint8).numpy()
+    return torch.zeros(1, model.yaml.get("channels", 3), *size, device=next(model.parameters()).device)

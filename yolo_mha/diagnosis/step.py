@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from ultralytics.data.utils import img2label_paths
 
 from ..data.dataset import Dataset, Sample
 from ..errors import one_line
+from ..profiling.training_case import TrainingCase
 from ..registry import Network
 from .check import Check
 
@@ -88,7 +89,7 @@ def located(model: Network, name: str) -> str:
     return f"{name} (row {parts[1]}, {type(model.model[int(parts[1])]).__name__})"
 
 
-def non_finite(tensors: dict[str, Any]) -> str | None:
+def non_finite(tensors: Mapping[str, torch.Tensor | None]) -> str | None:
     """Return the name of the first tensor that holds NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor is not None and tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -96,7 +97,9 @@ def non_finite(tensors: dict[str, Any]) -> str | None:
     return None
 
 
-def check_step(model: Network, batch: dict[str, Any], precision: str, stands_in: bool, kind: str = "images") -> Check:
+def check_step(
+    model: Network, batch: Mapping[str, torch.Tensor], precision: str, stands_in: bool, kind: str = "images"
+) -> Check:
     """Run the loss forward and backward once.
 
     Args:
@@ -107,7 +110,7 @@ def check_step(model: Network, batch: dict[str, Any], precision: str, stands_in:
         kind: What the batch is made of, for the message.
     """
     device = next(model.parameters()).device
-    batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    batch = {k: v.to(device) for k, v in batch.items()}
     watch = Watch(model.train())
     images = f"{len(batch['img'])} {kind} in {precision}"
     dtype = getattr(torch, precision)
@@ -154,7 +157,9 @@ def _gradients(model: Network, loss: torch.Tensor, precision: str) -> str | None
     return broken
 
 
-def training_batch(dataset: Dataset, samples: Sequence[Sample], args: Any, stride: int, count: int) -> dict[str, Any]:
+def training_batch(
+    dataset: Dataset, samples: Sequence[Sample], case: TrainingCase, count: int
+) -> dict[str, torch.Tensor]:
     """Load images with Ultralytics' own dataset, augmented as in training.
 
     The images are copied aside first, because Ultralytics writes a cache beside the labels and may repair JPEGs.
@@ -162,8 +167,7 @@ def training_batch(dataset: Dataset, samples: Sequence[Sample], args: Any, strid
     Args:
         dataset: The dataset.
         samples: Its training samples; those with objects come first.
-        args: Training settings of Ultralytics.
-        stride: The model's largest stride.
+        case: What is trained.
         count: Number of images.
     """
     chosen = sorted(samples, key=lambda s: not len(s.classes))[:: max(len(samples) // (4 * count), 1)][: 4 * count]
@@ -177,8 +181,8 @@ def training_batch(dataset: Dataset, samples: Sequence[Sample], args: Any, strid
                 shutil.copyfile(label, Path(folder) / "labels" / f"{i:04d}.txt")
         data = {"names": dataset.names, "nc": len(dataset.names), "channels": 3}
         images = str(Path(folder) / "images")
-        loader = build_yolo_dataset(args, images, count, data, mode="train", stride=stride, fraction=1.0)
+        stride = int(case.model.stride.max())
+        loader = build_yolo_dataset(case.args, images, count, data, mode="train", stride=stride, fraction=1.0)
         items = [loader[i % len(loader)] for i in range(count)]
-    batch: dict[str, Any] = loader.collate_fn(items)
-    batch["img"] = batch["img"].float() / 255  # (B, 3, H, W)
-    return batch
+    batch = {k: v for k, v in loader.collate_fn(items).items() if isinstance(v, torch.Tensor)}
+    return {**batch, "img": batch["img"].float() / 255}  # (B, 3, H, W)

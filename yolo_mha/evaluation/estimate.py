@@ -8,22 +8,15 @@ from typing import Any
 
 from rich.table import Table
 from ultralytics.cfg import get_cfg
-from ultralytics.data.utils import get_split_fraction
-from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.torch_utils import select_device
 
-from ..diagnosis.data import objects_in_mosaic
-from ..diagnosis.doctor import LONG, SCHEDULE
 from ..engine.progress import bar
 from ..profiling.blocks import latency_ms
-from ..profiling.footprint import Footprint, footprints, free_memory
-from ..profiling.probe import Probe
-from ..registry import Network
+from ..profiling.footprint import footprints, free_memory
+from ..profiling.training_case import TrainingCase, used_images
 from ..result import Result
 from .control import Substitute
 from .plan import Plan
 from .recipe import Recipe
-from .weights import for_classes
 
 
 @dataclass(frozen=True)
@@ -96,83 +89,44 @@ def measure_plan(plan: Plan) -> Estimate:
     Raises:
         RunError: A training step failed.
     """
-    recipe, names = plan.recipe, plan.dataset.names
-    models = {name: _as_trained(for_classes(arm.network, names, recipe.seeds[0])) for name, arm in plan.arms.items()}
-    args = get_cfg(overrides=dict(recipe.train))
-    device = select_device(args.device, verbose=False)
-    stride = max(32, *(int(model.stride.max()) for model in models.values()))
-    imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
-    images = {split: _used(len(own), get_split_fraction(args.fraction, split)) for split, own in plan.samples.items()}
+    recipe, train = plan.recipe, plan.samples["train"]
+    args, seeds = get_cfg(overrides=dict(recipe.train)), len(recipe.seeds)
+    images = {split: used_images(args, len(own), split) for split, own in plan.samples.items()}
     steps = math.ceil(images["train"] / args.batch)
-    probe = Probe(
-        model="",
-        imgsz=imgsz,
-        batch=args.batch,
-        objects=objects_in_mosaic(plan.samples["train"], args.mosaic > 0),
-        device=str(device),
-        precision=_precision(args, device.type),
-        optimizer=_optimizer(args, images["train"]),
-    )
+    names = plan.dataset.names
+    cases = {name: TrainingCase.of(arm.network, args, names, train) for name, arm in plan.arms.items()}
+    device = next(iter(cases.values())).device
     with bar() as progress:
         task = progress.add_task("training steps", total=None)
-        found = footprints(models, probe, lambda text: progress.update(task, description=text))
+        found = footprints(cases, lambda text: progress.update(task, description=text))
         progress.update(task, description="validation images")
-        latency = latency_ms({name: model.to(device) for name, model in models.items()}, imgsz)
+        latency = latency_ms(cases)
     arms = {}
-    for name, model in models.items():
-        step, image = _step_seconds(found[name]), latency[name] / 1e3
+    for name, case in cases.items():
+        step, image = (found[name].measured or found[name].estimated).seconds, latency[name] / 1e3
         rounds = (args.epochs if args.val else 1) + 1  # after each epoch, and of the best in the end
         arms[name] = ArmEstimate(
             model=plan.arms[name].described,
-            parameters=sum(p.numel() for p in model.parameters()),
+            parameters=sum(p.numel() for p in case.model.parameters()),
             substitutes=plan.arms[name].substitutes,
             step_seconds=step,
             image_seconds=image,
             seconds=args.epochs * steps * step + rounds * images["val"] * image,
             peak_mib=found[name].needed,
         )
-    each = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
+    largest_first = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
     return Estimate(
         recipe=recipe,
         arms=arms,
-        runs=len(each),
+        runs=len(largest_first),
         epochs=args.epochs,
         steps=steps,
         images=images,
         device=str(device),
-        seconds=len(recipe.seeds) * sum(arm.seconds for arm in arms.values()),
-        peak_mib=sum(each[: recipe.jobs]),
+        seconds=seeds * sum(arm.seconds for arm in arms.values()),
+        peak_mib=sum(largest_first[: recipe.jobs]),
         free_mib=free_memory(device),
     )
-
-
-def _as_trained(model: Network) -> Network:
-    """Let everything be trained but the box integral, as in training."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".dfl" not in name)
-    return model.train()
-
-
-def _used(count: int, fraction: float) -> int:
-    """Return how many of so many images Ultralytics uses; a whole number above 1 is a count."""
-    return min(fraction, count) if isinstance(fraction, int) else max(round(count * fraction), 1)
-
-
-def _step_seconds(footprint: Footprint) -> float:
-    return (footprint.measured or footprint.estimated).seconds
-
-
-def _precision(args: Any, device: str) -> str:
-    if device != "cuda" or args.amp in (False, "fp32"):
-        return "float32"
-    return "bfloat16" if args.amp == "bf16" else "float16"
-
-
-def _optimizer(args: Any, images: int) -> str:
-    """Name the optimizer that Ultralytics would take."""
-    if str(args.optimizer).lower() != "auto":
-        return str(args.optimizer)
-    return "SGD" if images / max(args.batch, SCHEDULE) * args.epochs > LONG else "AdamW"
 
 
 def estimate_table(found: Estimate) -> Table:

@@ -1,6 +1,6 @@
 """The process that trains one run of a comparison; `runs` starts it.
 
-It reads one line of JSON, see `Job`, on standard input and then watches that: when it ends, the process that started it
+It reads a `Job` on standard input and then watches that: when it ends, the process that started it
 is gone or wants no more, and this one ends at once with all that it has started. So nothing is left even after a kill.
 """
 
@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ..data.files import whole_file, write_text
 from ..engine.epoch_seeds import EpochSeeds
+from ..engine.memory import process_peak_mib
 from ..engine.start_record import StartRecord
 from ..engine.train import Callbacks, train
 from ..errors import YoloMHAError
 from ..guard import read_checkpoint
 
 END = "end.json"
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def main() -> None:
     try:
         job = Job(**json.loads(line))
         _train(job)
-        write_text(Path(job.folder) / END, json.dumps({"peak_mib": peak_mib()}))
+        write_text(Path(job.folder) / END, json.dumps({"peak_mib": process_peak_mib()}))
     except YoloMHAError as e:
         traceback.print_exc()
         print(f"error: {e}", file=sys.stderr)
@@ -84,17 +83,3 @@ def _end_with_input() -> None:
     for process in psutil.Process().children(recursive=True):
         process.kill()
     os._exit(1)
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process has used so far, in MiB: of the GPU if it used one, or else its own."""
-    if torch.cuda.is_available() and (
-        peak := max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
-    ):
-        return peak / MIB
-    if sys.platform == "win32":
-        return float(psutil.Process().memory_info().peak_wset / MIB)
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MIB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere

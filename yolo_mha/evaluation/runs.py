@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.files import write_text
-from ..engine import child
+from ..engine.child import Child
 from ..engine.progress import bar
 from ..registry import Network
 from ..surgery.text import dump, one_scale
@@ -45,7 +44,7 @@ class Run:
         epochs: Number of finished epochs.
         error: Why it failed.
         curve: Ultralytics' mAP50-95 on the validation images after each epoch.
-        peak_mib: The most memory that the process used in its last attempt, in MiB, see `one_run.peak_mib`.
+        peak_mib: The most memory that the process used in its last attempt, in MiB, see `process_peak_mib`.
     """
 
     arm: str
@@ -67,17 +66,13 @@ class _Attempt:
     Attributes:
         run: The run as it was before.
         process: The process.
-        log: Its output.
-        log_start: Where in the log that begins, in bytes.
         started: Time of the start, monotonic.
         saved: Time of the last note.
         task: Its progress bar.
     """
 
     run: Run
-    process: subprocess.Popen[bytes]
-    log: Path
-    log_start: int
+    process: Child
     started: float
     saved: float
     task: TaskID
@@ -197,20 +192,10 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)
     _save(run)
     log = run.folder.with_name(f"{run.folder.name}.log")
-    with log.open("ab" if goes_on else "wb") as file:
-        log_start = file.tell()
-        process = subprocess.Popen(
-            child.command(Job.__module__, network),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**child.environment(), "PYTHONUNBUFFERED": "1"},
-        )
-    with contextlib.suppress(BrokenPipeError):  # its exit code says the rest
-        process.stdin.write(f"{json.dumps(asdict(job), default=str)}\n".encode())  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
+    process = Child(Job.__module__, network, log, answers=False, append=goes_on)
+    process.send(job)
     task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=run.epochs if goes_on else 0)
-    return _Attempt(run, process, log, log_start, time.monotonic(), time.monotonic(), task)
+    return _Attempt(run, process, time.monotonic(), time.monotonic(), task)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
@@ -222,10 +207,10 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
             attempt.saved = time.monotonic()
             _save(run)
         return run
-    attempt.process.stdin.close()  # type: ignore[union-attr]
+    attempt.process.close()
     progress.remove_task(attempt.task)
     done = code == 0 and (run.folder / END).exists()
-    run = replace(run, state=DONE) if done else replace(run, state=FAILED, error=_error(attempt, code))
+    run = replace(run, state=DONE) if done else replace(run, state=FAILED, error=attempt.process.fault())
     _save(run)
     # one that is done says more of itself, and one that is not has its epochs
     return read_run(run.folder.parents[2], run.arm, run.seed)
@@ -233,28 +218,8 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
 
 def _stop(attempt: _Attempt) -> None:
     """End a process, which does so by itself when its input ends, and note the time that it took."""
-    with contextlib.suppress(OSError):
-        attempt.process.stdin.close()  # type: ignore[union-attr]
-    try:
-        attempt.process.wait(STOP)
-    except subprocess.TimeoutExpired:
-        attempt.process.kill()
-        attempt.process.wait()
+    attempt.process.close(patience=STOP)
     _save(attempt.now())
-
-
-def _error(attempt: _Attempt, code: int) -> str:
-    """Return what the output of an attempt says went wrong, or else its last line."""
-    with attempt.log.open("rb") as file:
-        file.seek(attempt.log_start)
-        text = file.read().decode("utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for i in reversed(range(len(lines))):
-        if lines[i].startswith("error: "):
-            return " ".join(line.removeprefix("error: ").removeprefix("given:").strip() for line in lines[i : i + 2])
-    if code == -9:
-        return "killed, as a system does that is short of memory"
-    return lines[-1] if lines else f"exit code {code}"
 
 
 def _state_file(run: Run) -> Path:

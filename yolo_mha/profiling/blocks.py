@@ -16,6 +16,7 @@ import torch
 from ..registry import Network
 from ..surgery.rows import blocks
 from .probe import now
+from .training_case import TrainingCase
 
 ROUNDS, WARMUP = 5, 1
 
@@ -68,19 +69,17 @@ def block_shares(model: Network, imgsz: int) -> list[BlockShare]:
     ]
 
 
-def latency_ms(models: Mapping[str, Network], imgsz: int) -> dict[str, float]:
-    """Return the least time of one image in inference, fused, one run of each model in turn.
+def latency_ms(cases: Mapping[str, TrainingCase]) -> dict[str, float]:
+    """Return the least milliseconds of one image in inference, fused, one run of each model in turn.
 
     Args:
-        models: Models by name.
-        imgsz: Height and width in pixels.
+        cases: Models by name.
     """
-    ready = {n: deepcopy(m).float().eval().fuse(verbose=False) for n, m in models.items()}
-    times: dict[str, list[float]] = {name: [] for name in models}
-    image = _image(next(iter(ready.values())), imgsz)
+    ready = {n: (deepcopy(c.model).eval().fuse(verbose=False), _image(c.model, c.imgsz)) for n, c in cases.items()}
+    times: dict[str, list[float]] = {name: [] for name in cases}
     with torch.inference_mode():
         for _ in range(WARMUP + 3 * ROUNDS):
-            for name, model in ready.items():
+            for name, (model, image) in ready.items():
                 start = now(image.device)
                 model(image)
                 times[name].append((now(image.device) - start) * 1e3)

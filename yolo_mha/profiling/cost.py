@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from ultralytics.nn.autobackend import AutoBackend
 
+from ..engine.memory import MIB, allocator_peak_bytes
+
 ROUNDS, WARMUP = 15, 3
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
                 ready[name](images)
                 times[name].append((time.perf_counter() - start) * 1e3)
             order = order[1:] + order[:1]
-        memory = {name: peak_bytes(lambda model=model: model(images), "cpu") for name, model in ready.items()}  # type: ignore[misc]
+        memory = {name: allocator_peak_bytes(partial(model, images), "cpu") for name, model in ready.items()}
     first = times[next(iter(models))][WARMUP:]
     costs = {}
     for name, (parameters, gflops) in counts.items():
@@ -94,45 +90,3 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
             parameters, gflops, statistics.median(own), statistics.median(ratios), round(memory[name] / MIB, 2)
         )
     return costs
-
-
-def peak_bytes(run: Callable[[], object], device: str) -> int:
-    """Return the most bytes that a pass holds at once beyond what lived before it.
-
-    On a CPU that is the highest sum of what PyTorch's allocator has handed out; what oneDNN and MKL take for themselves
-    is not seen. On a GPU it is the caching allocator's own peak.
-
-    Args:
-        run: The pass; run it once before, so that what libraries keep is there already.
-        device: "cpu" or "cuda".
-    """
-    if device == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with tempfile.TemporaryDirectory(prefix="yolo-mha-") as folder:
-        file = Path(folder) / "trace.json"
-        with _standard_error_closed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            run()
-        profiler.export_chrome_trace(str(file))
-        events = [e for e in json.loads(file.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    if not events:
-        return 0
-    first = min(events, key=lambda e: e["ts"])["args"]
-    return int(max(e["args"]["Total Allocated"] for e in events) - (first["Total Allocated"] - first["Bytes"]))
-
-
-@contextlib.contextmanager
-def _standard_error_closed() -> Iterator[None]:
-    """Keep what the profiler's C++ code writes to standard error, below Python's own, off the screen."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -7,23 +7,22 @@ the real batch is measured, so that every page shows how far its estimate was of
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import NamedTuple
 
 import psutil
 import torch
 
-from ..engine import child
+from ..engine.child import Child
+from ..engine.memory import MIB
 from ..errors import RunError
-from ..registry import Network
-from .probe import MIB, Probe
+from .probe import Probe
+from .training_case import TrainingCase
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20  # timed steps of each model, after one that is not timed
 LEAST_SECONDS = 4.0  # that timed steps take together, within these rounds
@@ -54,20 +53,19 @@ class Footprint:
         measured: With the batch itself; None where that would not fit.
         probes: The small batches, by their number of images.
         base_mib: Memory of the process before there was a model.
+        errors: How far the estimate is from the measurement, as a fraction of that.
     """
 
     estimated: Step
     measured: Step | None
     probes: dict[int, Step]
     base_mib: float
+    errors: dict[str, float] | None = field(init=False, default=None)
 
-    @property
-    def errors(self) -> dict[str, float] | None:
-        """How far the estimate is from the measurement, as a fraction of that."""
-        if self.measured is None:
-            return None
-        own, true = asdict(self.estimated), asdict(self.measured)
-        return {key: own[key] / true[key] - 1 for key in own}
+    def __post_init__(self) -> None:
+        if self.measured is not None:
+            own, true = asdict(self.estimated), asdict(self.measured)
+            object.__setattr__(self, "errors", {key: own[key] / true[key] - 1 for key in own})
 
     @property
     def needed(self) -> float:
@@ -80,8 +78,13 @@ class Footprint:
         slope = max((second.mib - first.mib) / (b - a), 1e-6)
         return max(int((free_mib / RESERVE - self.base_mib - first.mib) / slope) + a, 0)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "errors": self.errors}
+
+class _Taken(NamedTuple):
+    """A measured step, the seconds of its part that does not depend on the batch, and the memory before the model."""
+
+    step: Step
+    fixed: float
+    base_mib: float
 
 
 def free_memory(device: torch.device) -> float:
@@ -103,55 +106,53 @@ def busy() -> float:
 
 
 def footprints(
-    models: Mapping[str, Network],
-    probe: Probe,
-    progress: Callable[[str], None] = lambda text: None,
+    cases: Mapping[str, TrainingCase], progress: Callable[[str], None] = lambda text: None
 ) -> dict[str, Footprint]:
     """Estimate what a training step takes, then measure it if it fits into the free memory.
 
     Models are measured side by side, one step of each in turn, so that drift of the machine cancels.
 
     Args:
-        models: Detection models by name.
-        probe: What to run; its ``model`` is filled in.
+        cases: Models by name, on one device with one batch.
         progress: Called with what is being done.
 
     Raises:
         RunError: A step failed.
     """
-    device = torch.device(probe.device)
+    first_case = next(iter(cases.values()))
+    device, batch = first_case.device, int(first_case.args.batch)
     with tempfile.TemporaryDirectory(prefix="yolo-mha-doctor-") as folder:
-        files: dict[str, str] = {}
-        for name, model in models.items():
-            files[name] = str(Path(folder) / f"{len(files)}.pt")
-            torch.save(deepcopy(model).cpu(), files[name])
-        small: dict[str, dict[int, Any]] = {name: {} for name in models}
+        probes: dict[str, Probe] = {}
+        for name, c in cases.items():
+            file = str(Path(folder) / f"{len(probes)}.pt")
+            torch.save(deepcopy(c.model).cpu(), file)
+            probes[name] = Probe(file, c.imgsz, batch, c.objects, str(c.device), c.precision, c.optimizer)
 
-        def estimate(batches: tuple[int, int], target: int) -> dict[str, Footprint]:
-            for batch in batches:
-                progress(f"training steps with {batch} image{'s' * (batch > 1)}")
-                batches_of = {n: replace(probe, model=f, batch=batch) for n, f in files.items()}
-                for name, result in _take(models, batches_of).items():
-                    small[name][batch] = result
+        def take(names: Iterable[str], count: int) -> dict[str, _Taken]:
+            progress(f"training steps with {count} image{'s' * (count > 1)}")
+            return _take(cases, {name: replace(probes[name], batch=count) for name in names})
+
+        small: dict[str, dict[int, _Taken]] = {name: {} for name in cases}
+
+        def estimate(counts: tuple[int, int], target: int) -> dict[str, Footprint]:
+            for count in counts:
+                for name, taken in take(cases, count).items():
+                    small[name][count] = taken
             return {name: _estimate(results, target) for name, results in small.items()}
 
         free = free_memory(device)
-        first, second = small_batches(probe.imgsz, probe.batch)
-        half = probe.batch // 2
+        first, second = small_batches(min(c.imgsz for c in cases.values()), batch)
+        half = batch // 2
         found = estimate((first, second), half)
         if device.type == "cuda" and half // 2 > second and sum(f.needed for f in found.values()) < free:
             # a GPU takes as long for one image as for several, so its time shows with many images only
             estimate((half // 2, half), half)
-        found = {name: _estimate(results, probe.batch) for name, results in small.items()}
+        found = {name: _estimate(results, batch) for name, results in small.items()}
         fitting = [name for name, f in found.items() if f.needed <= free]
-        if not fitting:
-            return found
-        progress(f"training steps with {probe.batch} images")
         together = sum(found[name].needed for name in fitting) <= free
-        groups = [fitting] if together else [[name] for name in fitting]
-        for group in groups:
-            for name, (step, _, _) in _take(models, {n: replace(probe, model=files[n]) for n in group}).items():
-                found[name] = replace(found[name], measured=step)
+        for group in [fitting] if together and fitting else [[name] for name in fitting]:
+            for name, taken in take(group, batch).items():
+                found[name] = replace(found[name], measured=taken.step)
     return found
 
 
@@ -167,7 +168,7 @@ def small_batches(imgsz: int, batch: int) -> tuple[int, int]:
     return first, first + max(first // 2, 1)
 
 
-def _estimate(probes: dict[int, tuple[Step, float, float]], batch: int) -> Footprint:
+def _estimate(probes: dict[int, _Taken], batch: int) -> Footprint:
     """Draw the line through the two largest batches.
 
     The time that does not depend on the batch is at least the optimizer's, which is measured by itself, and at most
@@ -180,63 +181,30 @@ def _estimate(probes: dict[int, tuple[Step, float, float]], batch: int) -> Footp
     return Footprint(Step(mib, seconds), None, {n: step for n, (step, _, _) in sorted(probes.items())}, base)
 
 
-def _take(models: Mapping[str, Network], probes: Mapping[str, Probe]) -> dict[str, tuple[Step, float, float]]:
-    """Run probes side by side, one step of each in turn.
-
-    Returns:
-        The step, the seconds of its part that does not depend on the batch, and the memory before there was a model.
-    """
-    with tempfile.TemporaryFile() as log:
-        processes = {name: _start(models[name], log) for name in probes}
+def _take(cases: Mapping[str, TrainingCase], probes: Mapping[str, Probe]) -> dict[str, _Taken]:
+    """Run probes side by side, one step of each in turn."""
+    with ExitStack() as stack:
+        children: dict[str, Child] = {}
+        for name, probe in probes.items():
+            log = Path(probe.model).with_suffix(".log")
+            children[name] = stack.enter_context(closing(Child(Probe.__module__, cases[name].model, log)))
+            children[name].send(probe)
         try:
-            for name, probe in probes.items():
-                _tell(processes[name], json.dumps(asdict(probe)))
-            bases = {name: _answer(p, log)["base_mib"] for name, p in processes.items()}
-            taken: dict[str, list[dict[str, float]]] = {name: [] for name in probes}
+            bases = {name: child.receive() for name, child in children.items()}
+            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in probes}
             for done in range(1 + MOST_ROUNDS):
-                enough = all(sum(t["seconds"] for t in own[1:]) > LEAST_SECONDS for own in taken.values())
+                enough = all(sum(seconds for seconds, _ in own[1:]) > LEAST_SECONDS for own in taken.values())
                 if done > LEAST_ROUNDS and enough:
                     break
-                for name, process in processes.items():
-                    _tell(process, "step")
-                    taken[name].append(_answer(process, log))
+                for name, child in children.items():
+                    child.send("step")
+                    taken[name].append(child.receive())
             result = {}
-            for name, process in processes.items():
-                process.stdin.close()  # type: ignore[union-attr]
-                seconds, fixed = (min(t[key] for t in taken[name][1:]) for key in ("seconds", "fixed"))
-                result[name] = (Step(_answer(process, log)["mib"], seconds), fixed, bases[name])
+            for name, child in children.items():
+                child.end_input()
+                seconds, fixed = map(min, zip(*taken[name][1:], strict=True))
+                result[name] = _Taken(Step(child.receive(), seconds), fixed, bases[name])
             return result
-        finally:
-            for process in processes.values():
-                process.kill()
-                process.wait()
-
-
-def _start(network: Network, log: IO[bytes]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        child.command(Probe.__module__, network),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        bufsize=1,
-        env=child.environment(),
-    )
-
-
-def _tell(process: subprocess.Popen[str], line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the answer that then does not come says why
-        print(line, file=process.stdin, flush=True)
-
-
-def _answer(process: subprocess.Popen[str], log: IO[bytes]) -> dict[str, float]:
-    line = process.stdout.readline()  # type: ignore[union-attr]
-    if not line:
-        log.seek(0)
-        written = log.read().decode(errors="replace").splitlines()
-        lines = [x for x in written if x.strip() and not x.startswith(" ")]  # of a traceback, what was raised
-        code = process.wait()
-        killed = "killed, as a system does that is short of memory" if code == -9 else f"exit code {code}"
-        given = lines[-1].strip() if lines and code != -9 else killed
-        raise RunError("A training step failed.", given=given, fix="a smaller batch or imgsz, if memory is short")
-    return dict(json.loads(line))
+        except RunError as e:
+            fix = "a smaller batch or imgsz, if memory is short"
+            raise RunError("A training step failed.", given=e.given, fix=fix) from e

@@ -1,0 +1,106 @@
+import os
+import signal
+import time
+
+import pytest
+from torch import nn
+
+from yolo_mha.engine.child import Child
+from yolo_mha.errors import RunError
+
+CHILD = """
+import json, os, sys, time
+
+def answer(value):
+    print(json.dumps(value), flush=True)
+
+def main():
+    print("a message", file=sys.stderr)
+    for line in sys.stdin:
+        word = json.loads(line)
+        if word == "answer":
+            answer({"got": word})
+        elif word == "raise":
+            raise ZeroDivisionError("nobody foresaw this")
+        elif word == "refuse":
+            print("error: No such thing.\\n  given:    this\\n  fix:      that", file=sys.stderr)
+            print("Traceback", file=sys.stderr)
+            sys.exit(1)
+        elif word == "hang":
+            answer("hanging")
+            time.sleep(600)
+        elif word == "end":
+            os._exit(7)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start such a process; what is left of it ends with the test."""
+    (tmp_path / "module_of_child.py").write_text(CHILD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    started = []
+
+    def start(**settings) -> Child:
+        started.append(Child("module_of_child", nn.Identity(), tmp_path / "log.txt", **settings))
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.close()
+
+
+def test_child__answers_and_ends_with_its_input(start):
+    child = start()
+    child.send("answer")
+    assert child.receive() == {"got": "answer"}  # and not the message, which is in the log
+    assert child.poll() is None
+    child.end_input()
+    assert child._process.wait(20) == 0
+    with pytest.raises(RunError, match="ended"):
+        child.receive()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("raise", "ZeroDivisionError: nobody foresaw this"),
+        ("refuse", "No such thing. this"),
+        ("end", "a message"),
+    ],
+)
+def test_child__fault_is_in_its_log(start, word, said):
+    child = start(answers=False)
+    child.send(word)
+    assert child.fault() == said
+
+
+def test_child__killed_is_said_to_be_short_of_memory(start):
+    child = start()
+    os.kill(child._process.pid, signal.SIGKILL)
+    with pytest.raises(RunError, match="ended") as caught:
+        child.receive()
+    assert caught.value.given == "killed, as a system does that is short of memory"
+
+
+def test_child__log_is_kept_on_request_and_only_its_own_part_is_read(start, tmp_path):
+    for word in ("refuse", "end"):
+        child = start(answers=False, append=word == "end")
+        child.send(word)
+        assert child.fault() == {"refuse": "No such thing. this", "end": "a message"}[word]
+    assert (tmp_path / "log.txt").read_text().count("a message") == 2
+    start(answers=False).end_input()
+    assert "error" not in (tmp_path / "log.txt").read_text()
+
+
+def test_close__waits_as_long_as_it_is_told(start):
+    child = start()
+    child.close(patience=20)
+    assert child.poll() == 0
+    child = start()
+    child.send("hang")
+    assert child.receive() == "hanging"
+    began = time.monotonic()
+    child.close(patience=0.2)
+    assert child.poll() == -signal.SIGKILL
+    assert time.monotonic() - began < 10
