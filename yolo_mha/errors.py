@@ -73,6 +73,18 @@ class DependencyError(YoloMHAError, ImportError):
     """A package is missing or has the wrong version."""
 
 
+def check_flag(name: str, value: object) -> None:
+    """Make sure that a setting is True or False, and no word that looks like one.
+
+    Raises:
+        ConfigError: It is anything else.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"{name} must be True or False.", given=f"{name}={value!r}", expected=f"{name}=True or {name}=False"
+        )
+
+
 def one_line(text: object) -> str:
     """Put a text, such as what a library says, into one line; of a long one the middle is left out."""
     line = " ".join(str(text).split())

@@ -310,7 +310,7 @@ def test_export__a_standalone_file_that_the_user_changed_stays(tmp_path):
         ({"int8": True, "data": "beacons", "format": "openvino"}, "made for ONNX"),
         ({"fuse_attention": True, "format": "torchscript"}, "made for ONNX"),
         ({"half": True, "int8": True, "data": "beacons"}, "one precision"),
-        ({"half": "yes"}, "yes or no"),
+        ({"half": "yes"}, "must be True or False"),
         ({"opset": 11}, "opset"),
         ({"batch": -1}, "1 or more images"),
         ({"imgsz": [64, 64, 3]}, "imgsz"),

@@ -81,7 +81,7 @@ def test_trust__is_what_lifts_the_restriction(tmp_path, trained):
 
 @pytest.mark.parametrize("trust", ["no", 1, None])
 def test_trust__must_be_said_clearly(trained, trust):
-    with pytest.raises(ConfigError, match="yes or no"):
+    with pytest.raises(ConfigError, match="must be True or False"):
         yolo_mha.YOLO(trained, trust=trust)
 
 

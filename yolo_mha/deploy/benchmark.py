@@ -24,6 +24,7 @@ from ..data.dataset import load_dataset, read_split
 from ..data.files import whole_file, write_text
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import bar, console, with_bar
 from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest, run_failed
@@ -42,10 +43,11 @@ FORMATS = {**LIBRARIES, **dict.fromkeys(OF_ONNX, "onnxruntime")}  # and what run
 MODEL, BASELINE, AGAIN = "model", "baseline", "again"
 TAKEN = ("device", "split", "project", "name", "exist_ok")  # of Ultralytics' settings
 OWN = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
-ROUNDS, FEWEST_ROUNDS = 30, 3
+ROUNDS = 30
 Key = tuple[str, str]  # arm and format
 
 
+@checked
 @guarded()
 def benchmark(
     model: str | Path | None = None,
@@ -92,8 +94,6 @@ def benchmark(
     passed = _check(settings)
     kinds = _formats(formats)
     counts = _numbers("batches", batches)
-    if type(rounds) is not int or rounds < FEWEST_ROUNDS:
-        raise ConfigError("Too few rounds.", given=f"rounds={rounds}", expected=f"{FEWEST_ROUNDS} or more")
     arms = _arms(model, baseline, trust)
     pixels = _sizes(sizes, arms)
     if data is None and "onnx-int8" in kinds:

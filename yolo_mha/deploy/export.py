@@ -17,6 +17,7 @@ from ..data.dataset import Dataset, load_dataset, read_split
 from ..data.files import require_writable
 from ..engine import settings as config
 from ..engine.model import YOLO
+from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..engine.signals import held_back
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
@@ -36,6 +37,7 @@ TAKEN = {
 }
 
 
+@checked
 @guarded()
 def export(
     model: str | Path | None = None,

@@ -38,9 +38,6 @@ def choose_precision(
     Raises:
         ConfigError: They do not go together.
     """
-    for key, value in (("half", half), ("int8", int8), ("fuse_attention", fuse_attention)):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{key} is a yes or no.", given=f"{key}={value!r}", expected=f"{key}=True or {key}=False")
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
     if quantize is None and format in INT8_ONLY:
         quantize = 8  # without data Ultralytics would calibrate with pictures of its own

@@ -21,6 +21,7 @@ from ultralytics.utils.torch_utils import select_device
 from ..data.dataset import Dataset, Sample, load_dataset
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import bar, with_bar
 from ..errors import CheckpointError, ConfigError, ModelError
 from ..guard import guarded
@@ -100,6 +101,7 @@ class _Case:
     precision: str
 
 
+@checked
 @guarded()
 def doctor(
     model: str | Path | None = None,

@@ -24,7 +24,8 @@ from ..surgery.insertion import BLOCK, block_row, insert_blocks, remove_blocks
 from ..surgery.places import PROBE, Layer, layers, slug, split
 from ..surgery.rows import RowPlan
 from ..surgery.text import dump, edit_text, keep_one_scale
-from .model import check_checkpoint, check_trust, existing, read_model_yaml
+from .model import check_checkpoint, existing, read_model_yaml
+from .own_settings import checked
 from .progress import bar
 
 CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultralytics looks for the scale letter
@@ -78,6 +79,7 @@ class _Base:
     checkpoint: dict[str, Any] | None
 
 
+@checked
 @guarded()
 def insert(
     model: str | Path,
@@ -124,6 +126,7 @@ def insert(
         return _finish(base, made, plan, target)
 
 
+@checked
 @guarded()
 def remove(
     model: str | Path,
@@ -180,7 +183,6 @@ def model_text(name: str, content: dict[str, Any]) -> str:
 
 
 def _read(model: str | Path, trust: bool) -> _Base:
-    check_trust(trust)
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
         content = read_model_yaml(existing(name))
@@ -222,8 +224,6 @@ def _built_from(content: dict[str, Any]) -> dict[str, Any]:
 
 def _output(base: _Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
     """Decide on the file to write, and make sure that nothing is lost."""
-    if not isinstance(exist_ok, bool):
-        raise ConfigError("exist_ok is a yes or no.", given=f"exist_ok={exist_ok!r}", expected="True or False")
     kind = ".pt" if base.checkpoint else ".yaml"
     if out is not None:
         path = given_path(out, "out")

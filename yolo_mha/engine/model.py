@@ -14,7 +14,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
-from ..errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError, YoloMHAError, nearest, one_line
+from ..errors import CheckpointError, ModelError, UnsupportedTaskError, YoloMHAError, check_flag, nearest, one_line
 from ..guard import guarded, read_activation, read_checkpoint
 from ..paths import given_path, shipped, without_scale
 from ..registry import check_rows, does_not_build, find_model_yaml
@@ -51,7 +51,7 @@ class YOLO(ultralytics.YOLO):
         *,
         trust: bool = False,
     ) -> None:
-        check_trust(trust)
+        check_flag("trust", trust)
         self.trust, own_class = trust, type(self)
         file = existing(model)
         if file.endswith((".yaml", ".yml")):
@@ -190,16 +190,6 @@ def read_model_yaml(name: str) -> dict[str, Any]:
     return content
 
 
-def check_trust(trust: object) -> None:
-    """Make sure that only ``True`` lifts the restriction, and no other word does.
-
-    Raises:
-        ConfigError: It is neither True nor False.
-    """
-    if not isinstance(trust, bool):
-        raise ConfigError("trust is a yes or no.", given=f"trust={trust!r}", expected="trust=True or trust=False")
-
-
 def check_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """Make sure that a checkpoint can be read, and that reading it runs no code.
 
@@ -214,7 +204,7 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         CheckpointError: It is missing, no checkpoint, damaged, or names classes that are not on the list.
         ConfigError: ``trust`` is neither True nor False.
     """
-    check_trust(trust)
+    check_flag("trust", trust)
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("Checkpoint not found.", given=path, expected="an existing .pt file")

@@ -23,6 +23,7 @@ from .inference import by_batch, by_tile
 from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
+from .own_settings import checked
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back
@@ -71,6 +72,7 @@ class PredictResult(Result):
     exit_code: int = 0
 
 
+@checked
 def predict(
     model: str | Path = DEMO_MODEL,
     source: str | Path | int | list[str | Path] | None = None,
@@ -108,6 +110,7 @@ def predict(
     return _predict(model, source, trust, settings, tracker=None)
 
 
+@checked
 def track(
     model: str | Path = DEMO_MODEL,
     source: str | Path | int | list[str | Path] | None = None,
@@ -249,10 +252,6 @@ def _check(settings: dict[str, Any], tracker: str | None) -> dict[str, Any]:
         DependencyError: supervision is missing, and tiles were asked for.
     """
     passed = config.check(settings, own=OWN)
-    if not isinstance(settings.get("save_csv", False), bool):
-        raise ConfigError(
-            "save_csv is a yes or no.", given=f"save_csv={settings['save_csv']}", expected="True or False"
-        )
     if settings.get("save_conf") and not settings.get("save_txt"):
         raise ConfigError(
             "save_conf is of label files.",

@@ -24,6 +24,7 @@ from . import settings as config
 from .freeze_base import FreezeBase, check_freeze_base
 from .insert import model_text, name_suffix
 from .model import YOLO, check_checkpoint
+from .own_settings import checked
 from .progress import with_bar
 from .record import Record, recorded
 from .run_folder import run_folder, taken
@@ -52,6 +53,7 @@ class TrainResult(Result):
     transfer: Transfer | None = None
 
 
+@checked
 @guarded()
 def train(
     model: str | Path | None = None,

@@ -21,9 +21,10 @@ from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample, read_split
 from ..data.files import write_text
 from ..engine.model import YOLO
+from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..engine.train import check_dataset
-from ..errors import ConfigError, RunError
+from ..errors import RunError
 from ..guard import guarded
 from ..profiling.cost import Cost, measure
 from ..scoring.truth import read_truth
@@ -54,6 +55,7 @@ SAME_IMAGES = (
 )
 
 
+@checked
 @guarded()
 def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settings: Any) -> Comparison | Estimate:
     """Train a baseline and its variants with several seeds under one recipe, score them, and say what that shows.
@@ -76,8 +78,6 @@ def compare(recipe: str | Path | None = None, *, dry_run: bool = False, **settin
         UnsupportedTaskError: A model is not for box detection.
         RunError: No run finished; the message says where the logs are.
     """
-    if not isinstance(dry_run, bool):
-        raise ConfigError("dry_run is a yes or no.", given=f"dry_run={dry_run}", expected="dry_run=True or False")
     plan = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     check_recipe(plan)
     dataset = check_dataset(plan.data)

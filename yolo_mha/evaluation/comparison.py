@@ -178,6 +178,10 @@ class Comparison(Result):
     save_dir: str
 
     @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    @property
     def baseline(self) -> str:
         return next(iter(self.arms))
 

@@ -42,17 +42,6 @@ def check_probability(**values: float) -> None:
             raise ConfigError(f"{name} must be a probability.", given=f"{name}={p!r}", expected="0 <= p < 1")
 
 
-def check_flag(**values: bool) -> None:
-    """Refuse switches that are neither on nor off.
-
-    Raises:
-        ConfigError: A value is no bool.
-    """
-    for name, value in values.items():
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} is a yes or no.", given=f"{name}={value!r}", expected="True or False")
-
-
 def check_map(x: object, channels: int, name: str = "input") -> None:
     """Refuse what is no feature map of a module's width.
 

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, check_flag
 from .attend import HeadNorm, attend, heads_of
-from .checks import check_flag, check_map, check_positive, check_probability
+from .checks import check_map, check_positive, check_probability
 from .fold import fold_norm_into_next, fold_norm_into_previous, gate
 from .heads import resolve_heads
 from .positions import add_sincos, check_position, grid, grid_within, rotate
@@ -62,7 +62,8 @@ class CrossScaleMHA(nn.Module):
         super().__init__()
         check_positive(context_dim=context_dim)
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads, head_dim)
-        check_flag(qkv_bias=qkv_bias, qk_norm=qk_norm)
+        check_flag("qkv_bias", qkv_bias)
+        check_flag("qk_norm", qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
         check_position(position, POSITIONS, [dim, context_dim], self.head_dim)
         self.position = position

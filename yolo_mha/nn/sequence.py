@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, check_flag
 from .attend import HeadNorm, attend
-from .checks import check_flag, check_positive, check_probability
+from .checks import check_positive, check_probability
 from .heads import resolve_heads
 from .masks import check_sequences, combine_masks
 from .torch_state import from_torch_state, to_torch_state
@@ -50,7 +50,8 @@ class MultiHeadAttention(nn.Module):
         key_dim = dim if key_dim is None else key_dim
         value_dim = key_dim if value_dim is None else value_dim
         check_positive(key_dim=key_dim, value_dim=value_dim)
-        check_flag(bias=bias, qk_norm=qk_norm)
+        check_flag("bias", bias)
+        check_flag("qk_norm", qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
         inner = self.num_heads * self.head_dim
         self.scale = self.head_dim**-0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..errors import check_flag
 from .attend import attend
-from .checks import check_flag
 from .heads import resolve_heads
 from .masks import check_sequences, combine_masks
 from .sequence import MultiHeadAttention
@@ -35,7 +35,7 @@ class SharedHeadAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int | None = None, *, bias: bool = False) -> None:
         super().__init__()
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads)
-        check_flag(bias=bias)
+        check_flag("bias", bias)
         self.scale = self.head_dim**-0.5
         self.q = nn.Linear(self.head_dim, self.head_dim, bias=bias)
         self.k = nn.Linear(self.head_dim, self.head_dim, bias=bias)

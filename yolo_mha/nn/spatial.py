@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, check_flag, nearest
 from .attend import HeadNorm, attend, heads_of
-from .checks import check_flag, check_map, check_positive, check_probability
+from .checks import check_map, check_positive, check_probability
 from .heads import resolve_heads
 from .positions import RelativeBias, add_sincos, check_position, coordinates, grid, rotate
 from .scopes import (
@@ -107,7 +107,8 @@ class SpatialMHA(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = resolve_heads(dim, num_heads, head_dim)
-        check_flag(qkv_bias=qkv_bias, qk_norm=qk_norm)
+        check_flag("qkv_bias", qkv_bias)
+        check_flag("qk_norm", qk_norm)
         check_probability(attn_drop=attn_drop, proj_drop=proj_drop)
         self.scope, self.window, self.kv_stride = _check_scope(scope, window, kv_stride)
         check_position(position, POSITIONS, [dim], self.head_dim)

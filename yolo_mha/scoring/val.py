@@ -14,6 +14,7 @@ from ..data.files import read_json, write_text
 from ..data.labels import refuse_shared_labels
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..engine.run_folder import run_folder, taken
 from ..engine.validator import Validator
@@ -64,6 +65,7 @@ class ValResult(Result):
         }
 
 
+@checked
 @guarded()
 def val(
     model: str | Path | None = None,
