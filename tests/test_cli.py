@@ -145,6 +145,10 @@ def test_required_settings__are_named(capsys, command, tmp_path):
         (["train", "model=x.pt", "f"], ["freeze_base="], ["data="]),
         (["train", "num"], ["num_heads="], ["mlp_ratio="]),
         (["export", "f"], ["format=", "fuse_attention="], ["model="]),
+        (["export", "format=onnx", "f"], ["fuse_attention="], ["format="]),
+        (["export", "format", "=", "onnx", "f"], ["fuse_attention="], ["format="]),  # as bash divides words
+        (["export", "model", "=", "d"], [], ["data="]),
+        (["export", "model", "="], [], ["data="]),
     ],
 )
 def test_completion__as_a_shell_calls_it(monkeypatch, capsys, shell, words, offered, withheld):

@@ -35,10 +35,14 @@ class _Command(TyperCommand):
 
 
 def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the names of a command's own settings."""
+    """Complete the names of a command's own settings; bash makes three words of name=value, and completes files."""
     known = COMMANDS[str(ctx.info_name)]
-    names = [f"{setting.name}=" for setting in (*known.own, *known.options, BLOCKS)]
-    return [name for name in names if name.startswith(incomplete)]
+    names = [setting.name for setting in (*known.own, *known.options, BLOCKS)]
+    words = ctx.params.get("settings") or [""]
+    if words[-1] == "=" or words[-1] in names:
+        return []
+    given = {word.partition("=")[0] for word in words}
+    return [f"{name}=" for name in names if name.startswith(incomplete) and name not in given]
 
 
 app = typer.Typer(
