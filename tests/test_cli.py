@@ -1,8 +1,13 @@
+import inspect
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 import time
+from functools import wraps
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -12,18 +17,30 @@ import pytest
 import torch
 import yaml
 
+import yolo_mha
 from yolo_mha.cli import app, main
+from yolo_mha.diagnosis import environment
+from yolo_mha.engine.own_settings import BLOCK_OPTIONS, COUNT, FLAG, PATH
+from yolo_mha.engine.own_settings import COMMANDS as COMMANDS_TABLE
+from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
+from yolo_mha.errors import ConfigError
+from yolo_mha.surgery.insertion import BLOCK, block_options
 
 COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "doctor"]
 TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    """Run the command in a process of its own: exit code, standard output, standard error."""
-    command = [sys.executable, "-m", "yolo_mha", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-    return done.returncode, done.stdout, done.stderr
+PYTHON_ONLY = {"train": {"callbacks"}}
+IN_SETTINGS = {  # own settings that a function takes among **settings, and what they are where they are not given
+    "predict": {"save_csv": False, "slice": None, "overlap": TILE_OVERLAP},
+    "track": {"save_csv": False},
+    "compare": {
+        "recipe": None,
+        "dry_run": False,
+        "primary": None,
+        "block": BLOCK,
+        "freeze_base": 0,
+    },
+}
 
 
 def script(*words: str) -> subprocess.CompletedProcess:
@@ -32,7 +49,7 @@ def script(*words: str) -> subprocess.CompletedProcess:
 
 
 def call(capsys, *words: object) -> tuple[int, str, str]:
-    """The same within this process."""
+    """Run the command within this process: exit code, standard output, standard error."""
     with pytest.raises(SystemExit) as ended:
         main(list(map(str, words)))
     captured = capsys.readouterr()
@@ -48,16 +65,108 @@ def test_help__has_examples(capsys, command):
 
 
 def test_commands__are_all_covered_here():
-    assert sorted(c.callback.__name__ for c in app.registered_commands) == sorted(COMMANDS)
+    assert sorted(c.callback.__name__ for c in app.registered_commands) == sorted([*COMMANDS, "version"])
+    assert set(COMMANDS_TABLE) == {*COMMANDS, "version"}
 
 
 @pytest.mark.parametrize(("tool", "command"), TOOLS.items())
-def test_tools__are_the_same_commands(tool, command):
-    script = ROOT / "tools" / f"{tool}.py"
-    done = subprocess.run([sys.executable, script, "frobnicate=1"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Unknown setting 'frobnicate'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_tools__are_the_same_commands(tool, command, monkeypatch, capsys):
+    script = str(ROOT / "tools" / f"{tool}.py")
+    for words in (["frobnicate=1", "model=x"], ["--help"]):
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(script, run_name="__main__")
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        if words == ["--help"]:
+            assert ended.value.code == 0
+            assert f"Usage: yolo-mha {command} " in captured.out
+        else:
+            assert ended.value.code == 2
+            assert "Unknown setting 'frobnicate'" in captured.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_own_settings__are_what_the_function_takes(command):
+    parameters = inspect.signature(getattr(yolo_mha, command)).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind != p.VAR_KEYWORD}
+    named = {k: v for k, v in named.items() if k not in PYTHON_ONLY.get(command, ())}
+    own = COMMANDS_TABLE[command].own
+    needed = {k for k, v in named.items() if v is inspect.Parameter.empty}
+    assert {s.name for s in own if s.required} == needed - ({"model", "data"} if command == "compare" else set())
+    named |= dict.fromkeys(needed)
+    assert not named.keys() & IN_SETTINGS.get(command, {}).keys()
+    assert {s.name: s.default for s in own} == {**named, **IN_SETTINGS.get(command, {})}
+    assert len({s.name for s in own}) == len(own)
+
+
+def test_block_options__are_those_of_the_block():
+    parameters = list(inspect.signature(yolo_mha.SpatialMHABlock.__init__).parameters.values())[2:]
+    known = {s.name: s.default for s in BLOCK_OPTIONS}
+    assert known == {**{p.name: p.default for p in parameters}, "context": None}
+    assert "context" in block_options("CrossScaleMHA")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_own_settings__are_checked_first_from_python_too(command):
+    own = COMMANDS_TABLE[command].own
+    given = {s.name: "nowhere" for s in own if s.required}
+    wrong = {FLAG: ("yes", "{} must be True or False"), PATH: (5, "{} is no path"), COUNT: (-1, "{} must be a whole")}
+    tried = [s for s in own if s.kind in wrong]
+    assert tried
+    for setting in tried:
+        value, words = wrong[setting.kind]
+        with pytest.raises(ConfigError, match=words.format(setting.name)):
+            getattr(yolo_mha, command)(**{**given, setting.name: value})
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "version"])
+def test_required_settings__are_named(capsys, command, tmp_path):
+    required = [s.name for s in COMMANDS_TABLE[command].own if s.required]
+    for name in required:
+        code, out, err = call(capsys, command, *(f"{k}=x" for k in required if k != name))
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {name} is missing.\n")
+    if command in ("train", "val", "compare"):  # which depends on what else is given
+        code, _, err = call(capsys, command)
+        assert code == 2
+        assert "model" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("words", "offered", "withheld"),
+    [
+        (["exp"], ["export"], ["train"]),
+        (["train", "model=x.pt", "f"], ["freeze_base="], ["data="]),
+        (["train", "num"], ["num_heads="], ["mlp_ratio="]),
+        (["export", "f"], ["format=", "fuse_attention="], ["model="]),
+        (["export", "format=onnx", "f"], ["fuse_attention="], ["format="]),
+        (["export", "format", "=", "onnx", "f"], ["fuse_attention="], ["format="]),  # as bash divides words
+        (["export", "model", "=", "d"], [], ["data="]),
+        (["export", "model", "="], [], ["data="]),
+    ],
+)
+def test_completion__as_a_shell_calls_it(monkeypatch, capsys, shell, words, offered, withheld):
+    for name, value in {
+        "_YOLO_MHA_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": " ".join(["yolo-mha", *words]),
+        "COMP_CWORD": str(len(words)),
+        "_TYPER_COMPLETE_ARGS": " ".join(["yolo-mha", *words]),
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1],
+    }.items():
+        monkeypatch.setenv(name, value)
+    _, out, _ = call(capsys)
+    assert all(word in out for word in offered), out
+    assert not any(word in out for word in withheld), out
+
+
+def test_completion__can_be_installed(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    assert "--install-completion" in out
 
 
 def _bad_inputs(tmp_path: Path, beacons: Path) -> dict[str, tuple[list[object], str]]:
@@ -125,9 +234,9 @@ def test_bad_input__is_one_clear_error_and_nothing_is_written(capsys, tmp_path, 
         assert sorted(tmp_path.rglob("*")) == before, fault
 
 
-def test_bad_input__in_a_process_of_its_own(tmp_path, beacons):
+def test_bad_input__is_json_too(capsys, tmp_path, beacons):
     _bad_inputs(tmp_path, beacons)
-    code, out, err = run("predict", "model=evil.pt", "source=no-labels/images", "--json")
+    code, out, err = call(capsys, "predict", "model=evil.pt", "source=no-labels/images", "--json")
     assert code == 2
     assert json.loads(out)["error"]["type"] == "CheckpointError"
     assert "may run code" in err
@@ -140,8 +249,8 @@ def test_debug__shows_the_traceback(capsys):
     assert "Traceback" in err
 
 
-def test_json__is_all_that_standard_output_holds():
-    code, out, _ = run("predict", "--json")
+def test_json__is_the_answer(capsys):
+    code, out, _ = call(capsys, "predict", "--json")
     assert code == 0
     assert json.loads(out)["images"] == 1
 
@@ -162,7 +271,7 @@ def test_val__prints_both_sides_and_its_settings(capsys, trained, beacons):
         assert word in out
 
 
-def test_blocks__imports_the_module_of_the_user(tmp_path):
+def test_blocks__imports_the_module_of_the_user(capsys, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
     )
@@ -170,16 +279,17 @@ def test_blocks__imports_the_module_of_the_user(tmp_path):
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
     words = ["train", "model=m.yaml", "data=nowhere.yaml"]
-    assert "unknown module" in script(*words).stderr
-    assert "cannot be imported" in script(*words, "blocks=nothing_here").stderr
+    assert "unknown module" in call(capsys, *words)[2]
+    assert "cannot be imported" in call(capsys, *words, "blocks=nothing_here")[2]
     assert "Dataset YAML not found" in script(*words, "blocks=mine").stderr
 
 
-def test_working_directory__is_no_place_to_import_from(tmp_path):
+def test_export__prints_json_alone_and_imports_nothing_from_the_working_directory(tmp_path):
     """A module in a downloaded folder that is named like one of ours is left alone."""
     (tmp_path / "onnxruntime.py").write_text("open('ran', 'w')")
-    done = script("export", "model=demo-mha.pt", "imgsz=64")
+    done = script("export", "model=demo-mha.pt", "imgsz=64", "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "proved"  # standard output holds the answer alone
     assert not (tmp_path / "ran").exists()
 
 
@@ -230,6 +340,62 @@ def test_a_full_disk_is_one_error(random_coco, capsys):
     assert "unexpected" not in err
 
 
-def test_help__paragraphs_flow():
-    _, out, _ = run("predict", "--help")
-    assert any("lists these (# lines and a heading are left out), a camera index" in line for line in out.splitlines())
+def test_help__paragraphs_flow(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = call(capsys, "predict", "--help")
+    sentence = "save_json (COCO results, for val predictions=...; take conf=0.001 for that), save_csv, save_crop"
+    assert any(sentence in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help__fits_a_terminal_of_80_columns(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = call(capsys, command, "--help")
+    assert max(map(len, out.splitlines())) <= 80
+    for setting in COMMANDS_TABLE[command].own:
+        assert f"\n│ {setting.name} " in out
+
+
+def test_interrupted__tells_its_results(capsys, monkeypatch):
+    done = PredictResult("runs", "p.jsonl", 1, {}, [], 0, {}, [], interrupted=True, exit_code=143)
+
+    def interrupted(**_):
+        stop = SystemExit(143)
+        stop.result = done
+        raise stop
+
+    monkeypatch.setattr("yolo_mha.engine.predict.predict", wraps(yolo_mha.predict)(interrupted))
+    code, out, _ = call(capsys, "predict", "--json")
+    assert code == 143
+    assert json.loads(out)["interrupted"] is True
+    code, out, _ = call(capsys, "predict")
+    assert code == 143
+    assert "what was written up to there is complete" in out
+
+
+def test_version__command_says_what_a_bug_report_needs(capsys):
+    code, out, _ = call(capsys, "version")
+    assert code == 0
+    for name in ("ultralytics", "torch", "torchvision", "opencv-python", "numpy", "pycocotools"):
+        assert re.search(rf"^{name} +{re.escape(metadata.version(name))}$", out, re.MULTILINE), out
+    for name in ("Python", "system", "CPU", "GPU", "extra export", "extra track"):
+        assert re.search(rf"^{name} +\S", out, re.MULTILINE), out
+    code, out, _ = call(capsys, "version", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["packages"]["yolo-mha"] == yolo_mha.__version__
+    assert set(found["extras"]) == set(metadata.metadata("yolo-mha").get_all("Provides-Extra"))
+
+
+def test_version__names_what_is_missing(monkeypatch):
+    needs = [
+        "yolo-mha[b]; extra == 'a'",
+        "numpy>=9999; extra == 'b'",
+        "no-such-thing; extra == 'b'",
+        "torch; extra == 'b'",
+    ]
+    monkeypatch.setattr(environment.metadata, "requires", lambda name: needs)
+    monkeypatch.setattr(environment, "PACKAGES", ("no-such-thing", "torch"))
+    found = environment.version()
+    assert found.packages == {"no-such-thing": "not installed", "torch": metadata.version("torch")}
+    assert list(environment._missing("a")) == [f"numpy {metadata.version('numpy')}", "no-such-thing not installed"]

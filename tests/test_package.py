@@ -53,10 +53,16 @@ def test_readme__examples_in_pytorch_run():
 
 
 def test_import__is_light():
-    """Opening a checkpoint imports the package; that must not pull in what only commands need."""
-    script = "import sys, yolo_mha; print([m for m in ('pycocotools', 'typer', 'yolo_mha.engine') if m in sys.modules])"
+    """Opening a checkpoint imports the package, and --help the command line: without what only commands need."""
+    script = """
+import sys, yolo_mha
+print([m for m in ("pycocotools", "typer", "yolo_mha.engine") if m in sys.modules])
+import yolo_mha.cli
+commands = ("engine.settings", "engine.model", "scoring", "deploy", "diagnosis", "evaluation")
+print([m for m in ("pycocotools", "matplotlib.figure", *(f"yolo_mha.{c}" for c in commands)) if m in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("[]")
+    assert done.stdout.split()[-2:] == ["[]", "[]"]
 
 
 @pytest.mark.parametrize(("family", "folder"), [("yolov8", "v8"), ("yolo11", "11")])

@@ -235,7 +235,7 @@ def test_register__refuses_a_foreign_class_of_the_same_name():
         ([-1, 1, "SpatialMHABlock"], ["is not a row"]),
         ([-1.5, 1, "SpatialMHABlock", []], ["unusable 'from'"]),
         ([-1, -3, "SpatialMHABlock", []], ["positive number of repeats"]),
-        ([-1, 1, "SpatialMHABlock", [{"qkv_bias": "no"}]], ["True or False"]),
+        ([-1, 1, "SpatialMHABlock", [{"qkv_bias": "no"}]], ["must be True or False"]),
         ([-1, 1, "SpatialMHABlock", [{"position": "relative"}]], ["Row 2", "rope"]),
         ([-1, 1, "CrossScaleMHA", []], ["reads 2 layers", "[[-1, 4], 1, CrossScaleMHA, []]"]),
         ([[-1, 0, 1], 1, "CrossScaleMHA", []], ["reads 2 layers"]),

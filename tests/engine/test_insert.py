@@ -299,9 +299,9 @@ def test_insert__trust_is_a_yes_or_no(tmp_path):
 
     torch.save({"model": Bomb()}, "bomb.pt")
     for trust in ("no", "off", 0, None):
-        with pytest.raises(ConfigError, match="True or False"):
+        with pytest.raises(ConfigError, match="must be True or False"):
             yolo_mha.insert("bomb.pt", "P5", trust=trust)
-        with pytest.raises(ConfigError, match="True or False"):
+        with pytest.raises(ConfigError, match="must be True or False"):
             yolo_mha.remove("bomb.pt", trust=trust)
     with pytest.raises(CheckpointError, match="may run code"):
         yolo_mha.insert("bomb.pt", "P5")
@@ -345,7 +345,11 @@ def test_insert__refuses_a_block_that_changes_the_shape(tmp_path, monkeypatch):
         ({"model": "BASE", "at": "P5", "out": "yolo11x-mine.pt"}, ConfigError, "another scale"),
         ({"model": "BASE", "at": "P5", "out": "BASE", "exist_ok": True}, ConfigError, "exists already"),
         ({"model": "BASE", "at": "P5", "out": "taken.pt"}, ConfigError, "taken.yaml exists already"),
-        ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml", "exist_ok": "no"}, ConfigError, "True or False"),
+        (
+            {"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml", "exist_ok": "no"},
+            ConfigError,
+            "must be True or False",
+        ),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "dir.yaml", "exist_ok": True}, ConfigError, "is a folder"),
         ({"model": "BASE", "at": "P5", "out": "dir.pt"}, ConfigError, "dir.yaml is a folder"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml/x.yaml"}, ConfigError, "cannot be written"),

@@ -1,13 +1,12 @@
 import json
 
 import pytest
-from rich.console import Console
 
 import yolo_mha
 from yolo_mha.evaluation import estimate as module
-from yolo_mha.evaluation.estimate import ArmEstimate, Estimate, duration, estimate_table, measure_plan
-from yolo_mha.evaluation.plan import build_arms, prepare
-from yolo_mha.evaluation.recipe import Arm, Recipe, recipe_from_settings
+from yolo_mha.evaluation.estimate import measure_plan
+from yolo_mha.evaluation.plan import prepare
+from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.profiling.footprint import RESERVE, Footprint, Step
 
 
@@ -35,29 +34,3 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypa
     assert found.fits == (found.peak_mib <= found.free_mib)
     assert found.ok
     assert json.loads(json.dumps(found.as_dict()))["arms"]["baseline"]["seconds"] == arm.seconds
-
-
-def test_estimate_table__says_what_is_matched():
-    settings = {"model": "demo-baseline.yaml", "at": "neck", "data": "x.yaml", "seeds": (0, 1)}
-    plan = recipe_from_settings(settings)
-    (match,) = build_arms(plan)["control"].substitutes
-    arms = {
-        name: ArmEstimate(name, 1234567, [match] if name == "control" else [], 0.5, 0.1, 7200, 2048)
-        for name in plan.arms
-    }
-    found = Estimate(plan, arms, 6, 10, 8, {"train": 16, "val": 8}, "cpu", 43200, 2048, 1024)
-    assert not found.fits
-    assert found.as_dict()["arms"]["control"]["substitutes"][0]["difference"] == match.difference
-    console = Console(record=True, width=160)
-    console.print(estimate_table(found))
-    shown = console.export_text()
-    for words in ("1,234,567", "0.5 s", "2 h 0 min", "12 h 0 min", "2.00 GiB", "2 seeds"):
-        assert words in shown
-    assert f"row {match.row}: {match.own:,} for {match.parameters:,} ({match.difference:+.2%})" in shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(50.4, "50 s"), (3600, "60 min"), (3 * 3600 + 1200, "3 h 20 min"), (187200, "2 d 4 h")]
-)
-def test_duration__in_words(seconds, words):
-    assert duration(seconds) == words

@@ -23,6 +23,7 @@ from ultralytics.utils.torch_utils import get_cpu_info
 from ..data.files import whole_file, write_text
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import bar, console
 from ..engine.run_folder import run_folder
 from ..errors import ConfigError, nearest, run_failed
@@ -43,10 +44,11 @@ MODEL, BASELINE, MODEL_AGAIN = "model", "baseline", "again"
 # Ultralytics' settings that mean something to a benchmark, and those beside them
 BENCHMARK_SETTINGS = ("device", "split", "project", "name", "exist_ok")
 OWN_SETTINGS = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
-DEFAULT_ROUNDS, FEWEST_ROUNDS = 30, 3
+DEFAULT_ROUNDS = 30
 Key = tuple[str, str]  # arm and format
 
 
+@checked
 @guarded()
 def benchmark(
     model: str | Path,
@@ -93,8 +95,6 @@ def benchmark(
     passed = _check(settings)
     kinds = _formats(formats)
     counts = _numbers("batches", batches)
-    if type(rounds) is not int or rounds < FEWEST_ROUNDS:
-        raise ConfigError("Too few rounds.", given=f"rounds={rounds}", expected=f"{FEWEST_ROUNDS} or more")
     arms = _arms(model, baseline, trust)
     pixels = _sizes(sizes, arms)
     if data is None and "onnx-int8" in kinds:

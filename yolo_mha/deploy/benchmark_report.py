@@ -9,8 +9,6 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from ..data.files import whole_file
 from ..result import Result
@@ -160,17 +158,6 @@ def cells(rows: list[Row]) -> list[list[str]]:
     """Return the table, header first, without columns that hold nothing."""
     shown = [k for k in COLUMNS if any(getattr(row, k) is not None for row in rows)]
     return [[COLUMNS[k][0] for k in shown], *([COLUMNS[k][1](getattr(row, k)) for k in shown] for row in rows)]
-
-
-def terminal_table(result: BenchmarkResult) -> Table:
-    """Return the table for a terminal, with a line between shapes."""
-    header, *lines = cells(result.rows)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i in (2, 3) else "right", no_wrap=True)
-    for i, line in enumerate(lines):
-        table.add_row(*line, end_section=line[:2] != (lines[i + 1][:2] if i + 1 < len(lines) else None))
-    return table
 
 
 def markdown(result: BenchmarkResult) -> str:

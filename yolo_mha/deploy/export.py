@@ -15,6 +15,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ..data.files import require_writable
 from ..engine import settings as config
 from ..engine.model import YOLO
+from ..engine.own_settings import checked
 from ..engine.signals import held_back
 from ..errors import ConfigError, YoloMHAError, nearest, run_failed
 from ..guard import guarded
@@ -33,6 +34,7 @@ EXPORT_SETTINGS = {
 }
 
 
+@checked
 @guarded()
 def export(
     model: str | Path,

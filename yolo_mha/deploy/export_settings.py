@@ -13,7 +13,7 @@ from ultralytics.engine.exporter import FP16_FORMATS, FP32_UNSUPPORTED_FORMATS
 from ultralytics.utils.checks import check_imgsz
 
 from ..engine.model import YOLO
-from ..errors import ConfigError, DependencyError, check_flag
+from ..errors import ConfigError, DependencyError
 from .agreement import Suppression
 
 # And the packages that they need
@@ -75,8 +75,6 @@ def choose_precision(
     Raises:
         ConfigError: They do not go together.
     """
-    for key, value in (("half", half), ("int8", int8), ("fuse_attention", fuse_attention)):
-        check_flag(key, value)
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
     if quantize is None and format in INT8_ONLY:
         quantize = 8  # without data Ultralytics would calibrate with pictures of its own

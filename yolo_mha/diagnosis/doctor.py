@@ -19,6 +19,7 @@ from ultralytics.utils import LOGGER
 from ..data.dataset import Dataset, Sample, load_dataset
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import bar, with_bar
 from ..errors import CheckpointError, ConfigError, ModelError
 from ..guard import guarded
@@ -68,6 +69,7 @@ class Diagnosis(Result):
         return {"ok": self.ok, **super().as_dict()}
 
 
+@checked
 @guarded()
 def doctor(
     model: str | Path,

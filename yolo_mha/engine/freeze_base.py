@@ -8,6 +8,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ..errors import ConfigError
+from .own_settings import FREEZE_BASE
 
 
 def check_freeze_base(epochs: object, rows: list[int], freeze: object = None) -> None:
@@ -21,8 +22,7 @@ def check_freeze_base(epochs: object, rows: list[int], freeze: object = None) ->
     Raises:
         ConfigError: It is no number of epochs, there is no block, or Ultralytics is told to freeze layers too.
     """
-    if type(epochs) is not int or epochs < 0:
-        raise ConfigError("freeze_base counts epochs.", given=f"freeze_base={epochs!r}", expected="0, 1, ...")
+    FREEZE_BASE.check(epochs)
     if epochs and not rows:
         raise ConfigError(
             "freeze_base trains the attention blocks alone, and this model has none.",

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, YoloMHAError, check_flag, one_line
+from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
 from ..guard import guarded
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, scale_letter
@@ -25,6 +25,7 @@ from ..surgery.places import PROBE_SIDE, Layer, layers
 from ..surgery.rows import RowPlan
 from ..surgery.text import edit_text, keep_one_scale, model_text
 from .model import Checkpoint, check_checkpoint, existing, read_model_yaml
+from .own_settings import checked
 from .progress import bar
 
 CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultralytics looks for the scale letter
@@ -78,6 +79,7 @@ class _Base:
     checkpoint: Checkpoint | None
 
 
+@checked
 @guarded()
 def insert(
     model: str | Path,
@@ -122,6 +124,7 @@ def insert(
         return _finish(base, *insertion.apply(base.model), target)
 
 
+@checked
 @guarded()
 def remove(
     model: str | Path,
@@ -160,7 +163,6 @@ def remove(
 
 
 def _read(model: str | Path, trust: bool) -> _Base:
-    check_flag("trust", trust)
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
         rows = read_model_yaml(existing(name))
@@ -183,7 +185,6 @@ def _read(model: str | Path, trust: bool) -> _Base:
 
 def _output(base: _Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
     """Decide on the file to write, and make sure that nothing is lost."""
-    check_flag("exist_ok", exist_ok)
     kind = ".pt" if base.checkpoint else ".yaml"
     if out is not None:
         path = given_path(out, "out")

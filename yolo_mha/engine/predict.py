@@ -16,7 +16,7 @@ from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import whole_file
-from ..errors import ConfigError, DataError, check_flag, run_failed
+from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
 from ..result import Result
 from . import settings as config
@@ -24,6 +24,7 @@ from .inference import by_batch, by_tile
 from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
+from .own_settings import checked
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back
@@ -73,6 +74,7 @@ class PredictResult(Result):
     exit_code: int = 0
 
 
+@checked
 def predict(
     model: str | Path = DEMO_MODEL,
     source: str | Path | int | list[str | Path] | None = None,
@@ -110,6 +112,7 @@ def predict(
     return _predict(model, source, None, trust=trust, **settings)
 
 
+@checked
 def track(
     model: str | Path = DEMO_MODEL,
     source: str | Path | int | list[str | Path] | None = None,
@@ -250,7 +253,6 @@ def _check(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
         DependencyError: supervision is missing, and tiles were asked for.
     """
     passed = config.check(settings, own=OWN_SETTINGS)
-    check_flag("save_csv", settings.get("save_csv", False))
     config.check_images_at_once(passed)
     tiles = wanted(settings.get("slice"))
     unlabelled, heatmaps = settings.get("save_conf") and not settings.get("save_txt"), passed.get("visualize")

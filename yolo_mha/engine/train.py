@@ -17,6 +17,7 @@ from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
 from .model import YOLO, check_checkpoint, check_goes_on_as_it_began
+from .own_settings import checked
 from .progress import with_bar
 from .run_folder import run_folder, taken
 
@@ -44,6 +45,7 @@ class TrainResult(Result):
     transfer: Transfer | None = None
 
 
+@checked
 @guarded()
 def train(
     model: str | Path | None = None,

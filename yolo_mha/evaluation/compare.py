@@ -21,6 +21,7 @@ from ..data.dataset import Dataset, Sample
 from ..data.files import read_json, write_text
 from ..data.instances import Instances
 from ..engine.model import YOLO
+from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..errors import RunError
 from ..guard import guarded
@@ -53,6 +54,7 @@ SAME_IMAGES = (
 )
 
 
+@checked
 @guarded()
 def compare(
     model: str | Path,
@@ -102,6 +104,7 @@ def compare(
     return _run(recipe, project)
 
 
+@checked
 @guarded()
 def run_recipe(recipe: str | Path, *, project: str | Path | None = None, **overrides: Any) -> Comparison:
     """Run a comparison that a YAML describes; see `compare`.
@@ -120,6 +123,7 @@ def run_recipe(recipe: str | Path, *, project: str | Path | None = None, **overr
     return _run(read_recipe(recipe, overrides), project)
 
 
+@checked
 @guarded()
 def estimate(recipe: str | Path | None = None, **settings: Any) -> Estimate:
     """Check a comparison, and measure what it would take; nothing is trained, and no file of a run is written.

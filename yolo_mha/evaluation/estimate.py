@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
 from ultralytics.cfg import get_cfg
 
 from ..engine.progress import bar
@@ -127,52 +126,3 @@ def measure_plan(plan: Plan) -> Estimate:
         peak_mib=sum(largest_first[: recipe.jobs]),
         free_mib=free_memory(device),
     )
-
-
-def estimate_table(found: Estimate) -> Table:
-    """Return a table of an estimate for people.
-
-    Args:
-        found: The estimate.
-    """
-    title = (
-        f"{found.recipe.name}: {found.runs} runs of {found.epochs} epochs, {found.steps} steps each, on {found.device}"
-    )
-    table = Table("arm", "model", "parameters", "a step", "a run", "memory", title=title)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for name, arm in found.arms.items():
-        matched = "".join(
-            f"\nrow {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.substitutes
-        )
-        table.add_row(
-            name,
-            f"{arm.model}{matched}",
-            f"{arm.parameters:,}",
-            f"{arm.step_seconds:.3g} s",
-            duration(arm.seconds),
-            f"{arm.peak_mib / 1024:.2f} GiB",
-        )
-    table.add_section()
-    table.add_row(
-        "all",
-        f"{len(found.recipe.seeds)} seeds, {found.recipe.jobs} at a time; {found.free_mib / 1024:.1f} GiB are free",
-        "",
-        "",
-        duration(found.seconds),
-        f"{found.peak_mib / 1024:.2f} GiB",
-    )
-    return table
-
-
-def duration(seconds: float) -> str:
-    """Say a time in words: 50 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"

@@ -15,6 +15,7 @@ from ..data.instances import Prediction
 from ..data.labels import refuse_shared_labels
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
+from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..engine.run_folder import run_folder, taken
 from ..engine.validator import Validator
@@ -94,6 +95,7 @@ def read_scores(folder: Path) -> ValResult | None:
         return None
 
 
+@checked
 @guarded()
 def val(
     model: str | Path | None = None,

@@ -1,0 +1,197 @@
+"""What is printed for people, 80 columns wide: nothing is lost, and file names are whole."""
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import yolo_mha
+from yolo_mha import show as module
+from yolo_mha.deploy.benchmark_report import BenchmarkResult, Failure, Made, Row
+from yolo_mha.diagnosis.check import Check
+from yolo_mha.diagnosis.doctor import WITH_BLOCKS, WITHOUT_BLOCKS, Diagnosis
+from yolo_mha.engine.own_settings import COMMANDS
+from yolo_mha.engine.train import TrainResult
+from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
+from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
+from yolo_mha.evaluation.intervals import Interval
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import recipe_from_settings
+from yolo_mha.evaluation.verdict import judge
+from yolo_mha.paths import shipped
+from yolo_mha.profiling.blocks import BlockShare
+from yolo_mha.profiling.cost import Cost
+from yolo_mha.profiling.footprint import Footprint, Step
+from yolo_mha.result import Result
+from yolo_mha.scoring.coco import METRICS
+from yolo_mha.show import duration, show, show_settings
+
+WIDTH = 80
+LONG = "a-folder-with-a-name-that-is-longer-than-half-of-a-line/and-another-one-of-that-kind-below-it"
+
+
+def shown(result: Result, width: int = WIDTH) -> str:
+    file = io.StringIO()
+    show(result, Console(file=file, width=width, markup=False))
+    return file.getvalue()
+
+
+def tables(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip().startswith(("│", "┃", "┏", "└", "╭"))]
+
+
+def assert_whole(text: str, *files: str) -> None:
+    """Hold that these files are named, and that no path of the long folder is cut or broken anywhere."""
+    for file in files:
+        assert file in text, text
+    assert text.count(LONG) == text.count(LONG[:8]) > 0, text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, tables(text)), default=0) <= WIDTH
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    made = tmp_path / LONG
+    made.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def model(folder) -> str:
+    return str(shutil.copy(shipped("weights") / "demo-mha.pt", folder / "demo-mha.pt"))
+
+
+def test_insert(model, folder):
+    result = yolo_mha.insert(model, "P3", out=folder / "new.pt")
+    assert_whole(shown(result), model, str(folder / "new.pt"), str(folder / "new.yaml"))
+    removed = yolo_mha.remove(folder / "new.pt", out=folder / "old.pt")
+    assert_whole(shown(removed), f"of {folder / 'new.pt'}", str(folder / "old.pt"))
+
+
+def test_train(folder):
+    assert_whole(shown(TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {})), f"model={folder}/best.pt")
+
+
+def test_val__and_export(model, folder, beacons):
+    result = yolo_mha.val(model, beacons, imgsz=64, device="cpu", project=folder)
+    assert_whole(shown(result), model, result.predictions, result.curves)
+    data = shutil.copytree(beacons.parent, folder / "data") / beacons.name
+    data.write_text(re.sub("^path:.*", f"path: {folder / 'data'}", data.read_text(), flags=re.MULTILINE))
+    exported = yolo_mha.export(model, imgsz=64, data=data)
+    text = shown(exported)
+    assert_whole(text, exported.file, exported.proof, exported.standalone, str(data))
+    assert all(word in text for word in ("boxes compared", "checkpoint", "AP50", "verdict: "))
+
+
+def test_predict(folder):
+    result = yolo_mha.predict(project=folder, save_csv=True)
+    assert_whole(shown(result), *result.outputs.values())
+
+
+def test_diagnosis(folder):
+    file = folder / "picture.jpg"
+    checks = [
+        Check("train images and labels", "failed", f"{file} is broken, and so is {file}, of all those", f"mend {file}"),
+        Check("splits", "ok", "No val image is also in train, and these words go on for more than a line of 80."),
+    ]
+    step = Footprint(Step(12345.0, 0.0179), Step(12345.0, 0.017), {1: Step(1.0, 1.0)}, 1.0)
+    blocks = [BlockShare(10, "SpatialMHABlock", 0.1, 0.1, 0.1)]
+    latency = {WITH_BLOCKS: 1234.5, WITHOUT_BLOCKS: 1000.0}
+    page = Diagnosis(
+        checks, {WITH_BLOCKS: step, WITHOUT_BLOCKS: step}, latency, blocks, {"model": str(folder / "m.pt")}
+    )
+    text = shown(page)
+    assert_whole(text, f"model={folder / 'm.pt'}", f"mend {file}")
+    assert text.count(str(file)) == 3
+    assert "FAILED   train images and labels" in text
+    assert "12345 MiB / 12345 MiB" in text
+    assert max(len(line) for line in text.splitlines() if LONG not in line) <= WIDTH
+
+
+def test_benchmark(folder):
+    numbers = {"memory_mib": 1234.0, "ratio": 1.05, "aa": 1.01, "ap": 0.512, "ap50": 0.731}
+    rows = [
+        Row(size, batch, name, arm, 1234.5, 2345.6, 123.4, **numbers)
+        for size in (320, 1280)
+        for batch in (1, 16)
+        for name in ("torchscript", "onnx-fused")
+        for arm in ("model", "baseline")
+    ]
+    files = [Made("model", "onnx-fused", "m.onnx", True, [f"{folder / 'onnx_infer.py'} is another file"])]
+    failed = [Failure("model", "openvino", "export", "no such thing")]
+    result = BenchmarkResult(str(folder), {"model": str(folder / "m.pt")}, rows, files, failed, 30, {"device": "cpu"})
+    text = shown(result)
+    assert_whole(text, f"model: {folder / 'm.pt'}", str(folder / "benchmark.json"), str(folder / "onnx_infer.py"))
+    assert sum(line.count("torchscript") for line in text.splitlines()) == 8
+    for word in ("x base", "A/A", "AP50", "baseline", "1234.5", "2345.6", "123.4", "0.731", "FAILED openvino"):
+        assert word in text
+
+
+def effect(delta: float) -> Interval:
+    return Interval(delta, delta - 0.02, delta + 0.02, "seeds and images", 3, 40, 0.01, 0.005, 0.03)
+
+
+def test_comparison(folder):
+    plan = recipe_from_settings({"model": str(folder / "m.yaml"), "at": "P5", "data": str(folder / "data.yaml")})
+    cost = Cost(12_345_678, 123.45, 1234.5, 1.05, 1234.5)
+    arms = {name: ArmResult("m.yaml", dict.fromkeys(METRICS, 0.4), {}, cost, 12345.0) for name in plan.arms}
+    contrasts = [
+        Contrast("attention", "baseline", True, [0, 1, 2], {"AP": effect(0.05)}, {},
+                 judge(effect(0.05), "attention", "baseline", 0.01, best=0.45, planned=3)),
+        Contrast("attention", "control", False, [0, 1, 2], {"AP": None}, {}, None),
+    ]  # fmt: skip
+    result = Comparison(1, plan, "", "", arms, [], contrasts, [], [], [], {}, ["A note."], {}, [], save_dir=str(folder))
+    text = shown(result)
+    assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
+    assert (folder / "report.html").as_uri() in text
+    assert all(
+        word in text for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5 (x1.05)")
+    ), text
+    assert (result.ok, result.exit_code) == (True, 0)
+
+
+def test_estimate__says_what_is_matched(folder):
+    data = str(folder / "data.yaml")
+    plan = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": data, "seeds": (0, 1)})
+    (match,) = build_arms(plan)["control"].substitutes
+    arms = {
+        name: ArmEstimate(f"{folder}/m.yaml", 1234567, [match] if name == "control" else [], 0.5, 0.1, 7200, 2048)
+        for name in plan.arms
+    }
+    found = Estimate(plan, arms, 6, 10, 8, {"train": 16, "val": 8}, "cpu", 43200, 2048, 1024)
+    assert not found.fits
+    assert found.as_dict()["arms"]["control"]["substitutes"][0]["difference"] == match.difference
+    text = shown(found)
+    for words in ("1,234,567", "0.5 s", "2 h 0 min", "12 h 0 min", "2.00 GiB", "2 seeds", "1.0 GiB are free"):
+        assert words in text
+    assert f"row {match.row}: {match.own:,} for {match.parameters:,} ({match.difference:+.2%})" in text
+    assert_whole(text, f"baseline: {folder}/m.yaml", f"control: {folder}/m.yaml")
+
+
+def test_show__knows_every_result():
+    names = {c.__name__ for c in Result.__subclasses__() if c.__module__.startswith("yolo_mha.")}
+    assert names - {"Transfer"} | {"Environment"} == set(module.SHOWN)  # that is part of another
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(50.4, "50 s"), (3600, "60 min"), (3 * 3600 + 1200, "3 h 20 min"), (187200, "2 d 4 h")]
+)
+def test_duration__in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"version"}))
+def test_settings__stand_one_a_line_within_80_columns(command):
+    file = io.StringIO()
+    show_settings(command, Console(file=file, width=WIDTH))
+    text = file.getvalue()
+    listed = [*COMMANDS[command].own, *(COMMANDS[command].options if command == "insert" else ())]
+    for setting in listed:
+        (line,) = re.findall(rf"^│ {setting.name} +({setting.kind}) .*", text, re.MULTILINE)
+        assert line == setting.kind
+        assert all(word in text for word in setting.meaning.split())
+    assert ("docs.ultralytics.com/usage/cfg" in text) == (command not in ("insert", "remove"))
+    assert max(map(len, text.splitlines())) <= WIDTH

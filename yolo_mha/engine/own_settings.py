@@ -1,0 +1,268 @@
+"""The commands' own settings: one table that `--help` prints, the shell completes, and values are checked by.
+
+All other settings are Ultralytics', see `settings`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
+
+from ..errors import ConfigError, check_flag
+from ..paths import given_path
+
+P = ParamSpec("P")
+R = TypeVar("R")
+FLAG, PATH, COUNT = "True/False", "path", "whole number"  # kinds that are checked here
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: What is written before the equals sign.
+        kind: What it is, for people.
+        meaning: What it does.
+        default: Its value where it is not given.
+        required: Whether the command cannot do without it.
+        least: The smallest whole number that it may be.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    default: object = None
+    required: bool = False
+    least: int = 0
+
+    def check(self, value: object) -> None:
+        """Make sure that a value is of the setting's kind.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if self.kind == FLAG:
+            check_flag(self.name, value)
+        elif self.kind == PATH and value is not None:
+            given_path(value, self.name)
+        elif self.kind == COUNT and (type(value) is not int or value < self.least):
+            raise ConfigError(
+                f"{self.name} must be a whole number.", given=f"{self.name}={value!r}", expected=f"{self.least} or more"
+            )
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command takes.
+
+    Attributes:
+        own: Its own settings.
+        others: Which of Ultralytics' settings it takes too.
+    """
+
+    own: tuple[Setting, ...]
+    others: str = ""
+
+    @property
+    def options(self) -> tuple[Setting, ...]:
+        """Options of the block, where one goes somewhere."""
+        return BLOCK_OPTIONS if BLOCK in self.own else ()
+
+
+MODEL = Setting("model", PATH, "model YAML or checkpoint, by path or by the name of one that ships")
+ANY_MODEL = replace(MODEL, meaning="checkpoint or exported model")
+DATA = Setting("data", PATH, "dataset YAML; beacons is the demo's")
+AT = Setting(
+    "at",
+    "places",
+    "where attention goes, separated by commas: P2 to P6 (behind the last backbone layer of stride 4 to 64), neck "
+    "(behind every layer that feeds the head), neck:P3 (one of them), after:SPPF, layer:9",
+)
+AT_FIRST = replace(AT, meaning="puts attention into the model first, at places as for insert")
+BLOCK = Setting("block", "name", "class name of the registered block that goes there", "SpatialMHABlock")
+FREEZE_BASE = Setting("freeze_base", COUNT, "number of first epochs in which the new blocks train alone", 0)
+TRUST = Setting("trust", FLAG, "reads checkpoints with full pickle, for files that you made yourself", False)
+EXIST_OK = Setting("exist_ok", FLAG, "replaces files that exist", False)
+OUT = Setting("out", PATH, "file to write, .yaml or .pt as the model; named after model and places if not given")
+SAVE_CSV = Setting("save_csv", FLAG, "writes the detections as a table too", False)
+SOURCE = Setting(
+    "source",
+    "path, number",
+    "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address (rtsp://, ...) "
+    "or .streams file; a sample image for the demo's model",
+)
+BLOCKS = Setting("blocks", "modules", "your modules that register blocks, separated by commas, imported first")
+
+BLOCK_OPTIONS = (
+    Setting("num_heads", COUNT, "number of heads; heads of 32 channels if not given"),
+    Setting("mlp_ratio", "number", "hidden width of the MLP as a multiple of the channels; 0 leaves it out", 0.0),
+    Setting("gate_init", "number", "start value of the gates; with 0 the outputs stay as they were", 0.0),
+    Setting("head_dim", COUNT, "channels of one head"),
+    Setting("qkv_bias", FLAG, "whether the query, key and value projection has a bias", True),
+    Setting("qk_norm", FLAG, "whether queries and keys are normed", False),
+    Setting("attn_drop", "number", "dropout probability on the attention weights", 0.0),
+    Setting("proj_drop", "number", "dropout probability on the output of the attention", 0.0),
+    Setting("position", "name", "none, dwconv, sincos, rope or relative", "none"),
+    Setting("scope", "name", "global, window or axial; at P3 take window, axial or kv_stride=4", "global"),
+    Setting("window", COUNT, "height and width of a window in positions; 10 if not given"),
+    Setting("kv_stride", COUNT, "height and width of the cells that keys and values are pooled to", 1),
+    Setting("context", "place", "of block=CrossScaleMHA: the layer that keys and values come from"),
+)
+
+COMMANDS = {
+    "insert": Command((replace(MODEL, required=True), replace(AT, required=True), BLOCK, OUT, EXIST_OK, TRUST)),
+    "remove": Command(
+        (
+            replace(MODEL, required=True),
+            replace(AT, meaning="blocks that go, as for insert, or layer:10, a block's own index; all if not given"),
+            OUT,
+            EXIST_OK,
+            TRUST,
+        )
+    ),
+    "train": Command(
+        (
+            MODEL,
+            DATA,
+            AT_FIRST,
+            BLOCK,
+            FREEZE_BASE,
+            Setting("resume", "path, True", "last.pt of an interrupted run to go on with, in place of model", False),
+            TRUST,
+        ),
+        "training settings, such as epochs, batch, imgsz, optimizer, lr0 and device",
+    ),
+    "val": Command(
+        (
+            ANY_MODEL,
+            replace(
+                DATA,
+                meaning="YOLO data.yaml; COCO folder with annotations/instances_val*.json or "
+                "valid/_annotations.coco.json; or Pascal VOC folder with Annotations, JPEGImages and ImageSets/Main",
+            ),
+            Setting("predictions", PATH, "COCO results JSON, in place of model"),
+            Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
+            Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
+            TRUST,
+        ),
+        "validation settings, such as split, imgsz, batch, conf, iou and plots",
+    ),
+    "predict": Command(
+        (
+            replace(ANY_MODEL, default="demo-mha.pt"),
+            SOURCE,
+            SAVE_CSV,
+            Setting("slice", "pixels", "predicts tile by tile; 640, or 480,640 for height and width"),
+            Setting("overlap", "number", "share of a tile that its neighbour repeats", 0.2),
+            TRUST,
+        ),
+        "prediction settings, such as conf, imgsz, classes, batch, vid_stride, save, save_txt, save_conf, save_json, "
+        "save_crop and save_frames",
+    ),
+    "track": Command(
+        (
+            replace(ANY_MODEL, default="demo-mha.pt"),
+            SOURCE,
+            Setting(
+                "tracker",
+                "name, path",
+                "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack, or a tracker YAML",
+                "botsort.yaml",
+            ),
+            SAVE_CSV,
+            TRUST,
+        ),
+        "prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
+    ),
+    "export": Command(
+        (
+            replace(MODEL, required=True),
+            Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),
+            replace(DATA, meaning="dataset, for AP before and after; its images prove and calibrate"),
+            Setting("half", FLAG, "half precision", False),
+            Setting("int8", FLAG, "ONNX with 8-bit convolutions, attention in floating point; needs data", False),
+            Setting("fuse_attention", FLAG, "ONNX with attention as ONNX Runtime's own operator", False),
+            TRUST,
+        ),
+        "export settings, such as imgsz, dynamic, batch, opset, nms and simplify",
+    ),
+    "benchmark": Command(
+        (
+            replace(MODEL, required=True),
+            replace(DATA, meaning="dataset, for AP in each format"),
+            Setting("baseline", PATH, "model to compare with; the same without its blocks if not given"),
+            Setting(
+                "formats",
+                "names",
+                "some of pytorch, torchscript, onnx, openvino, onnx-fused, onnx-fp16, onnx-int8 (needs data); the "
+                "first four, where installed, if not given",
+            ),
+            Setting("sizes", "pixels", "image sizes, separated by commas; the model's if not given"),
+            Setting("batches", "numbers", "numbers of images, separated by commas", 1),
+            Setting("rounds", COUNT, "how often each is timed", 30, least=3),
+            TRUST,
+        ),
+        "settings device (cpu if not given), split, project, name and exist_ok",
+    ),
+    "compare": Command(
+        (
+            Setting(
+                "recipe",
+                PATH,
+                "recipe YAML with name, data, arms, train, seeds, primary, margin and jobs, or demo.yaml; also "
+                "without recipe=",
+            ),
+            replace(MODEL, meaning="the baseline, in place of a recipe"),
+            replace(AT, meaning="puts attention into the baseline, at places as for insert"),
+            BLOCK,
+            replace(FREEZE_BASE, meaning=f"{FREEZE_BASE.meaning}, with at"),
+            Setting("attention", PATH, "another model, in place of at"),
+            Setting(
+                "control",
+                "True/False, path",
+                "whether to train a convolution of as many parameters; or a model; True with at",
+            ),
+            DATA,
+            Setting("project", PATH, "folder for the folders of all comparisons; runs/compare if not given"),
+            Setting("name", "name", "name of its folder; name-2, ... where that is taken", "compare"),
+            Setting("seeds", "numbers", "each arm is trained with each of them, separated by commas", (0, 1, 2)),
+            Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
+            Setting("primary", "name", "arm that the verdict is about; the second if not given"),
+            Setting("margin", "number", "smallest difference in AP that matters", 0.01),
+            Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
+        ),
+        "training settings, the same for every arm",
+    ),
+    "doctor": Command(
+        (
+            replace(MODEL, required=True),
+            replace(DATA, meaning="dataset YAML; a made-up batch if not given"),
+            replace(AT_FIRST, meaning="where train would put attention first, as for insert"),
+            BLOCK,
+            TRUST,
+        ),
+        "training settings, such as imgsz, batch, device and amp",
+    ),
+    "version": Command(()),
+}
+
+
+def checked(command: Callable[P, R]) -> Callable[P, R]:
+    """Check a command's own settings by the table before it is called, from Python as from the command line."""
+    name = command.__name__
+    own = COMMANDS["compare" if name in ("run_recipe", "estimate") else name].own  # of one command, three functions
+    names = list(inspect.signature(command).parameters)
+
+    @functools.wraps(command)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for setting in own:
+            if setting.name in given:
+                setting.check(given[setting.name])
+        return command(*args, **kwargs)
+
+    return call

@@ -1,0 +1,350 @@
+"""What the command line prints for people: one function for each kind of result, and the help on settings.
+
+Files stand on lines of their own, which are neither cut nor broken, and never in a table.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .engine.own_settings import BLOCKS, COMMANDS, Setting
+from .result import Result
+
+if TYPE_CHECKING:  # a command imports its own result alone
+    from .deploy.benchmark_report import BenchmarkResult
+    from .deploy.export_result import ExportResult
+    from .diagnosis.doctor import Diagnosis
+    from .diagnosis.environment import Environment
+    from .engine.insert import Surgery
+    from .engine.predict import PredictResult
+    from .engine.train import TrainResult
+    from .evaluation.comparison import Comparison
+    from .evaluation.estimate import Estimate
+    from .scoring.val import ValResult
+
+CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
+KINDS = {
+    "jsonl": "predictions",
+    "json": "COCO results",
+    "csv": "table",
+    "labels": "labels",
+    "crops": "crops",
+    "annotated": "annotated",
+    "frames": "frames",
+}
+MARKS = {
+    "ok": ("ok", "green"),
+    "warning": ("look", "yellow"),
+    "failed": ("FAILED", "red"),
+    "skipped": ("skipped", "dim"),
+}
+
+
+def show(result: Result, console: Console) -> None:
+    """Print a result.
+
+    Args:
+        result: What a command returned.
+        console: Where to; one without markup, for names are printed as they are.
+    """
+    SHOWN[type(result).__name__](result, console)
+
+
+def show_settings(command: str, console: Console) -> None:
+    """Print what a command takes: its own settings one a line, and where all others are described."""
+    known = COMMANDS[command]
+    console.print(_settings("Own settings", (*known.own, BLOCKS)))
+    if known.options and not known.others:
+        console.print(_settings("Options of the block", known.options))
+    elif known.options:
+        console.print("Options of the block, such as num_heads=8, are settings too: yolo-mha insert --help")
+    if known.others:
+        console.print(f"All others are Ultralytics' {known.others}: {CFG_DOCS}")
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words: 50 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _settings(title: str, settings: tuple[Setting, ...]) -> Panel:
+    table = Table(
+        "name", "type", "default", "meaning", box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim"
+    )
+    for s in settings:
+        default = "required" if s.required else "" if s.default is None else _joined(s.default)
+        table.add_row(f"[bold cyan]{s.name}[/]", f"[yellow]{s.kind}[/]", default, s.meaning)
+    return Panel(table, title=title, title_align="left", border_style="dim")
+
+
+def _joined(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _say(console: Console, text: object, style: str | None = None) -> None:
+    """Print lines as they are: the terminal may wrap them, and a path in them can be copied."""
+    console.print(str(text), style=style, soft_wrap=True)
+
+
+def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
+    """Return a table with its numbers, all but the first columns, at the right."""
+    table = Table(*columns, title=title)
+    for column in table.columns[left:]:
+        column.justify = "right"
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"
+
+
+def _show_surgery(result: Surgery, console: Console) -> None:
+    _say(console, result.base, "bold")
+    table = _table("", "row", "from", "module", "channels", "stride", "parameters", left=4)
+    for layer in result.layers:
+        new = layer.index in result.new
+        cells = (layer.index, layer.source, layer.module, layer.channels or "", layer.stride or "")
+        style = "bold green" if new else None
+        last = layer is not result.layers[-1] and layer.section != result.layers[layer.index + 1].section
+        table.add_row("+" if new else "", *map(str, cells), f"{layer.parameters:,}", style=style, end_section=last)
+    console.print(table)
+    if result.removed:
+        _say(console, f"taken out: rows {', '.join(map(str, result.removed))} of {result.base}")
+    if result.checkpoint:
+        same = "equal to" if result.identical else "not equal to"
+        _say(console, f"{result.kept} of {result.tensors} other tensors kept; outputs {same} those of {result.base}")
+        _say(console, f"written: {result.checkpoint}")
+    name = "" if result.yaml.endswith(result.open_as) else f", to be opened as {result.open_as}"
+    _say(console, f"written: {result.yaml}{name}")
+
+
+def _show_train(result: TrainResult, console: Console) -> None:
+    if result.transfer:
+        _say(console, result.transfer)
+    _say(console, f"{result.epochs} epochs, best checkpoint: {result.best}")
+    _say(console, f"score it: yolo-mha val model={result.best} data=...")
+
+
+def _show_val(result: ValResult, console: Console) -> None:
+    scores, audit = result.coco, result.audit
+    table = Table("COCO metric", "value", title=f"{scores.images} images, {scores.objects} objects")
+    for name, value in scores.metrics.items():
+        table.add_row(name, _number(value))
+    console.print(table)
+    columns = ("AP", "AP50", "APsmall", "APmedium", "APlarge")
+    table = Table("class", "objects", *columns)
+    for name, values in scores.per_class.items():
+        table.add_row(name, f"{values['objects']:,}", *(_number(values[column]) for column in columns))
+    console.print(table)
+    if own := result.ultralytics:
+        _say(
+            console,
+            f"Ultralytics' own, same detections: mAP50-95 {own['mAP50-95']:.3f}, mAP50 {own['mAP50']:.3f}"
+            " (another interpolation; compare like with like).",
+        )
+    _say(console, ", ".join(f"{k}={v}" for k, v in result.settings.items()))
+    aside = f", {audit.crowd} crowd regions and {audit.ignored} ignored objects count neither way"
+    _say(console, f"ground truth: {audit.format}{aside if audit.crowd or audit.ignored else ''}")
+    if audit.prediction_ids:
+        _say(console, f"ids of the predictions: {audit.prediction_ids}")
+    for note in audit.notes:
+        _say(console, f"note: {note}", "yellow")
+    _say(console, f"predictions: {result.predictions}")
+    if result.curves:
+        _say(console, f"curves: {result.curves}")
+
+
+def _show_predict(result: PredictResult, console: Console) -> None:
+    if result.interrupted:
+        _say(console, "interrupted; what was written up to there is complete", "yellow")
+    found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
+    followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
+    _say(console, f"{result.images} images or frames: {found}{followed}")
+    for kind, path in result.outputs.items():
+        _say(console, f"{KINDS[kind]}: {path}")
+    for note in result.notes:
+        _say(console, f"note: {note}")
+    if result.skipped:
+        _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", "yellow")
+    for name in result.skipped:
+        _say(console, f"  {name}")
+
+
+def _show_export(result: ExportResult, console: Console) -> None:
+    _say(console, f"written: {result.file} ({result.precision})")
+    if result.agreement:
+        columns = ("batch", "height", "width", "boxes, px", "scores", "boxes compared", "")
+        table = Table(*columns, title="Largest difference to PyTorch")
+        unknown = "judged by AP" if result.precision == "int8" else "no object"
+        words = {True: "ok", False: "OUT OF TOLERANCE", None: unknown}
+        for a in result.agreement:
+            differences = ["-" if d is None else f"{d:.1e}" for d in (a.boxes, a.scores)]
+            word = f"{words[a.ok]} {a.problem}".strip()
+            table.add_row(str(a.batch), str(a.height), str(a.width), *differences, f"{a.compared:,}", word)
+        console.print(table)
+    if s := result.scores:
+        _say(console, f"scored on {s.data}, {s.split}, {s.imgsz} px")
+        table = Table("", "AP", "AP50")
+        for name, values in (("checkpoint", s.trained), ("exported", s.exported)):
+            table.add_row(name, *(_number(values[metric]) for metric in ("AP", "AP50")))
+        console.print(table)
+    for note in result.notes:
+        _say(console, f"note: {note}", "yellow")
+    style = {"proved": "green", "out of tolerance": "bold red"}.get(result.verdict, "yellow")
+    _say(console, f"verdict: {result.verdict if result.ok else result.verdict.upper()}", style)
+    _say(console, f"proof: {result.proof}")
+    if result.standalone:
+        _say(console, f"without PyTorch: python {result.standalone} {result.file} picture.jpg")
+
+
+def _show_benchmark(result: BenchmarkResult, console: Console) -> None:
+    from .deploy.benchmark_report import cells
+
+    header, *lines = cells(result.rows)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i in (2, 3) else "right", no_wrap=True)
+    for line, following in zip(lines, [*lines[1:], []], strict=True):
+        table.add_row(*line, end_section=line[:2] != following[:2])
+    console.print(table, width=max(console.width, console.measure(table).minimum), crop=False)
+    for note in result.notes:
+        _say(console, note, {"FAILED": "red", "NOISY,": "yellow"}.get(note.partition(" ")[0]))
+    _say(console, f"written: {Path(result.save_dir) / 'benchmark.json'}, .md and .png")
+
+
+def _show_comparison(result: Comparison, console: Console) -> None:
+    _say(console, f"{result.recipe.name}: {result.recipe.data}", "bold")
+    table = _table("", *result.arms)
+    arms = result.arms.values()
+    for metric in next(a.metrics for a in arms if a.metrics):
+        table.add_row(metric, *(_number(a.metrics.get(metric, -1)) for a in arms))
+    table.add_section()
+    costs = [a.cost for a in arms]
+    table.add_row("parameters", *(f"{c.parameters:,}" if c else "-" for c in costs))
+    table.add_row("GFLOPs", *(f"{c.gflops:.2f}" if c else "-" for c in costs))
+    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f} (x{c.latency_ratio:.2f})" if c else "-" for c in costs))
+    table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
+    table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
+    console.print(table)
+    table = Table("difference in AP", "", "95 % interval", "smallest detectable", "")
+    table.columns[0].no_wrap = True
+    for contrast in result.contrasts:
+        effect, verdict = contrast.effects["AP"], contrast.verdict
+        role = "primary" if contrast.primary else "exploratory"
+        cells = ["-", "-", "-"]
+        if effect:
+            cells = [f"{effect.delta:+.3f}", f"{effect.low:+.3f} to {effect.high:+.3f}"]
+            cells.append("-" if effect.smallest_detectable is None else f"{effect.smallest_detectable:.3f}")
+        word = f"{role}: {verdict.word if verdict else 'no verdict'}"
+        table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
+    console.print(table)
+    for contrast in result.contrasts:
+        control = result.recipe.is_control(contrast.against, of=contrast.arm)
+        if contrast.verdict and (contrast.primary or control):
+            _say(console, contrast.verdict.sentence, "bold" if contrast.primary else None)
+    for note in result.notes:
+        _say(console, note)
+    folder = Path(result.save_dir)
+    _say(console, f"numbers: {folder / 'compare.json'}\ntext:    {folder / 'report.md'}")
+    _say(console, f"report:  {(folder / 'report.html').as_uri()}")
+
+
+def _show_estimate(result: Estimate, console: Console) -> None:
+    recipe = result.recipe
+    runs = f"{result.runs} runs of {result.epochs} epochs, {result.steps} steps each, on {result.device}"
+    table = _table("arm", "parameters", "a step", "a run", "memory", title=f"{recipe.name}: {runs}")
+    for name, arm in result.arms.items():
+        step, memory = f"{arm.step_seconds:.3g} s", f"{arm.peak_mib / 1024:.2f} GiB"
+        table.add_row(name, f"{arm.parameters:,}", step, duration(arm.seconds), memory)
+    table.add_section()
+    table.add_row("all", "", "", duration(result.seconds), f"{result.peak_mib / 1024:.2f} GiB")
+    console.print(table)
+    for name, arm in result.arms.items():
+        _say(console, f"{name}: {arm.model}")
+        for m in arm.substitutes:
+            _say(console, f"  row {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})")
+    free = f"{result.free_mib / 1024:.1f} GiB are free"
+    _say(console, f"{len(recipe.seeds)} seeds, {recipe.jobs} at a time; {free}")
+    _say(
+        console,
+        f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}, seeds "
+        f"{', '.join(map(str, recipe.seeds))}; a difference below {recipe.margin:g} does not matter",
+    )
+    spent = duration(result.seconds)
+    _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", "bold")
+
+
+def _show_diagnosis(result: Diagnosis, console: Console) -> None:
+    _say(console, ", ".join(f"{k}={v}" for k, v in result.settings.items()), "bold")
+    width = max(len(check.name) for check in result.checks) + 2
+    for check in result.checks:
+        word, style = MARKS[check.status]
+        head = f"{word:<9}{check.name:<{width}}"
+        room = max(console.width - len(head), 30)
+        lines = textwrap.wrap(check.message, room, break_long_words=False, break_on_hyphens=False)
+        text = Text(head + f"\n{' ' * len(head)}".join(lines))
+        text.stylize(style, 0, len(word))
+        console.print(text, soft_wrap=True)
+    for check in result.checks:
+        if check.fix and check.status != "ok":
+            _say(console, f"{check.name}: {check.fix}")
+    if result.footprints:
+        _show_cost(result, console)
+
+
+def _show_cost(result: Diagnosis, console: Console) -> None:
+    table = _table("", *result.footprints, title="What it costs: estimated from small batches, then measured")
+    steps = [(f.estimated, f.measured, f.errors) for f in result.footprints.values()]
+    rows = (("training step, memory", "mib", "{:.0f} MiB"), ("training step, time", "seconds", "{:.3g} s"))
+    for label, key, form in rows:
+        cells = []
+        for estimated, measured, errors in steps:
+            values = " / ".join(form.format(getattr(step, key)) for step in (estimated, measured) if step)
+            cells.append(values + (f" ({errors[key]:+.0%})" if errors else ", not measured"))
+        table.add_row(label, *cells)
+    table.add_row("inference, one image", *(f"{result.latency_ms[name]:.1f} ms" for name in result.footprints))
+    console.print(table)
+    if result.blocks:
+        table = Table("block", "row", "training time", "training memory", "inference", title="Share of the network")
+        for b in result.blocks:
+            table.add_row(b.block, str(b.row), *(f"{share:.1%}" for share in (b.training, b.memory, b.inference)))
+        console.print(table)
+
+
+def _show_environment(result: Environment, console: Console) -> None:
+    gpus = ", ".join(result.gpus) or "none"
+    rows = {**result.packages, "Python": result.python, "system": result.system, "CPU": result.cpu, "GPU": gpus}
+    rows |= {f"extra {name}": ", ".join(missing) or "complete" for name, missing in result.extras.items()}
+    for name, value in rows.items():
+        _say(console, f"{name:<17}{value}")
+
+
+SHOWN: dict[str, Callable[[Any, Console], None]] = {
+    "Surgery": _show_surgery,
+    "TrainResult": _show_train,
+    "ValResult": _show_val,
+    "PredictResult": _show_predict,
+    "ExportResult": _show_export,
+    "BenchmarkResult": _show_benchmark,
+    "Comparison": _show_comparison,
+    "Estimate": _show_estimate,
+    "Diagnosis": _show_diagnosis,
+    "Environment": _show_environment,
+}
