@@ -62,21 +62,13 @@ class Surgery(Result):
 
 @dataclass(frozen=True)
 class _Base:
-    """A model to work on.
+    """A model to work on."""
 
-    Attributes:
-        name: As the user gave it.
-        source: The file.
-        model: The built model.
-        text: Its YAML.
-        checkpoint: What the ``.pt`` file holds; None for a YAML.
-    """
-
-    name: str
-    source: Path
+    name: str  # as the user gave it
+    source: Path  # the file
     model: Network
-    text: str
-    checkpoint: Checkpoint | None
+    text: str  # its YAML
+    checkpoint: Checkpoint | None  # what the .pt file holds; None for a YAML
 
 
 @checked
