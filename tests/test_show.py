@@ -101,7 +101,11 @@ def test_diagnosis(folder):
     blocks = [BlockShare(10, "SpatialMHABlock", 0.1, 0.1, 0.1)]
     latency = {WITH_BLOCKS: 1234.5, WITHOUT_BLOCKS: 1000.0}
     page = Diagnosis(
-        checks, {WITH_BLOCKS: step, WITHOUT_BLOCKS: step}, latency, blocks, {"model": str(folder / "m.pt")}
+        checks=checks,
+        footprints={WITH_BLOCKS: step, WITHOUT_BLOCKS: step},
+        latency_ms=latency,
+        blocks=blocks,
+        settings={"model": str(folder / "m.pt")},
     )
     text = shown(page)
     assert_whole(text, f"model={folder / 'm.pt'}", f"mend {file}")
