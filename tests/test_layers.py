@@ -1,4 +1,4 @@
-"""The house: a room imports from the rooms above it only."""
+"""The layers: a package imports from those above it only."""
 
 import ast
 import re
@@ -35,27 +35,27 @@ ORDER = [
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
 
-def room(path: Path) -> str:
+def layer(path: Path) -> str:
     return path.parts[0].removesuffix(".py")
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms that a file imports, at its top or anywhere inside."""
-    rooms = set()
+def imported_layers(path: Path) -> set[str]:
+    """The layers that a file imports, at its top or anywhere inside."""
+    layers = set()
     for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.parts[: len(path.parts) - node.level]
             names = [*base, *(node.module.split(".") if node.module else [])]
-            rooms |= {names[0]} if names else {a.name for a in node.names}
+            layers |= {names[0]} if names else {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("yolo_mha"):
-            rooms.add((node.module.split(".") + ["__init__"])[1])
-    return rooms
+            layers.add((node.module.split(".") + ["__init__"])[1])
+    return layers
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports__go_down_the_stack_only(path):
-    own = ORDER.index(room(path))
-    for other in imported_rooms(path) - {room(path)}:
+    own = ORDER.index(layer(path))
+    for other in imported_layers(path) - {layer(path)}:
         assert ORDER.index(other) < own, f"{path} imports {other}"
 
 
