@@ -41,7 +41,15 @@ exit codes: 0 all well; 1 a test failed or ended differently; 2 something is mis
 
 # All but those of attention, which knows nothing of YOLO, of statistics, and of this project's tools
 PLUGIN_TESTS = (
-    *("tests/test_registry.py", "tests/surgery", "tests/data", "tests/engine", "tests/scoring", "tests/deploy"),
+    *(
+        "tests/test_registry.py",
+        "tests/test_guard.py",
+        "tests/surgery",
+        "tests/data",
+        "tests/engine",
+        "tests/scoring",
+        "tests/deploy",
+    ),
     *("tests/evaluation/test_compare.py", "tests/profiling", "tests/diagnosis"),
     "tests/test_cli.py",
 )

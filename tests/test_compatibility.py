@@ -65,17 +65,17 @@ def test_differences__of_outcome_exception_and_run_list(compatibility):
     assert compatibility.differences(plain, plugin) == ["gone", "new", "other", "worse"]
 
 
-def test_plugin_tests__are_there_for_every_room_that_calls_ultralytics(compatibility):
+def test_plugin_tests__are_there_for_every_package_that_calls_ultralytics(compatibility):
     tests = [Path(test) for test in compatibility.PLUGIN_TESTS]
     assert [test for test in tests if not (compatibility.PROJECT / test).exists()] == []
     package = Path(yolo_mha.__file__).parent
-    rooms = {
+    packages = {
         file.relative_to(package).parts[0].removesuffix(".py")
         for file in package.rglob("*.py")
         if re.search(r"^\s*(from|import) ultralytics", file.read_text(), re.MULTILINE)
     }
-    assert {"registry", "engine", "deploy"} <= rooms
-    assert rooms <= {test.parts[1].removeprefix("test_").removesuffix(".py") for test in tests}
+    assert {"registry", "engine", "deploy"} <= packages
+    assert packages <= {test.parts[1].removeprefix("test_").removesuffix(".py") for test in tests}
 
 
 def test_main__without_an_index_says_what_is_missing(compatibility, tmp_path, monkeypatch, capsys):
