@@ -32,15 +32,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
-KINDS = {
-    "jsonl": "predictions",
-    "json": "COCO results",
-    "csv": "table",
-    "labels": "labels",
-    "crops": "crops",
-    "annotated": "annotated",
-    "frames": "frames",
-}
+KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -178,7 +170,7 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
     _say(console, f"{result.images} images or frames: {found}{followed}")
     for kind, path in result.outputs.items():
-        _say(console, f"{KINDS[kind]}: {path}")
+        _say(console, f"{KINDS.get(kind, kind)}: {path}")
     for note in result.notes:
         _say(console, f"note: {note}")
     if result.skipped:
