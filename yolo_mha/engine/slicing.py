@@ -58,13 +58,11 @@ class Slicer:
     def __call__(self, image: Image) -> Results:
         """Return the joined detections of a picture, best first."""
         self._names: dict[int, str] = {}
-        found = self._tiles(image)
+        found, boxes = self._tiles(image), np.zeros((0, 6), np.float32)
         if len(found):
             metric = self._sv.OverlapMetric.IOS
             found = found.with_nms(MERGE_THRESHOLD, class_agnostic=self._agnostic, overlap_metric=metric)
-        boxes = np.zeros((len(found), 6), np.float32)
-        if len(found):
-            boxes[:, :4], boxes[:, 4], boxes[:, 5] = found.xyxy, found.confidence, found.class_id
+            boxes = np.column_stack([found.xyxy, found.confidence, found.class_id]).astype(np.float32)
         best = boxes[np.argsort(-boxes[:, 4], kind="stable")][: self._max_det]
         return Results(image, path="", names=self._names, boxes=torch.from_numpy(best))
 
