@@ -408,7 +408,7 @@ def version(json: AsJson = False, debug: Debug = False) -> None:
     _run("version", "diagnosis.environment:version", [], json, debug)
 
 
-for _command in app.registered_commands:
-    text = inspect.cleandoc(str(getattr(_command.callback, "__doc__", "")))
-    _command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # of paragraphs, where every line end would be kept
-    _command.cls = _Command
+for _registered in app.registered_commands:
+    text = inspect.cleandoc(str(getattr(_registered.callback, "__doc__", "")))
+    _registered.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # of paragraphs, where every line end would be kept
+    _registered.cls = _Command
