@@ -131,11 +131,9 @@ def _import_blocks(modules: object) -> None:
         try:
             importlib.import_module(name)
         except ImportError as e:
-            raise ConfigError(
-                "A module of blocks cannot be imported.",
-                given=f"blocks={name}: {e}",
-                expected="modules in the working directory or on Python's path, separated by commas",
-            ) from e
+            expected = "modules in the working directory or on Python's path, separated by commas"
+            problem = "A module of blocks cannot be imported."
+            raise ConfigError(problem, given=f"blocks={name}: {e}", expected=expected) from e
 
 
 @contextlib.contextmanager

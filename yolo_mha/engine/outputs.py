@@ -365,18 +365,18 @@ class Outputs:
         self.drawing["line_width"] = settings.get("line_width")
         self._names = Names()
         self._all: list[Output] = []
-        kinds: dict[str, Callable[[], Output]] = {
-            "save_jsonl": lambda: JsonLines(folder),
-            "save_json": lambda: CocoJson(folder),
-            "save_csv": lambda: Csv(folder),
-            "save_txt": lambda: Labels(folder, bool(settings.get("save_conf"))),
-            "save_crop": lambda: Crops(folder),
-            "save": lambda: Drawn(folder, settings.get("vid_stride") or 1),
-            "save_frames": lambda: DrawnFrames(folder),
-        }
+        kinds: tuple[tuple[object, Callable[[], Output]], ...] = (
+            (True, lambda: JsonLines(folder)),
+            (settings.get("save_json"), lambda: CocoJson(folder)),
+            (settings.get("save_csv"), lambda: Csv(folder)),
+            (settings.get("save_txt"), lambda: Labels(folder, bool(settings.get("save_conf")))),
+            (settings.get("save_crop"), lambda: Crops(folder)),
+            (settings.get("save"), lambda: Drawn(folder, settings.get("vid_stride") or 1)),
+            (settings.get("save_frames"), lambda: DrawnFrames(folder)),
+        )
         with ExitStack() as opened:
-            for key, make in kinds.items():
-                if key == "save_jsonl" or settings.get(key):
+            for wanted, make in kinds:
+                if wanted:
                     self._all.append(make())
                     opened.callback(self._all[-1].close)
             self._closing = opened.pop_all()

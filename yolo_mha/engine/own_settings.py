@@ -40,19 +40,14 @@ class Setting:
     least: int = 0
 
     def check(self, value: object) -> None:
-        """Make sure that a value is of the setting's kind.
-
-        Raises:
-            ConfigError: It is not.
-        """
+        """Raise `ConfigError` where a value is not of the setting's kind."""
         if self.kind == FLAG:
             check_flag(self.name, value)
         elif self.kind == PATH and value is not None:
             given_path(value, self.name)
         elif self.kind == COUNT and (type(value) is not int or value < self.least):
-            raise ConfigError(
-                f"{self.name} must be a whole number.", given=f"{self.name}={value!r}", expected=f"{self.least} or more"
-            )
+            given, expected = f"{self.name}={value!r}", f"{self.least} or more"
+            raise ConfigError(f"{self.name} must be a whole number.", given=given, expected=expected)
 
 
 class Command:

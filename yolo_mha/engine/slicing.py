@@ -89,11 +89,8 @@ def check_tiles(size: Any, overlap: Any) -> tuple[int, int]:
     """
     sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
     if len(sides) != 2 or not all(type(s) is int and s >= 32 for s in sides):
-        raise ConfigError(
-            "slice has an unusable value.",
-            given=f"slice={size}",
-            expected="a side of 32 pixels or more, or [height, width]",
-        )
+        expected = "a side of 32 pixels or more, or [height, width]"
+        raise ConfigError("slice has an unusable value.", given=f"slice={size}", expected=expected)
     if type(overlap) not in (int, float) or not 0 <= overlap <= 0.9:
         raise ConfigError(
             "overlap has an unusable value.", given=f"overlap={overlap}", expected="a share from 0 to 0.9"
