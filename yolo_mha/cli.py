@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -75,19 +76,32 @@ def main(arguments: list[str] | None = None) -> None:
     app(args=arguments, prog_name="yolo-mha")
 
 
-def _run(function: Callable[..., Result], words: list[str] | None, json: bool, debug: bool, command: str = "") -> None:
+def _command(function: str) -> Callable[[Callable[[], None]], None]:
+    """Make a command of a function of this package, which is imported when it is called, and of a described name."""
+
+    def add(described: Callable[[], None]) -> None:
+        def call(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+            _run(described.__name__, function, settings or [], json, debug)
+
+        call.__name__, call.__doc__ = described.__name__, described.__doc__
+        app.command()(call)
+
+    return add
+
+
+def _run(command: str, function: str, words: list[str], json: bool, debug: bool) -> None:
     """Call a command's function with its settings and print the answer; everything else goes to standard error."""
     from .engine.settings import parse
 
+    called = resolve_name(f"{__package__}.{function}")
     try:
-        command = command or function.__name__
-        settings = parse(words or [], "recipe" if command == "compare" else None)
+        settings = parse(words, "recipe" if command == "compare" else None)
         _import_blocks(settings.pop(BLOCKS.name, ""))
         for setting in COMMANDS[command].own:
             if setting.required and setting.name not in settings:
                 raise ConfigError(f"{setting.name} is missing.", expected=f"{setting.name}=...", fix="see --help")
         with _standard_output_kept():
-            result = function(**settings)
+            result = called(**settings)
     except (KeyboardInterrupt, SystemExit) as stop:
         if not isinstance(done := getattr(stop, "result", None), Result):
             if isinstance(stop, SystemExit):
@@ -117,11 +131,9 @@ def _import_blocks(modules: object) -> None:
         try:
             importlib.import_module(name)
         except ImportError as e:
-            raise ConfigError(
-                "A module of blocks cannot be imported.",
-                given=f"blocks={name}: {e}",
-                expected="modules in the working directory or on Python's path, separated by commas",
-            ) from e
+            expected = "modules in the working directory or on Python's path, separated by commas"
+            problem = "A module of blocks cannot be imported."
+            raise ConfigError(problem, given=f"blocks={name}: {e}", expected=expected) from e
 
 
 @contextlib.contextmanager
@@ -167,8 +179,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit()
 
 
-@app.command()
-def insert(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("engine.insert:insert")
+def insert() -> None:
     """Put attention into a model YAML or a checkpoint, with every pretrained weight kept.
 
     [bold]Examples[/bold]
@@ -183,13 +195,10 @@ def insert(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
       yolo-mha insert model=yolo11n.pt at=neck:P3 block=CrossScaleMHA context=P5
     """
-    from .engine.insert import insert as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def remove(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("engine.insert:remove")
+def remove() -> None:
     """Take attention out of a model YAML or a checkpoint: the inverse of insert.
 
     [bold]Examples[/bold]
@@ -198,13 +207,10 @@ def remove(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
       yolo-mha remove model=yolo11n-mha-p4p5.yaml at=P4 out=yolo11-mha-p5.yaml
     """
-    from .engine.insert import remove as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def train(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("engine.train:train")
+def train() -> None:
     """Train a detector, with attention or without.
 
     [bold]Examples[/bold]
@@ -221,13 +227,10 @@ def train(settings: Words = None, json: AsJson = False, debug: Debug = False) ->
 
       yolo-mha train resume=runs/detect/train/weights/last.pt
     """
-    from .engine.train import train as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("scoring.val:val")
+def val() -> None:
     """Score box detection as COCO does: the twelve COCO numbers, AP by class, and precision-recall curves.
 
     What is scored: model, a checkpoint or an export such as best.onnx, or predictions, a COCO results JSON. Against
@@ -247,13 +250,10 @@ def val(settings: Words = None, json: AsJson = False, debug: Debug = False) -> N
 
       yolo-mha val predictions=results.json annotations=instances.json backend=faster-coco-eval plots=False
     """
-    from .scoring.val import val as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("engine.predict:predict")
+def predict() -> None:
     """Detect objects in pictures, videos, cameras and streams, and draw them.
 
     Lists leave out # lines and a heading. Written are predictions.jsonl and, with save=False to leave them out, the
@@ -279,13 +279,10 @@ def predict(settings: Words = None, json: AsJson = False, debug: Debug = False) 
 
       yolo-mha predict model=best.pt source=rtsp://192.168.0.9/stream
     """
-    from .engine.predict import predict as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def track(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("engine.predict:track")
+def track() -> None:
     """Follow objects through a video, a camera or a stream: predict, with an id for each object.
 
     Ids begin at 1 in each video; the pictures of a folder, sorted by name, are taken as one video. conf is 0.1 if not
@@ -299,13 +296,10 @@ def track(settings: Words = None, json: AsJson = False, debug: Debug = False) ->
 
       yolo-mha track model=best.pt source=0 classes=0 show=True
     """
-    from .engine.predict import track as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("deploy.export:export")
+def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.
 
     ONNX, TorchScript and OpenVINO models are run beside PyTorch in their own runtime: with dynamic=True at four sizes
@@ -330,13 +324,10 @@ def export(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
       yolo-mha export model=best.pt format=torchscript imgsz=480,640
     """
-    from .deploy.export import export as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def benchmark(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("deploy.benchmark:benchmark")
+def benchmark() -> None:
     """Measure latency, throughput, memory and AP of a model in several formats, beside its baseline.
 
     Each format of each model runs in a process of its own; all are timed in turn, round by round, and a second process
@@ -352,13 +343,10 @@ def benchmark(settings: Words = None, json: AsJson = False, debug: Debug = False
 
       yolo-mha benchmark model=yolo11n-mha-p5.yaml baseline=yolo11n.yaml formats=onnx rounds=100 --json
     """
-    from .deploy.benchmark import benchmark as function
-
-    _run(function, settings, json, debug)
 
 
-@app.command()
-def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("cli:_compare")
+def compare() -> None:
     """Train a baseline, its attention variant and a control with several seeds, and say what that shows.
 
     Arms x seeds: all arms of a seed start from the same weights and see the same batches; a convolution with as many
@@ -378,7 +366,6 @@ def compare(settings: Words = None, json: AsJson = False, debug: Debug = False) 
 
       yolo-mha compare my-recipe.yaml jobs=2
     """
-    _run(_compare, settings, json, debug, "compare")
 
 
 def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: Any) -> Result:
@@ -393,8 +380,8 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # it says what is missing
 
 
-@app.command()
-def doctor(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
+@_command("diagnosis.doctor:doctor")
+def doctor() -> None:
     """Examine a model, a dataset and this machine before hours of training; exits with 1 if something would fail.
 
     One page: registration, heads, image sizes, a real forward and backward pass, memory and time of a training step
@@ -406,9 +393,6 @@ def doctor(settings: Words = None, json: AsJson = False, debug: Debug = False) -
 
       yolo-mha doctor model=best.pt data=my.yaml imgsz=1280 batch=8 device=0 --json
     """
-    from .diagnosis.doctor import doctor as function
-
-    _run(function, settings, json, debug)
 
 
 @app.command()
@@ -419,12 +403,10 @@ def version(json: AsJson = False, debug: Debug = False) -> None:
 
       yolo-mha version --json
     """
-    from .diagnosis.environment import version as function
-
-    _run(function, None, json, debug)
+    _run("version", "diagnosis.environment:version", [], json, debug)
 
 
-for _command in app.registered_commands:
-    text = inspect.cleandoc(str(getattr(_command.callback, "__doc__", "")))
-    _command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # of paragraphs, where every line end would be kept
-    _command.cls = _Command
+for _registered in app.registered_commands:
+    text = inspect.cleandoc(str(getattr(_registered.callback, "__doc__", "")))
+    _registered.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # of paragraphs, where every line end would be kept
+    _registered.cls = _Command

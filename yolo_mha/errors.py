@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+PARTS = ("given", "expected", "fix")  # of an error, each a line
 ENDS = 160  # characters of a long line that are kept at either end; the reason may be at any
 
 
@@ -23,18 +24,12 @@ class YoloMHAError(Exception):
         self.given = None if given is None else str(given)
         self.expected = None if expected is None else str(expected)
         self.fix = fix
-        parts = (("given", self.given), ("expected", self.expected), ("fix", self.fix))
-        super().__init__("\n".join([problem, *(f"  {name + ':':<10}{text}" for name, text in parts if text)]))
+        parts = [f"  {name + ':':<10}{text}" for name in PARTS if (text := getattr(self, name))]
+        super().__init__("\n".join([problem, *parts]))
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the fault for ``--json`` output."""
-        return {
-            "type": type(self).__name__,
-            "problem": self.problem,
-            "given": self.given,
-            "expected": self.expected,
-            "fix": self.fix,
-        }
+        return {"type": type(self).__name__, **{name: getattr(self, name) for name in ("problem", *PARTS)}}
 
 
 class ConfigError(YoloMHAError, ValueError):
@@ -105,11 +100,7 @@ def run_failed(work: str, error: Exception) -> YoloMHAError:
     """
     if isinstance(error, YoloMHAError):
         return error
-    return RunError(
-        f"{work} stopped with an error.",
-        given=with_type(error),
-        fix="--debug shows the traceback",
-    )
+    return RunError(f"{work} stopped with an error.", given=with_type(error), fix="--debug shows the traceback")
 
 
 def nearest(word: object, valid: Iterable[object], limit: int = 3) -> str:

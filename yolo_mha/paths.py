@@ -44,11 +44,8 @@ def find_cfg(kind: str, name: str) -> Path | None:
     Returns:
         The file, or None.
     """
-    folder = shipped("cfg") / kind
-    for candidate in (name, without_scale(name)):
-        if (folder / candidate).is_file():
-            return folder / candidate
-    return None
+    candidates = (shipped("cfg") / kind / candidate for candidate in (name, without_scale(name)))
+    return next(filter(Path.is_file, candidates), None)
 
 
 def without_scale(name: str) -> str:

@@ -32,15 +32,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
-KINDS = {
-    "jsonl": "predictions",
-    "json": "COCO results",
-    "csv": "table",
-    "labels": "labels",
-    "crops": "crops",
-    "annotated": "annotated",
-    "frames": "frames",
-}
+KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -89,18 +81,16 @@ def _settings(title: str, settings: tuple[Setting, ...]) -> Panel:
         "name", "type", "default", "meaning", box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim"
     )
     for s in settings:
-        default = "required" if s.required else "" if s.default is None else _joined(s.default)
+        values = s.default if isinstance(s.default, tuple) else () if s.default is None else (s.default,)
+        default = "required" if s.required else ",".join(map(str, values))
         table.add_row(f"[bold cyan]{s.name}[/]", f"[yellow]{s.kind}[/]", default, s.meaning)
     return Panel(table, title=title, title_align="left", border_style="dim")
 
 
-def _joined(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _say(console: Console, text: object, style: str | None = None) -> None:
+def _say(console: Console, *lines: object, style: str | None = None) -> None:
     """Print lines as they are: the terminal may wrap them, and a path in them can be copied."""
-    console.print(str(text), style=style, soft_wrap=True)
+    for line in lines:
+        console.print(str(line), style=style, soft_wrap=True)
 
 
 def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
@@ -116,7 +106,7 @@ def _number(value: float) -> str:
 
 
 def _show_surgery(result: Surgery, console: Console) -> None:
-    _say(console, result.base, "bold")
+    _say(console, result.base, style="bold")
     table = _table("", "row", "from", "module", "channels", "stride", "parameters", left=4)
     for layer in result.layers:
         new = layer.index in result.new
@@ -129,8 +119,8 @@ def _show_surgery(result: Surgery, console: Console) -> None:
         _say(console, f"taken out: rows {', '.join(map(str, result.removed))} of {result.base}")
     if result.checkpoint:
         same = "equal to" if result.identical else "not equal to"
-        _say(console, f"{result.kept} of {result.tensors} other tensors kept; outputs {same} those of {result.base}")
-        _say(console, f"written: {result.checkpoint}")
+        kept = f"{result.kept} of {result.tensors} other tensors kept; outputs {same} those of {result.base}"
+        _say(console, kept, f"written: {result.checkpoint}")
     name = "" if result.yaml.endswith(result.open_as) else f", to be opened as {result.open_as}"
     _say(console, f"written: {result.yaml}{name}")
 
@@ -138,8 +128,8 @@ def _show_surgery(result: Surgery, console: Console) -> None:
 def _show_train(result: TrainResult, console: Console) -> None:
     if result.transfer:
         _say(console, result.transfer)
-    _say(console, f"{result.epochs} epochs, best checkpoint: {result.best}")
-    _say(console, f"score it: yolo-mha val model={result.best} data=...")
+    best = f"{result.epochs} epochs, best checkpoint: {result.best}"
+    _say(console, best, f"score it: yolo-mha val model={result.best} data=...")
 
 
 def _show_val(result: ValResult, console: Console) -> None:
@@ -154,18 +144,14 @@ def _show_val(result: ValResult, console: Console) -> None:
         table.add_row(name, f"{values['objects']:,}", *(_number(values[column]) for column in columns))
     console.print(table)
     if own := result.ultralytics:
-        _say(
-            console,
-            f"Ultralytics' own, same detections: mAP50-95 {own['mAP50-95']:.3f}, mAP50 {own['mAP50']:.3f}"
-            " (another interpolation; compare like with like).",
-        )
+        numbers = f"mAP50-95 {own['mAP50-95']:.3f}, mAP50 {own['mAP50']:.3f}"
+        _say(console, f"Ultralytics' own, same detections: {numbers} (another interpolation; compare like with like).")
     _say(console, ", ".join(f"{k}={v}" for k, v in result.settings.items()))
     aside = f", {audit.crowd} crowd regions and {audit.ignored} ignored objects count neither way"
     _say(console, f"ground truth: {audit.format}{aside if audit.crowd or audit.ignored else ''}")
     if audit.prediction_ids:
         _say(console, f"ids of the predictions: {audit.prediction_ids}")
-    for note in audit.notes:
-        _say(console, f"note: {note}", "yellow")
+    _say(console, *(f"note: {note}" for note in audit.notes), style="yellow")
     _say(console, f"predictions: {result.predictions}")
     if result.curves:
         _say(console, f"curves: {result.curves}")
@@ -173,18 +159,15 @@ def _show_val(result: ValResult, console: Console) -> None:
 
 def _show_predict(result: PredictResult, console: Console) -> None:
     if result.interrupted:
-        _say(console, "interrupted; what was written up to there is complete", "yellow")
+        _say(console, "interrupted; what was written up to there is complete", style="yellow")
     found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
     followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
     _say(console, f"{result.images} images or frames: {found}{followed}")
-    for kind, path in result.outputs.items():
-        _say(console, f"{KINDS[kind]}: {path}")
-    for note in result.notes:
-        _say(console, f"note: {note}")
+    _say(console, *(f"{KINDS.get(kind, kind)}: {path}" for kind, path in result.outputs.items()))
+    _say(console, *(f"note: {note}" for note in result.notes))
     if result.skipped:
-        _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", "yellow")
-    for name in result.skipped:
-        _say(console, f"  {name}")
+        _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
+        _say(console, *(f"  {name}" for name in result.skipped))
 
 
 def _show_export(result: ExportResult, console: Console) -> None:
@@ -205,10 +188,9 @@ def _show_export(result: ExportResult, console: Console) -> None:
         for name, values in (("checkpoint", s.trained), ("exported", s.exported)):
             table.add_row(name, *(_number(values[metric]) for metric in ("AP", "AP50")))
         console.print(table)
-    for note in result.notes:
-        _say(console, f"note: {note}", "yellow")
+    _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
     style = {"proved": "green", "out of tolerance": "bold red"}.get(result.verdict, "yellow")
-    _say(console, f"verdict: {result.verdict if result.ok else result.verdict.upper()}", style)
+    _say(console, f"verdict: {result.verdict if result.ok else result.verdict.upper()}", style=style)
     _say(console, f"proof: {result.proof}")
     if result.standalone:
         _say(console, f"without PyTorch: python {result.standalone} {result.file} picture.jpg")
@@ -225,12 +207,12 @@ def _show_benchmark(result: BenchmarkResult, console: Console) -> None:
         table.add_row(*line, end_section=line[:2] != following[:2])
     console.print(table, width=max(console.width, console.measure(table).minimum), crop=False)
     for note in result.notes:
-        _say(console, note, {"FAILED": "red", "NOISY,": "yellow"}.get(note.partition(" ")[0]))
+        _say(console, note, style={"FAILED": "red", "NOISY,": "yellow"}.get(note.partition(" ")[0]))
     _say(console, f"written: {Path(result.save_dir) / 'benchmark.json'}, .md and .png")
 
 
 def _show_comparison(result: Comparison, console: Console) -> None:
-    _say(console, f"{result.recipe.name}: {result.recipe.data}", "bold")
+    _say(console, f"{result.recipe.name}: {result.recipe.data}", style="bold")
     table = _table("", *result.arms)
     arms = result.arms.values()
     for metric in next(a.metrics for a in arms if a.metrics):
@@ -258,11 +240,9 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     for contrast in result.contrasts:
         control = result.recipe.is_control(contrast.against, of=contrast.arm)
         if contrast.verdict and (contrast.primary or control):
-            _say(console, contrast.verdict.sentence, "bold" if contrast.primary else None)
-    for note in result.notes:
-        _say(console, note)
+            _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
     folder = Path(result.save_dir)
-    _say(console, f"numbers: {folder / 'compare.json'}\ntext:    {folder / 'report.md'}")
+    _say(console, *result.notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
 
 
@@ -277,22 +257,20 @@ def _show_estimate(result: Estimate, console: Console) -> None:
     table.add_row("all", "", "", duration(result.seconds), f"{result.peak_mib / 1024:.2f} GiB")
     console.print(table)
     for name, arm in result.arms.items():
-        _say(console, f"{name}: {arm.model}")
-        for m in arm.substitutes:
-            _say(console, f"  row {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})")
-    free = f"{result.free_mib / 1024:.1f} GiB are free"
-    _say(console, f"{len(recipe.seeds)} seeds, {recipe.jobs} at a time; {free}")
+        rows = (f"  row {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.substitutes)
+        _say(console, f"{name}: {arm.model}", *rows)
     _say(
         console,
+        f"{len(recipe.seeds)} seeds, {recipe.jobs} at a time; {result.free_mib / 1024:.1f} GiB are free",
         f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}, seeds "
         f"{', '.join(map(str, recipe.seeds))}; a difference below {recipe.margin:g} does not matter",
     )
     spent = duration(result.seconds)
-    _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", "bold")
+    _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", style="bold")
 
 
 def _show_diagnosis(result: Diagnosis, console: Console) -> None:
-    _say(console, ", ".join(f"{k}={v}" for k, v in result.settings.items()), "bold")
+    _say(console, ", ".join(f"{k}={v}" for k, v in result.settings.items()), style="bold")
     width = max(len(check.name) for check in result.checks) + 2
     for check in result.checks:
         word, style = MARKS[check.status]
@@ -302,22 +280,19 @@ def _show_diagnosis(result: Diagnosis, console: Console) -> None:
         text = Text(head + f"\n{' ' * len(head)}".join(lines))
         text.stylize(style, 0, len(word))
         console.print(text, soft_wrap=True)
-    for check in result.checks:
-        if check.fix and check.status != "ok":
-            _say(console, f"{check.name}: {check.fix}")
+    _say(console, *(f"{check.name}: {check.fix}" for check in result.checks if check.fix and check.status != "ok"))
     if result.footprints:
         _show_cost(result, console)
 
 
 def _show_cost(result: Diagnosis, console: Console) -> None:
     table = _table("", *result.footprints, title="What it costs: estimated from small batches, then measured")
-    steps = [(f.estimated, f.measured, f.errors) for f in result.footprints.values()]
     rows = (("training step, memory", "mib", "{:.0f} MiB"), ("training step, time", "seconds", "{:.3g} s"))
     for label, key, form in rows:
         cells = []
-        for estimated, measured, errors in steps:
-            values = " / ".join(form.format(getattr(step, key)) for step in (estimated, measured) if step)
-            cells.append(values + (f" ({errors[key]:+.0%})" if errors else ", not measured"))
+        for f in result.footprints.values():
+            values = " / ".join(form.format(getattr(step, key)) for step in (f.estimated, f.measured) if step)
+            cells.append(values + (f" ({f.errors[key]:+.0%})" if f.errors else ", not measured"))
         table.add_row(label, *cells)
     table.add_row("inference, one image", *(f"{result.latency_ms[name]:.1f} ms" for name in result.footprints))
     console.print(table)
@@ -332,8 +307,7 @@ def _show_environment(result: Environment, console: Console) -> None:
     gpus = ", ".join(result.gpus) or "none"
     rows = {**result.packages, "Python": result.python, "system": result.system, "CPU": result.cpu, "GPU": gpus}
     rows |= {f"extra {name}": ", ".join(missing) or "complete" for name, missing in result.extras.items()}
-    for name, value in rows.items():
-        _say(console, f"{name:<17}{value}")
+    _say(console, *(f"{name:<17}{value}" for name, value in rows.items()))
 
 
 SHOWN: dict[str, Callable[[Any, Console], None]] = {

@@ -51,22 +51,14 @@ def by_tile(
 
 @contextmanager
 def _opening(network: YOLO) -> Iterator[None]:
-    """Say readably why a model does not start.
-
-    Raises:
-        DependencyError: The package that runs an exported model is missing.
-        CheckpointError: An exported model is broken.
-    """
+    """Say readably why a model does not start: a package is missing, or an exported model is broken."""
     try:
         yield
     except YoloMHAError:
         raise
     except ImportError as e:
-        raise DependencyError(
-            f"A package that runs {network.model_name} is missing.",
-            given=one_line(e),
-            fix="install it; nothing is installed by itself",
-        ) from e
+        problem = f"A package that runs {network.model_name} is missing."
+        raise DependencyError(problem, given=one_line(e), fix="install it; nothing is installed by itself") from e
     except Exception as e:
         if isinstance(network.model, torch.nn.Module):
             raise
@@ -78,11 +70,7 @@ def _opening(network: YOLO) -> Iterator[None]:
 
 
 def _look_at_model(network: YOLO, loader: Loader, classes: Any) -> None:
-    """Read pictures with the model's channels, and make sure that it has the classes that were asked for.
-
-    Raises:
-        ConfigError: It has not.
-    """
+    """Read pictures with the model's channels, and make sure that it has the classes that were asked for."""
     backend = network.predictor.model
     loader.channels = getattr(backend, "channels", 3)
     unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Iterator
+from itertools import chain, groupby, islice
 from typing import Any
 
 from ultralytics.data.loaders import LoadImagesAndVideos, SourceTypes
@@ -69,24 +70,16 @@ class Loader(LoadImagesAndVideos):
 
     def frames(self) -> Iterator[Frame]:
         """Read frame by frame, without batches."""
-        for together in self._read():
-            yield from together
+        return chain.from_iterable(self._read())
 
     def _read(self) -> Generator[list[Frame], None, None]:
-        batch: list[Frame] = []
         stride, buffer, channels = self.vid_stride, self.buffer, self.channels
-        for frames in read(self.source, self.skipped, stride=stride, buffer=buffer, channels=channels):
-            if batch and _video(frames[0]) != _video(batch[0]):
+        frames = read(self.source, self.skipped, stride=stride, buffer=buffer, channels=channels)
+        for _, together in groupby(chain.from_iterable(frames), _video):
+            while batch := list(islice(together, self.bs)):
                 yield batch
-                batch = []
-            batch += frames
-            if len(batch) >= self.bs:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
 
 def _video(frame: Frame) -> str | None:
-    """Name the video that a frame is of; pictures are of none."""
-    return None if frame.fps is None else frame.sequence
+    """Name the video file that a frame is of; pictures are of none."""
+    return None if frame.fps is None or frame.live else frame.sequence

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +150,8 @@ class JsonLines(Growing):
             {"name": d.name, "class": d.index, "score": d.score, "box": d.box, **({} if d.id is None else {"id": d.id})}
             for d in item.detections
         ]
-        record = {
-            "source": item.frame.source,
-            "frame": item.frame.index,
-            "name": item.name,
-            "width": width,
-            "height": height,
-            "detections": found,
-        }
-        self.add(json.dumps(record) + "\n")
+        record = {"source": item.frame.source, "frame": item.frame.index, "name": item.name}
+        self.add(json.dumps({**record, "width": width, "height": height, "detections": found}) + "\n")
 
 
 class CocoJson(Growing):
@@ -261,8 +254,9 @@ class Several(Output):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def _note(self, path: Path) -> None:
+    def _note(self, path: Path) -> Path:
         self.path = path if self.path in (None, path) else self._folder
+        return path
 
 
 class Drawn(Several):
@@ -278,9 +272,7 @@ class Drawn(Several):
 
     def write(self, item: Item) -> None:
         if item.frame.fps is None:
-            file = self._folder / f"{item.base}.jpg"
-            _write_picture(file, item.drawn)
-            self._note(file)
+            _write_picture(self._note(self._folder / f"{item.base}.jpg"), item.drawn)
             return
         if item.base not in self._open:
             if not item.frame.live:
@@ -304,10 +296,9 @@ class DrawnFrames(Several):
 
     def write(self, item: Item) -> None:
         if item.frame.fps is not None:
-            folder = self._folder / f"{item.base}_frames"
+            folder = self._note(self._folder / f"{item.base}_frames")
             folder.mkdir(exist_ok=True)
             _write_picture(folder / f"{item.name}.jpg", item.drawn)
-            self._note(folder)
 
 
 class Names:
@@ -320,8 +311,7 @@ class Names:
     def __init__(self) -> None:
         self._videos: dict[str, str] = {}  # names by source
         self._taken: set[str | int] = set()  # by sources, as image ids
-        self._before_index: set[str] = set()  # v, where a picture is called v_0
-        self._of_videos: set[str] = set()
+        self._before_index: set[str | None] = set()  # v, where a picture is called v_0
 
     def base(self, frame: Frame) -> str:
         """Name the source of a frame."""
@@ -329,22 +319,19 @@ class Names:
         if is_video and frame.source in self._videos:
             return self._videos[frame.source]
         stem = frame.source if frame.live else Path(frame.source).stem
-        base, number = stem, 1
-        while not self._is_free(base, is_video):
-            number += 1
-            base = f"{stem}-{number}"
+        bases = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        base = next(base for base in bases if self._is_free(base, is_video))
         self._taken.add(_image_id(base))
         if is_video:
             self._videos[frame.source] = base
-            self._of_videos.add(base)
-        elif (video := _video_of(base)) is not None:
-            self._before_index.add(video)
+        else:
+            self._before_index.add(_video_of(base))
         return base
 
     def _is_free(self, base: str, is_video: bool) -> bool:
         if _image_id(base) in self._taken:
             return False
-        return base not in self._before_index if is_video else _video_of(base) not in self._of_videos
+        return base not in self._before_index if is_video else _video_of(base) not in self._videos.values()
 
 
 def _image_id(name: str) -> str | int:
@@ -374,35 +361,25 @@ class Outputs:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.drawing = {
-            "conf": settings.get("show_conf", True),
-            "labels": settings.get("show_labels", True),
-            "boxes": settings.get("show_boxes", True),
-            "line_width": settings.get("line_width"),
-        }
+        self.drawing = {name: settings.get(f"show_{name}", True) for name in ("conf", "labels", "boxes")}
+        self.drawing["line_width"] = settings.get("line_width")
         self._names = Names()
         self._all: list[Output] = []
-        self._closing = ExitStack()
-        kinds: dict[str, Callable[[], Output]] = {
-            "save_json": lambda: CocoJson(folder),
-            "save_csv": lambda: Csv(folder),
-            "save_txt": lambda: Labels(folder, bool(settings.get("save_conf"))),
-            "save_crop": lambda: Crops(folder),
-            "save": lambda: Drawn(folder, settings.get("vid_stride") or 1),
-            "save_frames": lambda: DrawnFrames(folder),
-        }
-        try:
-            self._add(JsonLines(folder))
-            for key, make in kinds.items():
-                if settings.get(key):
-                    self._add(make())
-        except BaseException:
-            self._closing.close()
-            raise
-
-    def _add(self, output: Output) -> None:
-        self._all.append(output)
-        self._closing.callback(output.close)
+        kinds: tuple[tuple[object, Callable[[], Output]], ...] = (
+            (True, lambda: JsonLines(folder)),
+            (settings.get("save_json"), lambda: CocoJson(folder)),
+            (settings.get("save_csv"), lambda: Csv(folder)),
+            (settings.get("save_txt"), lambda: Labels(folder, bool(settings.get("save_conf")))),
+            (settings.get("save_crop"), lambda: Crops(folder)),
+            (settings.get("save"), lambda: Drawn(folder, settings.get("vid_stride") or 1)),
+            (settings.get("save_frames"), lambda: DrawnFrames(folder)),
+        )
+        with ExitStack() as opened:
+            for wanted, make in kinds:
+                if wanted:
+                    self._all.append(make())
+                    opened.callback(self._all[-1].close)
+            self._closing = opened.pop_all()
 
     def __enter__(self) -> Outputs:
         return self

@@ -40,40 +40,32 @@ class Setting:
     least: int = 0
 
     def check(self, value: object) -> None:
-        """Make sure that a value is of the setting's kind.
-
-        Raises:
-            ConfigError: It is not.
-        """
+        """Raise `ConfigError` where a value is not of the setting's kind."""
         if self.kind == FLAG:
             check_flag(self.name, value)
         elif self.kind == PATH and value is not None:
             given_path(value, self.name)
         elif self.kind == COUNT and (type(value) is not int or value < self.least):
-            raise ConfigError(
-                f"{self.name} must be a whole number.", given=f"{self.name}={value!r}", expected=f"{self.least} or more"
-            )
+            given, expected = f"{self.name}={value!r}", f"{self.least} or more"
+            raise ConfigError(f"{self.name} must be a whole number.", given=given, expected=expected)
 
 
-@dataclass(frozen=True)
 class Command:
     """What a command takes.
 
     Attributes:
         own: Its own settings.
         others: Which of Ultralytics' settings it takes too.
+        options: Options of the block, where one goes somewhere.
     """
 
-    own: tuple[Setting, ...]
-    others: str = ""
-
-    @property
-    def options(self) -> tuple[Setting, ...]:
-        """Options of the block, where one goes somewhere."""
-        return BLOCK_OPTIONS if BLOCK in self.own else ()
+    def __init__(self, *own: Setting, others: str = "") -> None:
+        self.own, self.others = own, others
+        self.options = BLOCK_OPTIONS if BLOCK in own else ()
 
 
 MODEL = Setting("model", PATH, "model YAML or checkpoint, by path or by the name of one that ships")
+NETWORK = replace(MODEL, required=True)
 ANY_MODEL = replace(MODEL, meaning="checkpoint or exported model")
 DATA = Setting("data", PATH, "dataset YAML; beacons is the demo's")
 AT = Setting(
@@ -86,15 +78,22 @@ AT_FIRST = replace(AT, meaning="puts attention into the model first, at places a
 BLOCK = Setting("block", "name", "class name of the registered block that goes there", "SpatialMHABlock")
 FREEZE_BASE = Setting("freeze_base", COUNT, "number of first epochs in which the new blocks train alone", 0)
 TRUST = Setting("trust", FLAG, "reads checkpoints with full pickle, for files that you made yourself", False)
-EXIST_OK = Setting("exist_ok", FLAG, "replaces files that exist", False)
-OUT = Setting("out", PATH, "file to write, .yaml or .pt as the model; named after model and places if not given")
-SAVE_CSV = Setting("save_csv", FLAG, "writes the detections as a table too", False)
-SOURCE = Setting(
-    "source",
-    "path, number",
-    "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address (rtsp://, ...) "
-    "or .streams file; a sample image for the demo's model",
+WRITTEN = (
+    Setting("out", PATH, "file to write, .yaml or .pt as the model; named after model and places if not given"),
+    Setting("exist_ok", FLAG, "replaces files that exist", False),
+    TRUST,
 )
+LOOKED_AT = (
+    replace(ANY_MODEL, default="demo-mha.pt"),
+    Setting(
+        "source",
+        "path, number",
+        "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address "
+        "(rtsp://, ...) or .streams file; a sample image for the demo's model",
+    ),
+    Setting("save_csv", FLAG, "writes the detections as a table too", False),
+)
+TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
 BLOCKS = Setting("blocks", "modules", "your modules that register blocks, separated by commas, imported first")
 
 BLOCK_OPTIONS = (
@@ -114,140 +113,111 @@ BLOCK_OPTIONS = (
 )
 
 COMMANDS = {
-    "insert": Command((replace(MODEL, required=True), replace(AT, required=True), BLOCK, OUT, EXIST_OK, TRUST)),
+    "insert": Command(NETWORK, replace(AT, required=True), BLOCK, *WRITTEN),
     "remove": Command(
-        (
-            replace(MODEL, required=True),
-            replace(AT, meaning="blocks that go, as for insert, or layer:10, a block's own index; all if not given"),
-            OUT,
-            EXIST_OK,
-            TRUST,
-        )
+        NETWORK,
+        replace(AT, meaning="blocks that go, as for insert, or layer:10, a block's own index; all if not given"),
+        *WRITTEN,
     ),
     "train": Command(
-        (
-            MODEL,
-            DATA,
-            AT_FIRST,
-            BLOCK,
-            FREEZE_BASE,
-            Setting("resume", "path, True", "last.pt of an interrupted run to go on with, in place of model", False),
-            TRUST,
-        ),
-        "training settings, such as epochs, batch, imgsz, optimizer, lr0 and device",
+        MODEL,
+        DATA,
+        AT_FIRST,
+        BLOCK,
+        FREEZE_BASE,
+        Setting("resume", "path, True", "last.pt of an interrupted run to go on with, in place of model", False),
+        TRUST,
+        others="training settings, such as epochs, batch, imgsz, optimizer, lr0 and device",
     ),
     "val": Command(
-        (
-            ANY_MODEL,
-            replace(
-                DATA,
-                meaning="YOLO data.yaml; COCO folder with annotations/instances_val*.json or "
-                "valid/_annotations.coco.json; or Pascal VOC folder with Annotations, JPEGImages and ImageSets/Main",
-            ),
-            Setting("predictions", PATH, "COCO results JSON, in place of model"),
-            Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
-            Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
-            TRUST,
+        ANY_MODEL,
+        replace(
+            DATA,
+            meaning="YOLO data.yaml; COCO folder with annotations/instances_val*.json or "
+            "valid/_annotations.coco.json; or Pascal VOC folder with Annotations, JPEGImages and ImageSets/Main",
         ),
-        "validation settings, such as split, imgsz, batch, conf, iou and plots",
+        Setting("predictions", PATH, "COCO results JSON, in place of model"),
+        Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
+        Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
+        TRUST,
+        others="validation settings, such as split, imgsz, batch, conf, iou and plots",
     ),
     "predict": Command(
-        (
-            replace(ANY_MODEL, default="demo-mha.pt"),
-            SOURCE,
-            SAVE_CSV,
-            Setting("slice", "pixels", "predicts tile by tile; 640, or 480,640 for height and width"),
-            Setting("overlap", "number", "share of a tile that its neighbour repeats", 0.2),
-            TRUST,
-        ),
-        "prediction settings, such as conf, imgsz, classes, batch, vid_stride, save, save_txt, save_conf, save_json, "
-        "save_crop and save_frames",
+        *LOOKED_AT,
+        Setting("slice", "pixels", "predicts tile by tile; 640, or 480,640 for height and width"),
+        Setting("overlap", "number", "share of a tile that its neighbour repeats", 0.2),
+        TRUST,
+        others="prediction settings, such as conf, imgsz, classes, batch, vid_stride, save, save_txt, save_conf, "
+        "save_json, save_crop and save_frames",
     ),
     "track": Command(
-        (
-            replace(ANY_MODEL, default="demo-mha.pt"),
-            SOURCE,
-            Setting(
-                "tracker",
-                "name, path",
-                "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack, or a tracker YAML",
-                "botsort.yaml",
-            ),
-            SAVE_CSV,
-            TRUST,
-        ),
-        "prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
+        *LOOKED_AT,
+        Setting("tracker", "name, path", f"{TRACKERS}, or a tracker YAML", "botsort.yaml"),
+        TRUST,
+        others="prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
     ),
     "export": Command(
-        (
-            replace(MODEL, required=True),
-            Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),
-            replace(DATA, meaning="dataset, for AP before and after; its images prove and calibrate"),
-            Setting("half", FLAG, "half precision", False),
-            Setting("int8", FLAG, "ONNX with 8-bit convolutions, attention in floating point; needs data", False),
-            Setting("fuse_attention", FLAG, "ONNX with attention as ONNX Runtime's own operator", False),
-            TRUST,
-        ),
-        "export settings, such as imgsz, dynamic, batch, opset, nms and simplify",
+        NETWORK,
+        Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),
+        replace(DATA, meaning="dataset, for AP before and after; its images prove and calibrate"),
+        Setting("half", FLAG, "half precision", False),
+        Setting("int8", FLAG, "ONNX with 8-bit convolutions, attention in floating point; needs data", False),
+        Setting("fuse_attention", FLAG, "ONNX with attention as ONNX Runtime's own operator", False),
+        TRUST,
+        others="export settings, such as imgsz, dynamic, batch, opset, nms and simplify",
     ),
     "benchmark": Command(
-        (
-            replace(MODEL, required=True),
-            replace(DATA, meaning="dataset, for AP in each format"),
-            Setting("baseline", PATH, "model to compare with; the same without its blocks if not given"),
-            Setting(
-                "formats",
-                "names",
-                "some of pytorch, torchscript, onnx, openvino, onnx-fused, onnx-fp16, onnx-int8 (needs data); the "
-                "first four, where installed, if not given",
-            ),
-            Setting("sizes", "pixels", "image sizes, separated by commas; the model's if not given"),
-            Setting("batches", "numbers", "numbers of images, separated by commas", 1),
-            Setting("rounds", COUNT, "how often each is timed", 30, least=3),
-            TRUST,
+        NETWORK,
+        replace(DATA, meaning="dataset, for AP in each format"),
+        Setting("baseline", PATH, "model to compare with; the same without its blocks if not given"),
+        Setting(
+            "formats",
+            "names",
+            "some of pytorch, torchscript, onnx, openvino, onnx-fused, onnx-fp16, onnx-int8 (needs data); the first "
+            "four, where installed, if not given",
         ),
-        "settings device (cpu if not given), split, project, name and exist_ok",
+        Setting("sizes", "pixels", "image sizes, separated by commas; the model's if not given"),
+        Setting("batches", "numbers", "numbers of images, separated by commas", 1),
+        Setting("rounds", COUNT, "how often each is timed", 30, least=3),
+        TRUST,
+        others="settings device (cpu if not given), split, project, name and exist_ok",
     ),
     "compare": Command(
-        (
-            Setting(
-                "recipe",
-                PATH,
-                "recipe YAML with name, data, arms, train, seeds, primary, margin and jobs, or demo.yaml; also "
-                "without recipe=",
-            ),
-            replace(MODEL, meaning="the baseline, in place of a recipe"),
-            replace(AT, meaning="puts attention into the baseline, at places as for insert"),
-            BLOCK,
-            replace(FREEZE_BASE, meaning=f"{FREEZE_BASE.meaning}, with at"),
-            Setting("attention", PATH, "another model, in place of at"),
-            Setting(
-                "control",
-                "True/False, path",
-                "whether to train a convolution of as many parameters; or a model; True with at",
-            ),
-            DATA,
-            Setting("project", PATH, "folder for the folders of all comparisons; runs/compare if not given"),
-            Setting("name", "name", "name of its folder; name-2, ... where that is taken", "compare"),
-            Setting("seeds", "numbers", "each arm is trained with each of them, separated by commas", (0, 1, 2)),
-            Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
-            Setting("primary", "name", "arm that the verdict is about; the second if not given"),
-            Setting("margin", "number", "smallest difference in AP that matters", 0.01),
-            Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
+        Setting(
+            "recipe",
+            PATH,
+            "recipe YAML with name, data, arms, train, seeds, primary, margin and jobs, or demo.yaml; also without "
+            "recipe=",
         ),
-        "training settings, the same for every arm",
+        replace(MODEL, meaning="the baseline, in place of a recipe"),
+        replace(AT, meaning="puts attention into the baseline, at places as for insert"),
+        BLOCK,
+        replace(FREEZE_BASE, meaning=f"{FREEZE_BASE.meaning}, with at"),
+        Setting("attention", PATH, "another model, in place of at"),
+        Setting(
+            "control",
+            "True/False, path",
+            "whether to train a convolution of as many parameters; or a model; True with at",
+        ),
+        DATA,
+        Setting("project", PATH, "folder for the folders of all comparisons; runs/compare if not given"),
+        Setting("name", "name", "name of its folder; name-2, ... where that is taken", "compare"),
+        Setting("seeds", "numbers", "each arm is trained with each of them, separated by commas", (0, 1, 2)),
+        Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
+        Setting("primary", "name", "arm that the verdict is about; the second if not given"),
+        Setting("margin", "number", "smallest difference in AP that matters", 0.01),
+        Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
+        others="training settings, the same for every arm",
     ),
     "doctor": Command(
-        (
-            replace(MODEL, required=True),
-            replace(DATA, meaning="dataset YAML; a made-up batch if not given"),
-            replace(AT_FIRST, meaning="where train would put attention first, as for insert"),
-            BLOCK,
-            TRUST,
-        ),
-        "training settings, such as imgsz, batch, device and amp",
+        NETWORK,
+        replace(DATA, meaning="dataset YAML; a made-up batch if not given"),
+        replace(AT_FIRST, meaning="where train would put attention first, as for insert"),
+        BLOCK,
+        TRUST,
+        others="training settings, such as imgsz, batch, device and amp",
     ),
-    "version": Command(()),
+    "version": Command(),
 }
 
 

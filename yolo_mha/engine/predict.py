@@ -162,8 +162,8 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
         with run_folder(passed, command) as folder:
             arguments = {"verbose": False, **passed, **dict.fromkeys(FILE_SETTINGS, False), **taken(folder)}
             if wanted(settings.get("slice")):
-                overlap = settings.get("overlap", TILE_OVERLAP)
-                results = by_tile(network, loader, settings["slice"], overlap, **arguments)
+                tiles = settings["slice"], settings.get("overlap", TILE_OVERLAP)
+                results = by_tile(network, loader, *tiles, **arguments)
             else:
                 results = by_batch(network, loader, tracker, **arguments)
             with closing(loader), closing(results):
@@ -246,49 +246,35 @@ class _Run:
 
 
 def _check(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
-    """Check all settings, and return those of Ultralytics.
-
-    Raises:
-        ConfigError: One is unknown, unusable, or nothing that is done here.
-        DependencyError: supervision is missing, and tiles were asked for.
-    """
+    """Check all settings, also for what is not done here, and return those of Ultralytics."""
     passed = config.check(settings, own=OWN_SETTINGS)
     config.check_images_at_once(passed)
     tiles = wanted(settings.get("slice"))
     unlabelled, heatmaps = settings.get("save_conf") and not settings.get("save_txt"), passed.get("visualize")
-    refused = (
+    unseen = passed.get("show") and not check_imshow()
+    refused = [
         ("save_conf", unlabelled, "save_conf is of label files.", "save_txt=True beside it", None),
         ("visualize", heatmaps, "Heatmaps are not made here.", "no visualize", "yolo predict visualize=True"),
         ("tracker", passed.get("tracker") is not None, "predict follows nothing.", "no tracker", "yolo-mha track"),
         ("overlap", "overlap" in settings and not tiles, "overlap is of tiles.", "slice=640 beside it", None),
-    )
-    for key, wrong, problem, expected, fix in refused:
-        if wrong:
-            raise ConfigError(problem, given=f"{key}={settings[key]}", expected=expected, fix=fix)
-    if passed.get("show") and not check_imshow():
-        raise ConfigError(
-            "There is no screen to show anything on.", given="show=True", expected="no show, or a display"
-        )
+        ("show", unseen, "There is no screen to show anything on.", "no show, or a display", None),
+    ]
     if tiles:
         check_tiles(settings["slice"], settings.get("overlap", TILE_OVERLAP))
         for key, given in (("tracker", tracker), ("augment", passed.get("augment")), ("show", passed.get("show"))):
-            if given:
-                raise ConfigError(
-                    f"slice does not go with {key}.", given=f"slice={settings['slice']}", expected="one of them"
-                )
+            refused.append(("slice", given, f"slice does not go with {key}.", "one of them", None))
+    for key, wrong, problem, expected, fix in refused:
+        if wrong:
+            raise ConfigError(problem, given=f"{key}={settings[key]}", expected=expected, fix=fix)
     return passed
 
 
 def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
+    given = ", ".join(skipped.names[:5]) or f"source={source}"
     if skipped.silent.total():
-        return DataError(
-            "There was no signal.", given=", ".join(skipped.names[:5]), expected="a camera or stream with a picture"
-        )
-    return DataError(
-        "Nothing in the source could be read.",
-        given=", ".join(skipped.names[:5]) or f"source={source}",
-        expected="images or a video" if stride == 1 else f"images, or videos of {stride} frames or more",
-    )
+        return DataError("There was no signal.", given=given, expected="a camera or stream with a picture")
+    expected = "images or a video" if stride == 1 else f"images, or videos of {stride} frames or more"
+    return DataError("Nothing in the source could be read.", given=given, expected=expected)
 
 
 def sample_image(path: Path) -> Path:

@@ -15,7 +15,7 @@ from ..errors import ConfigError, nearest, one_line
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 CHOICES_LISTED = 3  # words that are all named where a wrong one was given
 IMGSZ_FORMS = "a positive number of pixels, or [height, width]"
-HIDDEN_SETTINGS = ("mode", "task", "cfg", "embed")
+HIDDEN_SETTINGS = {"mode", "task", "cfg", "embed"}
 
 
 def _whole(value: Any, least: int = 0) -> bool:
@@ -84,13 +84,12 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     Raises:
         ConfigError: A name is unknown, or a value has the wrong type or range.
     """
-    own = set(own)
-    valid = (set(DEFAULT_CFG_DICT) - set(HIDDEN_SETTINGS)) | own
+    valid = {*DEFAULT_CFG_DICT.keys() - HIDDEN_SETTINGS, *own}
     for key in settings:
         if key not in valid:
-            raise ConfigError(
-                f"Unknown setting '{key}'.", given=f"{key}={settings[key]}", expected=nearest_key(key, valid)
-            )
+            near = nearest(key, valid)
+            near = near if near.startswith("did") else "a setting of this command or of Ultralytics, see --help"
+            raise ConfigError(f"Unknown setting '{key}'.", given=f"{key}={settings[key]}", expected=near)
     passed = {k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT}
     choices = {
         "optimizer": OPTIMIZERS,
@@ -111,12 +110,6 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
         raise ConfigError("A setting has an unusable value.", given=one_line(e)) from e
     return passed
-
-
-def nearest_key(key: str, valid: Iterable[str]) -> str:
-    """Name the settings most like ``key``; where none is, say where the list stands."""
-    near = nearest(key, valid)
-    return near if near.startswith("did you mean") else "a setting of this command or of Ultralytics, see --help"
 
 
 def check_images_at_once(passed: Mapping[str, Any]) -> None:

@@ -58,13 +58,11 @@ class Slicer:
     def __call__(self, image: Image) -> Results:
         """Return the joined detections of a picture, best first."""
         self._names: dict[int, str] = {}
-        found = self._tiles(image)
+        found, boxes = self._tiles(image), np.zeros((0, 6), np.float32)
         if len(found):
             metric = self._sv.OverlapMetric.IOS
             found = found.with_nms(MERGE_THRESHOLD, class_agnostic=self._agnostic, overlap_metric=metric)
-        boxes = np.zeros((len(found), 6), np.float32)
-        if len(found):
-            boxes[:, :4], boxes[:, 4], boxes[:, 5] = found.xyxy, found.confidence, found.class_id
+            boxes = np.column_stack([found.xyxy, found.confidence, found.class_id]).astype(np.float32)
         best = boxes[np.argsort(-boxes[:, 4], kind="stable")][: self._max_det]
         return Results(image, path="", names=self._names, boxes=torch.from_numpy(best))
 
@@ -91,11 +89,8 @@ def check_tiles(size: Any, overlap: Any) -> tuple[int, int]:
     """
     sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
     if len(sides) != 2 or not all(type(s) is int and s >= 32 for s in sides):
-        raise ConfigError(
-            "slice has an unusable value.",
-            given=f"slice={size}",
-            expected="a side of 32 pixels or more, or [height, width]",
-        )
+        expected = "a side of 32 pixels or more, or [height, width]"
+        raise ConfigError("slice has an unusable value.", given=f"slice={size}", expected=expected)
     if type(overlap) not in (int, float) or not 0 <= overlap <= 0.9:
         raise ConfigError(
             "overlap has an unusable value.", given=f"overlap={overlap}", expected="a share from 0 to 0.9"

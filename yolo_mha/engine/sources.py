@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,31 +125,27 @@ def find(source: Any) -> Source:
     """
     if source is None or (isinstance(source, str) and not source.strip()):
         raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
-    if not isinstance(source, (str, int, Path, list, tuple)):
-        raise DataError(
-            "source is of a kind that is not read.",
-            given=type(source).__name__,
-            expected="a path, a list of paths, a camera index or a stream address",
-        )
     if isinstance(source, (list, tuple)):
-        return _readable(_listed([str(entry) for entry in source], Path.cwd()))
+        return _readable(_listed(map(str, source), Path.cwd()))
+    if not isinstance(source, (str, int, Path)):
+        expected = "a path, a list of paths, a camera index or a stream address"
+        raise DataError("source is of a kind that is not read.", given=type(source).__name__, expected=expected)
     text, path = str(source), Path(str(source))
     if text.isdigit() or "://" in text:
         return _address(text)
-    if path.suffix.lower() == ".streams" and path.is_file():
-        addresses = _entries(path)
-        for address in addresses:
+    if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
+        entries = _entries(path)
+        if path.suffix.lower() != ".streams":
+            return _readable(_listed(entries, path.absolute().parent))
+        for address in entries:
             _probe(address)
-        return Source(stream=text, slots=len(addresses))
-    if path.suffix.lower() in (".txt", ".csv") and path.is_file():
-        return _readable(_listed(_entries(path), path.absolute().parent))
+        return Source(stream=text, slots=len(entries))
     files = _files(text)
     if not any(map(_is_media, files)):
-        raise DataError(
-            "The source has no image or video." if path.exists() else "Source not found.",
-            given=f"source={text}",
-            expected="files such as x.jpg, x.png, x.mp4" if path.exists() else _near(path),
-        )
+        if path.exists():
+            expected = "files such as x.jpg, x.png, x.mp4"
+            raise DataError("The source has no image or video.", given=f"source={text}", expected=expected)
+        raise DataError("Source not found.", given=f"source={text}", expected=_near(path))
     return _readable(_by_kind(files))
 
 
@@ -215,11 +212,7 @@ def _address(text: str) -> Source:
 
 
 def _probe(address: str) -> None:
-    """Make sure within seconds that a camera or stream opens; by itself OpenCV waits for half a minute.
-
-    Raises:
-        DataError: It does not open.
-    """
+    """Make sure within seconds that a camera or stream opens; by itself OpenCV waits for half a minute."""
     if "youtu" in (urlsplit(address).hostname or ""):
         return  # Ultralytics asks there for the address of the video itself
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
@@ -249,9 +242,6 @@ def _entries(path: Path) -> list[str]:
     """Read the entries of a list file, as Ultralytics does: a line each, or the cells of a CSV file.
 
     Left out are lines that begin with # and name nothing, and the heading of a CSV file with its other columns.
-
-    Raises:
-        DataError: It is empty or no text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -296,14 +286,9 @@ def _lookup(entry: str, folder: Path) -> list[str]:
 
 def _listed(entries: Iterable[str], folder: Path) -> Source:
     """Look up the entries of a list, from the working directory or else from the folder of the list."""
-    files: list[str] = []
-    missing: list[str] = []
-    for entry in sorted(set(entries)):
-        found = _lookup(entry, folder)
-        files += found
-        if not any(map(_is_media, found)):
-            missing.append(entry)
-    return _by_kind(files, missing)
+    found = {entry: _lookup(entry, folder) for entry in sorted(set(entries))}
+    missing = [entry for entry, files in found.items() if not any(map(_is_media, files))]
+    return _by_kind(chain.from_iterable(found.values()), missing)
 
 
 def _near(path: Path) -> str:
@@ -324,24 +309,19 @@ def _files(text: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True))
 
 
-def _is_media(file: str) -> bool:
-    return Path(file).suffix[1:].lower() in IMG_FORMATS | VID_FORMATS
+def _is_media(file: str, formats: set[str] = IMG_FORMATS | VID_FORMATS) -> bool:
+    return Path(file).suffix[1:].lower() in formats
 
 
 def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
     """Put pictures before videos, as Ultralytics does, and leave out other files and what is there already."""
-    files = list(dict.fromkeys(files))
-    pictures = [f for f in files if Path(f).suffix[1:].lower() in IMG_FORMATS]
-    videos = [f for f in files if Path(f).suffix[1:].lower() in VID_FORMATS]
+    files = dict.fromkeys(files)
+    pictures, videos = ([f for f in files if _is_media(f, formats)] for formats in (IMG_FORMATS, VID_FORMATS))
     return Source(pictures, videos, missing=list(missing))
 
 
 def _readable(source: Source) -> Source:
-    """Make sure that a file can be read; normally the first one can, so that this is quick.
-
-    Raises:
-        DataError: None can.
-    """
+    """Make sure that a file can be read; normally the first one can, so that this is quick."""
     if any(read_picture(f) is not None for f in source.pictures) or any(count_frames(v) != 0 for v in source.videos):
         return source
     files = [*source.pictures, *source.videos]

@@ -71,14 +71,12 @@ def read_video(
                 if decoded and image is not None:
                     yield index, fps, image
                 else:
-                    position.lost.append(range(index, index + 1))
+                    position.lose(index, index + 1)
         unseen = announced - position.next
         if unseen > (0 if Path(path).suffix.lower() in FRAME_COUNT_SUFFIXES else fps):
-            position.lost.append(range(position.next, announced))
-        if position.next == 0:
-            on_lost(path, [], announced)
-        elif position.lost:
-            on_lost(path, _joined(position.lost), announced)
+            position.lose(position.next, announced)
+        if position.next == 0 or position.lost:
+            on_lost(path, position.lost if position.next else [], announced)
     finally:
         capture.release()
 
@@ -107,20 +105,15 @@ class _Position:
         else:
             index = max(self.next, by_clock) if self.even else self.next + self.failures
         if index > self.next:
-            self.lost.append(range(self.next, index))
+            self.lose(self.next, index)
         self.next, self.failures = index + 1, 0
         return index
 
-
-def _joined(ranges: list[range]) -> list[range]:
-    """Join ranges that follow on one another."""
-    joined: list[range] = []
-    for part in ranges:
-        if joined and joined[-1].stop == part.start:
-            joined[-1] = range(joined[-1].start, part.stop)
-        else:
-            joined.append(part)
-    return joined
+    def lose(self, start: int, stop: int) -> None:
+        """Take note of frames that are lost, as one range with those right before them."""
+        if self.lost and self.lost[-1].stop == start:
+            start = self.lost.pop().start
+        self.lost.append(range(start, stop))
 
 
 class VideoWriter:
