@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +124,15 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     if not root.is_absolute() and not root.exists():
         root = Path(DATASETS_DIR, root)
     named_splits = {split: content[split] for split in SPLITS if content.get(split)}
-    files = _coco_splits(path, root, named_splits)
+    coco = [split for split, entry in named_splits.items() if _is_json(entry)]
+    if coco and len(coco) < len(named_splits):
+        raise DataError(
+            f"{path} names a COCO file for some splits only.",
+            given=", ".join(f"{split}: {entry}" for split, entry in named_splits.items()),
+            expected="COCO files for all splits, or for none",
+            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
+        )
+    files = {split: _coco_file(root, content[split], f"{split}: of {path}") for split in coco}
     names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
     if files:
         return coco_dataset(path, root, files, list(names.values()))
@@ -143,19 +150,6 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
 
 def _is_json(entry: object) -> bool:
     return isinstance(entry, str) and entry.lower().endswith(".json")
-
-
-def _coco_splits(path: Path, root: Path, entries: Mapping[str, str | list[str]]) -> dict[str, Path]:
-    """Return the COCO files that are a YAML's splits; empty for a YOLO dataset."""
-    files = {s: entry for s, entry in entries.items() if isinstance(entry, str) and _is_json(entry)}
-    if files and len(files) < len(entries):
-        raise DataError(
-            f"{path} names a COCO file for some splits only.",
-            given=", ".join(f"{split}: {entry}" for split, entry in entries.items()),
-            expected="COCO files for all splits, or for none",
-            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
-        )
-    return {split: _coco_file(root, entry, f"{split}: of {path}") for split, entry in files.items()}
 
 
 def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +25,8 @@ from .progress import Progress
 CLASS_LIST_FILES = ("labels.txt", "classes.txt")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The files of one split.
-
-    Attributes:
-        images: Its images.
-        xmls: The annotation file of each, None where there is none.
-        orphans: Annotation files in the same folder that no image belongs to.
-    """
+class Listing(NamedTuple):
+    """The files of one split; the XML of each image or None, and ``orphans``, XMLs beside them that have no image."""
 
     images: list[Path]
     xmls: list[Path | None]
@@ -122,14 +114,12 @@ def read_voc(xml: Path) -> VocFile:
         difficult = (found.findtext("difficult") or "0").strip()
         objects.append(VocObject(name, [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], int(difficult == "1")))
     size = root.find("size")
-    width, height = (0, 0) if size is None else (int(_number(size, key, 0)) for key in ("width", "height"))
+    width, height = (0, 0) if size is None else (int(_number(size, key, "0")) for key in ("width", "height"))
     return VocFile(width, height, objects)
 
 
-def _number(parent: ElementTree.Element, key: str, default: float | None = None) -> float:
-    text = parent.findtext(key)
-    if text is None and default is not None:
-        return default
+def _number(parent: ElementTree.Element, key: str, default: str | None = None) -> float:
+    text = parent.findtext(key, default)
     try:
         value = float(text or "")
     except ValueError:
