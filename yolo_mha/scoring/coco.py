@@ -83,17 +83,19 @@ def evaluate(
     modules = load_backend(backend)
     truth = check_truth(truth)
     results = check_results(truth, results)
-    arrays: dict[str, list[Any]] = {"precision": [], "recall": []}
+    arrays = []
     for evaluation in evaluated_classes(truth, results, modules, progress):
         with quiet():
             evaluation.accumulate()
-        for key, parts in arrays.items():
-            parts.append(np.asarray(evaluation.eval[key]))
-    precision = np.concatenate(arrays["precision"], axis=2)  # (T, R, K, A, M): IoU, recall, class, area, detections
-    recall = np.concatenate(arrays["recall"], axis=1)  # (T, K, A, M)
+        arrays.append(evaluation.eval)
+    precision = np.concatenate([a["precision"] for a in arrays], axis=2)  # IoU, recall, class, area, detections
+    whole = reference_cocoeval.COCOeval(iouType="bbox")
+    whole.eval = {"precision": precision, "recall": np.concatenate([a["recall"] for a in arrays], axis=1)}
+    with quiet():
+        whole.summarize()
     ignored = sum(1 for a in truth["annotations"] if a["ignore"])
     return CocoScores(
-        metrics=_summary(precision, recall),
+        metrics=dict(zip(METRICS, map(float, whole.stats), strict=True)),
         per_class=_per_class(truth, precision),
         images=len(truth["images"]),
         objects=len(truth["annotations"]) - ignored,
@@ -125,7 +127,6 @@ def evaluated_classes(
         modules: COCO and COCOeval of a backend.
         progress: See `evaluate`.
     """
-    images = {image["id"]: image for image in truth["images"]}
     categories = sorted(truth["categories"], key=lambda c: c["id"])
     boxes: dict[Id, list[Annotation]] = {c["id"]: [] for c in categories}
     found: dict[Id, list[Prediction]] = {c["id"]: [] for c in categories}
@@ -136,43 +137,40 @@ def evaluated_classes(
     for category in progress(categories, "scoring classes", len(categories)):
         gts, dts = boxes[category["id"]], found[category["id"]]
         concerned = {a["image_id"] for a in gts} | {r["image_id"] for r in dts}
-        dataset = Instances(
-            info={},
-            images=[image for i, image in images.items() if i in concerned],
-            annotations=gts,
-            categories=[category],
-        )
+        images = [image for image in truth["images"] if image["id"] in concerned]
         with quiet():
-            yield _evaluated(dataset, dts, modules)
+            own = modules.COCO()
+            own.dataset = {"info": {}, "images": images, "annotations": [{**a} for a in gts], "categories": [category]}
+            own.createIndex()
+            if dts:
+                detected = own.loadRes([dict(r) for r in dts])  # it writes into what it is given
+            else:  # which loadRes refuses
+                detected = modules.COCO()
+                detected.dataset = {**own.dataset, "annotations": []}
+                detected.createIndex()
+            evaluation = modules.COCOeval(own, detected, "bbox")
+            evaluation.evaluate()
+        yield evaluation
 
 
-def _evaluated(dataset: Instances, found: list[Prediction], modules: Modules) -> Any:
-    coco = modules.COCO()
-    coco.dataset = {**dataset, "annotations": [{**a, "id": i + 1} for i, a in enumerate(dataset["annotations"])]}
-    coco.createIndex()
-    if found:
-        results = coco.loadRes([dict(r) for r in found])  # it writes into what it is given
-    else:  # which loadRes refuses
-        results = modules.COCO()
-        results.dataset = {**dataset, "annotations": []}
-        results.createIndex()
-    evaluation = modules.COCOeval(coco, results, "bbox")
-    evaluation.evaluate()
-    return evaluation
+def _keeping_ignore(stock: Any) -> Any:
+    """Return a class of evaluations that leaves ``ignore`` as the ground truth has it."""
+
+    class KeepingIgnore(stock):
+        def _prepare(self) -> None:
+            ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
+            super()._prepare()
+            for i, annotation in self.cocoGt.anns.items():
+                annotation["ignore"] = int(i in ignored)
+            if hasattr(self, "gt_dataset"):  # faster-coco-eval's, which holds copies
+                self.gt_dataset: Any = type(self.gt_dataset)()
+                for annotation in self.cocoGt.anns.values():
+                    self.gt_dataset.append(annotation["image_id"], annotation["category_id"], annotation)
+
+    return KeepingIgnore
 
 
-class ReferenceEval(reference_cocoeval.COCOeval):
-    """pycocotools' evaluation that leaves ``ignore`` as the ground truth has it."""
-
-    def _prepare(self) -> None:
-        ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
-        super()._prepare()
-        for boxes in self._gts.values():
-            for annotation in boxes:
-                annotation["ignore"] = int(annotation["id"] in ignored)
-
-
-REFERENCE = Modules(reference_coco.COCO, ReferenceEval)
+REFERENCE = Modules(reference_coco.COCO, _keeping_ignore(reference_cocoeval.COCOeval))
 
 
 def load_backend(backend: str) -> Modules:
@@ -201,35 +199,9 @@ def load_backend(backend: str) -> Modules:
     return Modules(faster_coco_eval.COCO, _keeping_ignore(faster_coco_eval.COCOeval_faster))
 
 
-def _keeping_ignore(stock: Any) -> Any:
-    """Return faster-coco-eval's evaluation with the same change as `ReferenceEval`."""
-
-    class FasterEval(stock):
-        def _prepare(self) -> None:
-            ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
-            super()._prepare()
-            self.gt_dataset: Any = type(self.gt_dataset)()  # it holds copies
-            for i, annotation in self.cocoGt.anns.items():
-                annotation["ignore"] = int(i in ignored)
-                self.gt_dataset.append(annotation["image_id"], annotation["category_id"], annotation)
-
-    return FasterEval
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> contextlib.AbstractContextManager[object]:
     """Keep what pycocotools prints to itself."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
-def _summary(precision: NDArray[Any], recall: NDArray[Any]) -> dict[str, float]:
-    """Return the twelve numbers, by pycocotools' own summary of the arrays of all classes."""
-    whole = reference_cocoeval.COCOeval(iouType="bbox")
-    whole.eval = {"precision": precision, "recall": recall}
-    with quiet():
-        whole.summarize()
-    return dict(zip(METRICS, map(float, whole.stats), strict=True))
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def class_names(truth: Instances) -> dict[Id, str]:

@@ -171,8 +171,17 @@ def score(
     truth = read_truth(dataset, split, samples)
     with run_folder(settings, "val") as folder:
         arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml), "split": split}
-        validator, own = _run(network, order, **arguments)
-        args = validator.args
+        made: list[Validator] = []  # by Ultralytics
+
+        def validator(**kwargs: Any) -> Validator:
+            made.append(Validator(order, **kwargs))
+            return made[0]
+
+        try:
+            own = network.val(validator, **arguments).box
+        except Exception as e:  # whatever Ultralytics meets on the way
+            raise run_failed("Validation", e) from e
+        args = made[0].args
         if order:
             truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
         imgsz = config.one_number(args.imgsz)
@@ -186,26 +195,12 @@ def score(
             conf=args.conf,
             nms_iou=args.iou,
             max_det=args.max_det,
-            device=str(validator.device),
+            device=str(made[0].device),
             backend=backend,
         )
-        results = detections(samples, validator.records, truth)
-        return _scored(truth, results, folder, stated, settings.get("plots", True), own)
-
-
-def _run(network: YOLO, order: list[int] | None, **arguments: Any) -> tuple[Validator, dict[str, float]]:
-    """Let Ultralytics validate, and return what did it, with its own metrics."""
-    kept: list[Validator] = []
-
-    def validator(**kwargs: Any) -> Validator:
-        kept.append(Validator(order, **kwargs))
-        return kept[0]
-
-    try:
-        metrics = network.val(validator, **arguments)
-    except Exception as e:  # whatever Ultralytics meets on the way
-        raise run_failed("Validation", e) from e
-    return kept[0], {"mAP50-95": float(metrics.box.map), "mAP50": float(metrics.box.map50)}
+        results = detections(samples, made[0].records, truth)
+        metrics = {"mAP50-95": float(own.map), "mAP50": float(own.map50)}
+        return _scored(truth, results, folder, stated, settings.get("plots", True), metrics)
 
 
 def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
