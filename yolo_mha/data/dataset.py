@@ -136,31 +136,25 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
     if files:
         return coco_dataset(path, root, files, list(names.values()))
-    absent = content.get("absent")  # only a mirror says so
-    absent = absent if isinstance(absent, dict) else {}
-    splits = {}
-    for split, entry in named_splits.items():
-        if isinstance(entry, list):
-            splits[split] = tuple((root / str(e)).resolve() for e in entry)
-        elif split not in absent:
-            splits[split] = (_resolve(root, entry),)
-    annotations = _annotations(path, root, content.get("annotations") or {})
+    absent = content["absent"] if isinstance(content.get("absent"), dict) else {}  # only a mirror says so
+    splits = {
+        split: tuple((root / str(e)).resolve() for e in entry) if isinstance(entry, list) else (_resolve(root, entry),)
+        for split, entry in named_splits.items()
+        if split not in absent
+    }
+    truth = content.get("annotations") or {}
+    if not isinstance(truth, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in truth.items()):
+        raise DataError(
+            f"annotations: of {path} is unusable.",
+            given=f"annotations: {truth}",
+            expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
+        )
+    annotations = {s: _coco_file(root, entry, f"annotations: {s}: of {path}") for s, entry in truth.items()}
     return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve())
 
 
 def _is_json(entry: object) -> bool:
     return isinstance(entry, str) and entry.lower().endswith(".json")
-
-
-def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:
-    """Return the COCO files that are the truth of a YOLO dataset's splits."""
-    if not isinstance(given, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in given.items()):
-        raise DataError(
-            f"annotations: of {path} is unusable.",
-            given=f"annotations: {given}",
-            expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
-        )
-    return {split: _coco_file(root, entry, f"annotations: {split}: of {path}") for split, entry in given.items()}
 
 
 def _coco_file(root: Path, entry: str, key: str) -> Path:
@@ -206,8 +200,7 @@ def _find(data: str | Path) -> Path:
     name = path.name if path.suffix else f"{path.name}.yaml"
     if str(data) in (name, path.stem) and name in shipped:
         return shipped[name]
-    here = sorted(str(p) for p in Path.cwd().glob("*.yaml"))
-    near = nearest(path.name, here) if here else ""
+    near = nearest(path.name, Path.cwd().glob("*.yaml"))
     raise DataError(
         "Dataset YAML not found.",
         given=f"data={data}",

@@ -78,7 +78,13 @@ def voc_dataset(folder: Path) -> ForeignDataset | None:
         if not parts:
             return None
         absent = {s: "no folder with XML files" for s in ("train", "val") if s not in parts}
-        listings = {s: found for s, part in parts.items() if (found := _beside_images(part, s, absent))}
+        listings = {}
+        for s, part in parts.items():
+            if images := _images(part):
+                refuse_shared_labels(images, s)
+                listings[s] = _listing(images, part, {image.stem for image in images})
+            else:
+                absent[s] = f"no image in {part}"
     class_list = next((path for name in CLASS_LIST_FILES if (path := folder / name).is_file()), None)
     xmls = {xml for listing in listings.values() for xml in listing.xmls if xml}
     files = [*sorted(xmls), *([class_list] if class_list else [])]
@@ -155,16 +161,6 @@ def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> 
     refuse_shared_labels([image for image in present if image.stem in stems], split)
     images = sorted(by_name[name] for name in names)  # in the order of `image_files`
     return _listing(images, folder / "Annotations", by_name)
-
-
-def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing | None:
-    """List a split whose XML files stand beside its images, or enter why it is absent."""
-    images = _images(folder)
-    if not images:
-        absent[split] = f"no image in {folder}"
-        return None
-    refuse_shared_labels(images, split)
-    return _listing(images, folder, {image.stem for image in images})
 
 
 def _listing(images: list[Path], folder: Path, known: Container[str]) -> Listing:

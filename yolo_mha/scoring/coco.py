@@ -93,20 +93,29 @@ def evaluate(
     whole.eval = {"precision": precision, "recall": np.concatenate([a["recall"] for a in arrays], axis=1)}
     with quiet():
         whole.summarize()
-    ignored = sum(1 for a in truth["annotations"] if a["ignore"])
+    counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
+    per_class: dict[str, dict[str, float]] = {}
+    curves = {}
+    for k, (category, name) in enumerate(class_names(truth).items()):
+        own = precision[:, :, k, :, -1]  # IoU, recall, area; at 100 detections
+        per_class[name] = {
+            "AP": mean_precision(own[..., 0]),
+            "AP50": mean_precision(own[0, :, 0]),
+            **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
+            "objects": counts[category],
+        }
+        if (own[..., 0] > -1).any():
+            curves[name] = own[..., 0]
+    objects = counts.total()
     return CocoScores(
         metrics=dict(zip(METRICS, map(float, whole.stats), strict=True)),
-        per_class=_per_class(truth, precision),
+        per_class=per_class,
         images=len(truth["images"]),
-        objects=len(truth["annotations"]) - ignored,
+        objects=objects,
         detections=len(results),
-        ignored=ignored,
+        ignored=len(truth["annotations"]) - objects,
         backend=backend,
-        precision={
-            name: precision[:, :, k, 0, -1]
-            for k, name in enumerate(class_names(truth).values())
-            if (precision[:, :, k, 0, -1] > -1).any()
-        },
+        precision=curves,
     )
 
 
@@ -213,21 +222,6 @@ def class_names(truth: Instances) -> dict[Id, str]:
     return names
 
 
-def _per_class(truth: Instances, precision: NDArray[Any]) -> dict[str, dict[str, float]]:
-    """Read the numbers of each class from the precision array (IoU, recall, class, area, max detections)."""
-    counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
-    scores: dict[str, dict[str, float]] = {}
-    for k, (category, name) in enumerate(class_names(truth).items()):
-        own = precision[:, :, k, :, -1]  # (T, R, A), 100 detections
-        scores[name] = {
-            "AP": mean_precision(own[..., 0]),
-            "AP50": mean_precision(own[0, :, 0]),
-            **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
-            "objects": counts[category],
-        }
-    return scores
-
-
 def mean_precision(precision: NDArray[Any]) -> float:
     """Return the mean of the valid entries, -1 where there are none, as pycocotools does."""
     valid = precision[precision > -1]
@@ -272,7 +266,6 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
     """
     check_predictions(results)
     images, categories = _ids(truth)
-    unknown: set[str] = set()
     for i, r in enumerate(results):
         if r["category_id"] not in categories:
             raise DataError(
@@ -280,9 +273,7 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
                 given=f"category_id {r['category_id']}",
                 expected=f"one of the {len(categories)} categories of the annotations",
             )
-        if r["image_id"] not in images:
-            unknown.add(str(r["image_id"]))
-    if unknown:
+    if unknown := {str(r["image_id"]) for r in results if r["image_id"] not in images}:
         raise DataError(
             f"{len(unknown)} image ids of the predictions are not in the annotations.",
             given=", ".join(sorted(unknown)[:MAX_NAMED]),

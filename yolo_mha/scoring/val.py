@@ -149,6 +149,7 @@ def val(
         return score(network, dataset, samples, backend=backend, **passed)
     truth = read_truth(dataset, split, samples)
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
+    truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
     with run_folder(passed, "val") as folder:
         return _scored(truth, results, folder, stated, plots)
@@ -276,8 +277,6 @@ def _scored(
     predictions = write_text(folder / "predictions.json", json.dumps(results))
     annotations = write_text(folder / "annotations.json", json.dumps(check_truth(truth.coco)))
     scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
-    if ultralytics is None:
-        truth.audit.notes += _cut_off(results)
     result = ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit)
     return _written(result, folder, plots)
 
