@@ -83,14 +83,15 @@ def evaluate(
     modules = load_backend(backend)
     truth = check_truth(truth)
     results = check_results(truth, results)
-    arrays = []
+    parts = []
     for evaluation in evaluated_classes(truth, results, modules, progress):
         with quiet():
             evaluation.accumulate()
-        arrays.append(evaluation.eval)
-    precision = np.concatenate([a["precision"] for a in arrays], axis=2)  # IoU, recall, class, area, detections
+        parts.append((evaluation.eval["precision"], evaluation.eval["recall"]))
+    precisions, recalls = zip(*parts, strict=True)
+    precision = np.concatenate(precisions, axis=2)  # IoU, recall, class, area, detections
     whole = reference_cocoeval.COCOeval(iouType="bbox")
-    whole.eval = {"precision": precision, "recall": np.concatenate([a["recall"] for a in arrays], axis=1)}
+    whole.eval = {"precision": precision, "recall": np.concatenate(recalls, axis=1)}
     with quiet():
         whole.summarize()
     counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
