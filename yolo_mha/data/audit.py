@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .instances import Instances, Remarks
+from .instances import Instances
 from .labels import unmatched
 
 
@@ -47,7 +47,7 @@ def audit_instances(truth: Instances) -> Audit:
     """
     info = truth.get("info")
     found = info.get("yolo_mha") if isinstance(info, dict) else None
-    remarks = found if isinstance(found, dict) else Remarks()
+    remarks = found if isinstance(found, dict) else {}
     crowd = sum(bool(a.get("iscrowd")) for a in truth["annotations"])
     ignored = sum(bool(a.get("ignore")) and not a.get("iscrowd") for a in truth["annotations"])
     audit = Audit(

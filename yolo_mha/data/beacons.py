@@ -13,7 +13,6 @@ is for. It says nothing about natural images, where a backbone with stride 32 se
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import cv2
@@ -42,7 +41,9 @@ def draw(seed: int, index: int, size: int = 192) -> tuple[NDArray[np.uint8], NDA
         centre y, width and height as fractions of the size.
     """
     rng = np.random.default_rng([seed, index])
-    image = _background(rng, size)
+    coarse = rng.integers(70, 150, size=(6, 6), dtype=np.uint8)  # a background that says nothing about the class
+    gray = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    image = np.repeat(gray[:, :, None], 3, axis=2)
     day_or_night = int(rng.integers(2))
     beacon = np.array([_near_border(rng, size), _near_border(rng, size)])
     cv2.circle(image, beacon.tolist(), BEACON_RADIUS, COLOURS[day_or_night], -1, cv2.LINE_AA)
@@ -66,13 +67,6 @@ def _near_border(rng: np.random.Generator, size: int) -> int:
     """Return a coordinate within 40 pixels of either border, so that shapes find room far from the beacon."""
     offset = int(rng.integers(BEACON_RADIUS + 2, 41))
     return offset if rng.integers(2) else size - 1 - offset
-
-
-def _background(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Return a smooth gray background whose brightness says nothing about the class."""
-    coarse = rng.integers(70, 150, size=(6, 6), dtype=np.uint8)
-    gray = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _shape(rng: np.random.Generator, image: NDArray[np.uint8], centre: NDArray[np.int64], radius: int) -> None:
@@ -108,17 +102,15 @@ def generate(folder: str | Path, train: int = 600, val: int = 200, size: int = 1
     if data_yaml.is_file() and data_yaml.read_text(encoding="utf-8").startswith(settings):
         return data_yaml
     data_yaml.unlink(missing_ok=True)  # until all files are there again
-    index = 0
-    for split, count in (("train", train), ("val", val)):
+    for split, first, count in (("train", 0, train), ("val", train, val)):
         images, labels = folder / "images" / split, folder / "labels" / split
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for stale in (*images.glob("*.png"), *labels.glob("*.txt")):
             stale.unlink()
-        digits = max(4, int(math.log10(max(count, 1))) + 1)
+        digits = max(4, len(str(count)))
         for i in range(count):
-            image, rows = draw(seed, index, size)
-            index += 1
+            image, rows = draw(seed, first + i, size)
             cv2.imwrite(str(images / f"{i:0{digits}d}.png"), image)
             lines = [f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in rows]
             (labels / f"{i:0{digits}d}.txt").write_text("".join(lines), encoding="utf-8")

@@ -60,8 +60,15 @@ def coco_dataset(root: Path, base: Path, files: Mapping[str, Path], names: Seque
     def read(progress: Progress) -> ForeignContent:
         read_files = {split: read_coco(file) for split, file in progress(files.items(), "reading COCO", len(files))}
         dropped = _placeholders(list(read_files.values())) - set(names)
-        found = list(dict.fromkeys(c["name"] for t in read_files.values() for c in t["categories"]))
-        classes = _classes([n for n in found if n not in dropped], names, root)
+        found = {c["name"]: None for t in read_files.values() for c in t["categories"] if c["name"] not in dropped}
+        if names and (differing := set(names) ^ found.keys()):
+            raise DataError(
+                f"names: of {root} are not the categories of its COCO files.",
+                given=f"only in names: {sorted(differing - found.keys())}; "
+                f"only in COCO: {sorted(differing - set(names))}",
+                expected="the same names, in the order that classes shall have; or no names:",
+            )
+        classes = list(names or found)
         splits, absent = {}, {split: "no instances file" for split in ("train", "val") if split not in files}
         for split, truth in read_files.items():
             if not truth["images"]:
@@ -121,16 +128,12 @@ def _find_images(truth: Instances, file: Path, folders: list[Path]) -> list[Path
     Raises:
         DataError: Some are there and some are missing.
     """
-    found, missing = [], []
-    for image in truth["images"]:
-        path = next((p for folder in folders if (p := folder / image["file_name"]).is_file()), None)
-        if path:
-            found.append(path)
-        else:
-            missing.append(image["file_name"])
-    if found and missing:
+    names = [image["file_name"] for image in truth["images"]]
+    paths = [next((p for folder in folders if (p := folder / name).is_file()), None) for name in names]
+    found = [path for path in paths if path]
+    if found and (missing := [name for name, path in zip(names, paths, strict=True) if not path]):
         raise DataError(
-            f"{len(missing)} of {len(truth['images'])} images of {file} are missing.",
+            f"{len(missing)} of {len(names)} images of {file} are missing.",
             given=", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else ""),
             expected=f"files in {', '.join(map(str, folders))}",
             fix="put them there, or take them out of the annotations",
@@ -140,37 +143,17 @@ def _find_images(truth: Instances, file: Path, folders: list[Path]) -> list[Path
 
 def _placeholders(contents: list[Instances]) -> set[str]:
     """Name categories that only group others, as Roboflow writes one: no object, and the supercategory of the rest."""
-    used = {
-        names[a["category_id"]]
-        for t in contents
-        for names in [{c["id"]: c["name"] for c in t["categories"]}]
-        for a in t["annotations"]
-    }
-    groups = {c.get("supercategory") for t in contents for c in t["categories"] if c.get("supercategory") != c["name"]}
-    return {
-        c["name"]
-        for t in contents
-        for c in t["categories"]
-        if c["name"] in groups and c["name"] not in used and c.get("supercategory") in (None, "", "none")
-    }
-
-
-def _classes(found: list[str], names: Sequence[str], root: Path) -> list[str]:
-    if not names:
-        return found
-    if set(names) != set(found):
-        raise DataError(
-            f"names: of {root} are not the categories of its COCO files.",
-            given=f"only in names: {sorted(set(names) - set(found))}; only in COCO: {sorted(set(found) - set(names))}",
-            expected="the same names, in the order that classes shall have; or no names:",
-        )
-    return list(names)
+    categories = [c for t in contents for c in t["categories"]]
+    groups = {c.get("supercategory") for c in categories if c.get("supercategory") != c["name"]}
+    for t in contents:
+        used = {a["category_id"] for a in t["annotations"]}
+        groups -= {c["name"] for c in t["categories"] if c["id"] in used}
+    return {c["name"] for c in categories if c["name"] in groups and c.get("supercategory") in (None, "", "none")}
 
 
 def _complete(truth: Instances, classes: list[str], dropped: set[str]) -> list[Category]:
     """Return a file's categories without placeholders, and with the classes that only other splits have."""
     own = [c for c in truth["categories"] if c["name"] not in dropped]
-    numbers = [c["id"] for c in truth["categories"] if isinstance(c["id"], int)]
-    free = max(numbers, default=0) + 1
+    free = max((c["id"] for c in truth["categories"] if isinstance(c["id"], int)), default=0) + 1
     lacking = [n for n in classes if n not in {c["name"] for c in own}]
     return own + [Category(id=free + i, name=name) for i, name in enumerate(lacking)]

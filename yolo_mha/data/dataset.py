@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,48 +124,37 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     if not root.is_absolute() and not root.exists():
         root = Path(DATASETS_DIR, root)
     named_splits = {split: content[split] for split in SPLITS if content.get(split)}
-    files = _coco_splits(path, root, named_splits)
+    coco = [split for split, entry in named_splits.items() if _is_json(entry)]
+    if coco and len(coco) < len(named_splits):
+        raise DataError(
+            f"{path} names a COCO file for some splits only.",
+            given=", ".join(f"{split}: {entry}" for split, entry in named_splits.items()),
+            expected="COCO files for all splits, or for none",
+            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
+        )
+    files = {split: _coco_file(root, content[split], f"{split}: of {path}") for split in coco}
     names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
     if files:
         return coco_dataset(path, root, files, list(names.values()))
-    absent = content.get("absent")  # only a mirror says so
-    absent = absent if isinstance(absent, dict) else {}
-    splits = {}
-    for split, entry in named_splits.items():
-        if isinstance(entry, list):
-            splits[split] = tuple((root / str(e)).resolve() for e in entry)
-        elif split not in absent:
-            splits[split] = (_resolve(root, entry),)
-    annotations = _annotations(path, root, content.get("annotations") or {})
+    absent = content["absent"] if isinstance(content.get("absent"), dict) else {}  # only a mirror says so
+    splits = {
+        split: tuple((root / str(e)).resolve() for e in entry) if isinstance(entry, list) else (_resolve(root, entry),)
+        for split, entry in named_splits.items()
+        if split not in absent
+    }
+    truth = content.get("annotations") or {}
+    if not isinstance(truth, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in truth.items()):
+        raise DataError(
+            f"annotations: of {path} is unusable.",
+            given=f"annotations: {truth}",
+            expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
+        )
+    annotations = {s: _coco_file(root, entry, f"annotations: {s}: of {path}") for s, entry in truth.items()}
     return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve())
 
 
 def _is_json(entry: object) -> bool:
     return isinstance(entry, str) and entry.lower().endswith(".json")
-
-
-def _coco_splits(path: Path, root: Path, entries: Mapping[str, str | list[str]]) -> dict[str, Path]:
-    """Return the COCO files that are a YAML's splits; empty for a YOLO dataset."""
-    files = {s: entry for s, entry in entries.items() if isinstance(entry, str) and _is_json(entry)}
-    if files and len(files) < len(entries):
-        raise DataError(
-            f"{path} names a COCO file for some splits only.",
-            given=", ".join(f"{split}: {entry}" for split, entry in entries.items()),
-            expected="COCO files for all splits, or for none",
-            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
-        )
-    return {split: _coco_file(root, entry, f"{split}: of {path}") for split, entry in files.items()}
-
-
-def _annotations(path: Path, root: Path, given: object) -> dict[str, Path]:
-    """Return the COCO files that are the truth of a YOLO dataset's splits."""
-    if not isinstance(given, dict) or not all(split in SPLITS and _is_json(entry) for split, entry in given.items()):
-        raise DataError(
-            f"annotations: of {path} is unusable.",
-            given=f"annotations: {given}",
-            expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
-        )
-    return {split: _coco_file(root, entry, f"annotations: {split}: of {path}") for split, entry in given.items()}
 
 
 def _coco_file(root: Path, entry: str, key: str) -> Path:
@@ -212,8 +200,7 @@ def _find(data: str | Path) -> Path:
     name = path.name if path.suffix else f"{path.name}.yaml"
     if str(data) in (name, path.stem) and name in shipped:
         return shipped[name]
-    here = sorted(str(p) for p in Path.cwd().glob("*.yaml"))
-    near = nearest(path.name, here) if here else ""
+    near = nearest(path.name, Path.cwd().glob("*.yaml"))
     raise DataError(
         "Dataset YAML not found.",
         given=f"data={data}",

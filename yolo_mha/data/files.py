@@ -32,7 +32,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -91,12 +93,6 @@ def require_writable(folder: Path, fix: str) -> None:
             pass
     except OSError as e:
         raise ConfigError("The folder cannot be written to.", given=f"{folder}: {one_line(e)}", fix=fix) from e
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | Path, text: str) -> Path:

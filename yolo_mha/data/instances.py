@@ -45,26 +45,10 @@ class Category(TypedDict):
     supercategory: NotRequired[str]
 
 
-class Remarks(TypedDict, total=False):
-    """What was found while a mirror was made; the keys are attributes of `Audit`."""
-
-    format: str
-    images_without_truth: int
-    truth_without_image: int
-    other_sizes: int
-    notes: list[str]
-
-
-class Info(TypedDict, total=False):
-    """About the file itself."""
-
-    yolo_mha: Remarks
-
-
 class Instances(TypedDict):
-    """An instances file: the ground truth."""
+    """An instances file: the ground truth; ``info["yolo_mha"]`` of a mirror's file holds attributes of its `Audit`."""
 
-    info: NotRequired[Info]
+    info: NotRequired[dict[str, object]]
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]

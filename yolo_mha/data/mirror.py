@@ -23,7 +23,7 @@ from PIL import Image as PillowImage
 from ultralytics.data.utils import exif_size
 
 from ..errors import DataError, one_line
-from .instances import Annotation, Id, Image, Info, Instances, Remarks
+from .instances import Id, Image, Instances
 from .labels import MAX_NAMED
 from .progress import Progress, silent
 
@@ -120,7 +120,15 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     try:
         for split, part in content.splits.items():
             _write_split(aside, foreign, split, part, content.names, progress)
-        _write_yaml(aside, foreign, content)
+        data = {
+            **{split: f"images/{split}" for split in (*content.splits, *content.absent)},
+            "names": dict(enumerate(content.names)),
+            "annotations": {split: f"annotations/{split}.json" for split in content.splits},
+            "absent": content.absent,
+        }
+        head = f"# {foreign.format}: {foreign.root.resolve()}\n"
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        (aside / "data.yaml").write_text(head + text, encoding="utf-8")
         aside.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)  # one whose images have moved
         try:
@@ -157,9 +165,14 @@ def _write_split(
     classes = {c["id"]: names.index(c["name"]) for c in part.truth["categories"] if c["name"] in names}
     rows: dict[Id, set[str]] = {image["id"]: set() for image in part.truth["images"]}
     size_of = {image["id"]: size for image, size in zip(part.truth["images"], sizes, strict=True)}
+    outside = 0
     for a in part.truth["annotations"]:
-        row = None if a.get("iscrowd") or a.get("ignore") else _row(a["bbox"], size_of[a["image_id"]])
-        if row:
+        (x, y, w, h), (width, height) = a["bbox"], size_of[a["image_id"]]
+        outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
+        x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+        if x1 < x2 and y1 < y2 and not (a.get("iscrowd") or a.get("ignore")):
+            fractions = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+            row = " ".join(f"{v:.10g}" for v in fractions)
             rows[a["image_id"]].add(f"{classes[a['category_id']]} {row}\n")
     taken: set[str] = set()
     others = []
@@ -167,7 +180,10 @@ def _write_split(
     steps = zip(part.truth["images"], part.files, sizes, strict=True)
     for image, file, (width, height) in progress(steps, f"linking {split}", len(sizes)):
         name = _own_name(image["file_name"], file.suffix, taken)
-        _link(file.absolute(), images / name)
+        try:
+            (images / name).symlink_to(file.absolute())
+        except OSError:  # no links on this file system, or not for this user
+            shutil.copy2(file, images / name)
         if image["id"] not in part.unlabelled:
             text = "".join(sorted(rows[image["id"]]))
             (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
@@ -175,14 +191,21 @@ def _write_split(
         if said != (width, height):
             others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
         written.append({**image, "width": width, "height": height, "mirror_name": name})
-    remarks = Remarks(
-        format=foreign.format,
-        images_without_truth=len(part.unlabelled),
-        truth_without_image=part.truth_without_image,
-        other_sizes=len(others),
-        notes=[*part.notes, *_size_notes(others, part.truth["annotations"], size_of)],
-    )
-    info: Info = {**(part.truth.get("info") or {}), "yolo_mha": remarks}
+    notes = [*part.notes]
+    if others:
+        notes.append(
+            f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
+        )
+    if outside:
+        notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
+    remarks = {
+        "format": foreign.format,
+        "images_without_truth": len(part.unlabelled),
+        "truth_without_image": part.truth_without_image,
+        "other_sizes": len(others),
+        "notes": notes,
+    }
+    info = {**(part.truth.get("info") or {}), "yolo_mha": remarks}
     truth: Instances = {**part.truth, "info": info, "images": written}
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")
@@ -211,17 +234,6 @@ def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[
     return [read for read in sizes if read]
 
 
-def _row(box: Sequence[float], size: tuple[int, int]) -> str | None:
-    """Return a box (x, y, width, height in pixels) as a label row without its class; None where nothing is inside."""
-    width, height = size
-    x1, y1 = max(box[0], 0), max(box[1], 0)
-    x2, y2 = min(box[0] + box[2], width), min(box[1] + box[3], height)
-    if x2 <= x1 or y2 <= y1:
-        return None
-    fractions = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return " ".join(f"{v:.10g}" for v in fractions)
-
-
 def _own_name(file_name: str, suffix: str, taken: set[str]) -> str:
     """Return a file name for an image in one flat folder, whose stem no other image there has.
 
@@ -233,35 +245,3 @@ def _own_name(file_name: str, suffix: str, taken: set[str]) -> str:
         stem += "_"
     taken.add(stem.lower())
     return stem + suffix
-
-
-def _link(file: Path, link: Path) -> None:
-    try:
-        link.symlink_to(file)
-    except OSError:  # no links on this file system, or not for this user
-        shutil.copy2(file, link)
-
-
-def _size_notes(others: list[str], annotations: list[Annotation], sizes: dict[Id, tuple[int, int]]) -> list[str]:
-    notes = []
-    if others:
-        notes.append(
-            f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
-        )
-    placed = [(a["bbox"], sizes[a["image_id"]]) for a in annotations]
-    if outside := sum(min(x, y) < -1 or x + w > wide + 1 or y + h > high + 1 for (x, y, w, h), (wide, high) in placed):
-        notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
-    return notes
-
-
-def _write_yaml(folder: Path, foreign: ForeignDataset, content: ForeignContent) -> None:
-    present = list(content.splits)
-    data = {
-        **{split: f"images/{split}" for split in (*present, *content.absent)},
-        "names": dict(enumerate(content.names)),
-        "annotations": {split: f"annotations/{split}.json" for split in present},
-        "absent": content.absent,
-    }
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    head = f"# {foreign.format}: {foreign.root.resolve()}\n"
-    (folder / "data.yaml").write_text(head + text, encoding="utf-8")

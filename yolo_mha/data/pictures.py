@@ -50,24 +50,19 @@ def unusual_samples(path: str | Path) -> str:
         path: The file; for one of another format, or a broken one, there is nothing to say.
     """
     try:
-        tags = _tiff_tags(path)
+        with Path(path).open("rb") as file:
+            header = file.read(8)
+            if header[:4] not in TIFF_MAGIC:
+                return ""
+            if header[2] == BIGTIFF_VERSION:
+                header += file.read(8)
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
         bits = max(tags.get(BITS_TAG, (1,)))
         kind = SAMPLE_KINDS.get(max(tags.get(FORMAT_TAG, (1,))), "other")
-    except Exception:  # no TIFF, or a broken header is met with any kind of error, and decoding tells
+    except Exception:  # a broken header is met with any kind of error, and decoding tells
         return ""
     if kind == "unsigned" and bits <= 16:
         return ""
     return f"{bits}-bit {kind} values; 8 and 16 bits without a sign are read"
-
-
-def _tiff_tags(path: str | Path) -> TiffImagePlugin.ImageFileDirectory_v2:
-    with Path(path).open("rb") as file:
-        header = file.read(8)
-        if header[:4] not in TIFF_MAGIC:
-            raise ValueError
-        if header[2] == BIGTIFF_VERSION:
-            header += file.read(8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(tags.next)
-        tags.load(file)
-    return tags

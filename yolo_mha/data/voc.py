@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +25,8 @@ from .progress import Progress
 CLASS_LIST_FILES = ("labels.txt", "classes.txt")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The files of one split.
-
-    Attributes:
-        images: Its images.
-        xmls: The annotation file of each, None where there is none.
-        orphans: Annotation files in the same folder that no image belongs to.
-    """
+class Listing(NamedTuple):
+    """The files of one split; the XML of each image or None, and ``orphans``, XMLs beside them that have no image."""
 
     images: list[Path]
     xmls: list[Path | None]
@@ -86,7 +78,13 @@ def voc_dataset(folder: Path) -> ForeignDataset | None:
         if not parts:
             return None
         absent = {s: "no folder with XML files" for s in ("train", "val") if s not in parts}
-        listings = {s: found for s, part in parts.items() if (found := _beside_images(part, s, absent))}
+        listings = {}
+        for s, part in parts.items():
+            if images := _images(part):
+                refuse_shared_labels(images, s)
+                listings[s] = _listing(images, part, {image.stem for image in images})
+            else:
+                absent[s] = f"no image in {part}"
     class_list = next((path for name in CLASS_LIST_FILES if (path := folder / name).is_file()), None)
     xmls = {xml for listing in listings.values() for xml in listing.xmls if xml}
     files = [*sorted(xmls), *([class_list] if class_list else [])]
@@ -122,14 +120,12 @@ def read_voc(xml: Path) -> VocFile:
         difficult = (found.findtext("difficult") or "0").strip()
         objects.append(VocObject(name, [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], int(difficult == "1")))
     size = root.find("size")
-    width, height = (0, 0) if size is None else (int(_number(size, key, 0)) for key in ("width", "height"))
+    width, height = (0, 0) if size is None else (int(_number(size, key, "0")) for key in ("width", "height"))
     return VocFile(width, height, objects)
 
 
-def _number(parent: ElementTree.Element, key: str, default: float | None = None) -> float:
-    text = parent.findtext(key)
-    if text is None and default is not None:
-        return default
+def _number(parent: ElementTree.Element, key: str, default: str | None = None) -> float:
+    text = parent.findtext(key, default)
     try:
         value = float(text or "")
     except ValueError:
@@ -165,16 +161,6 @@ def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> 
     refuse_shared_labels([image for image in present if image.stem in stems], split)
     images = sorted(by_name[name] for name in names)  # in the order of `image_files`
     return _listing(images, folder / "Annotations", by_name)
-
-
-def _beside_images(folder: Path, split: str, absent: dict[str, str]) -> Listing | None:
-    """List a split whose XML files stand beside its images, or enter why it is absent."""
-    images = _images(folder)
-    if not images:
-        absent[split] = f"no image in {folder}"
-        return None
-    refuse_shared_labels(images, split)
-    return _listing(images, folder, {image.stem for image in images})
 
 
 def _listing(images: list[Path], folder: Path, known: Container[str]) -> Listing:

@@ -83,28 +83,40 @@ def evaluate(
     modules = load_backend(backend)
     truth = check_truth(truth)
     results = check_results(truth, results)
-    arrays: dict[str, list[Any]] = {"precision": [], "recall": []}
+    parts = []
     for evaluation in evaluated_classes(truth, results, modules, progress):
         with quiet():
             evaluation.accumulate()
-        for key, parts in arrays.items():
-            parts.append(np.asarray(evaluation.eval[key]))
-    precision = np.concatenate(arrays["precision"], axis=2)  # (T, R, K, A, M): IoU, recall, class, area, detections
-    recall = np.concatenate(arrays["recall"], axis=1)  # (T, K, A, M)
-    ignored = sum(1 for a in truth["annotations"] if a["ignore"])
+        parts.append((evaluation.eval["precision"], evaluation.eval["recall"]))
+    precisions, recalls = zip(*parts, strict=True)
+    precision = np.concatenate(precisions, axis=2)  # IoU, recall, class, area, detections
+    whole = reference_cocoeval.COCOeval(iouType="bbox")
+    whole.eval = {"precision": precision, "recall": np.concatenate(recalls, axis=1)}
+    with quiet():
+        whole.summarize()
+    counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
+    per_class: dict[str, dict[str, float]] = {}
+    curves = {}
+    for k, (category, name) in enumerate(class_names(truth).items()):
+        own = precision[:, :, k, :, -1]  # IoU, recall, area; at 100 detections
+        per_class[name] = {
+            "AP": mean_precision(own[..., 0]),
+            "AP50": mean_precision(own[0, :, 0]),
+            **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
+            "objects": counts[category],
+        }
+        if (own[..., 0] > -1).any():
+            curves[name] = own[..., 0]
+    objects = counts.total()
     return CocoScores(
-        metrics=_summary(precision, recall),
-        per_class=_per_class(truth, precision),
+        metrics=dict(zip(METRICS, map(float, whole.stats), strict=True)),
+        per_class=per_class,
         images=len(truth["images"]),
-        objects=len(truth["annotations"]) - ignored,
+        objects=objects,
         detections=len(results),
-        ignored=ignored,
+        ignored=len(truth["annotations"]) - objects,
         backend=backend,
-        precision={
-            name: precision[:, :, k, 0, -1]
-            for k, name in enumerate(class_names(truth).values())
-            if (precision[:, :, k, 0, -1] > -1).any()
-        },
+        precision=curves,
     )
 
 
@@ -125,7 +137,6 @@ def evaluated_classes(
         modules: COCO and COCOeval of a backend.
         progress: See `evaluate`.
     """
-    images = {image["id"]: image for image in truth["images"]}
     categories = sorted(truth["categories"], key=lambda c: c["id"])
     boxes: dict[Id, list[Annotation]] = {c["id"]: [] for c in categories}
     found: dict[Id, list[Prediction]] = {c["id"]: [] for c in categories}
@@ -136,43 +147,40 @@ def evaluated_classes(
     for category in progress(categories, "scoring classes", len(categories)):
         gts, dts = boxes[category["id"]], found[category["id"]]
         concerned = {a["image_id"] for a in gts} | {r["image_id"] for r in dts}
-        dataset = Instances(
-            info={},
-            images=[image for i, image in images.items() if i in concerned],
-            annotations=gts,
-            categories=[category],
-        )
+        images = [image for image in truth["images"] if image["id"] in concerned]
         with quiet():
-            yield _evaluated(dataset, dts, modules)
+            own = modules.COCO()
+            own.dataset = {"info": {}, "images": images, "annotations": [{**a} for a in gts], "categories": [category]}
+            own.createIndex()
+            if dts:
+                detected = own.loadRes([dict(r) for r in dts])  # it writes into what it is given
+            else:  # which loadRes refuses
+                detected = modules.COCO()
+                detected.dataset = {**own.dataset, "annotations": []}
+                detected.createIndex()
+            evaluation = modules.COCOeval(own, detected, "bbox")
+            evaluation.evaluate()
+        yield evaluation
 
 
-def _evaluated(dataset: Instances, found: list[Prediction], modules: Modules) -> Any:
-    coco = modules.COCO()
-    coco.dataset = {**dataset, "annotations": [{**a, "id": i + 1} for i, a in enumerate(dataset["annotations"])]}
-    coco.createIndex()
-    if found:
-        results = coco.loadRes([dict(r) for r in found])  # it writes into what it is given
-    else:  # which loadRes refuses
-        results = modules.COCO()
-        results.dataset = {**dataset, "annotations": []}
-        results.createIndex()
-    evaluation = modules.COCOeval(coco, results, "bbox")
-    evaluation.evaluate()
-    return evaluation
+def _keeping_ignore(stock: Any) -> Any:
+    """Return a class of evaluations that leaves ``ignore`` as the ground truth has it."""
+
+    class KeepingIgnore(stock):
+        def _prepare(self) -> None:
+            ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
+            super()._prepare()
+            for i, annotation in self.cocoGt.anns.items():
+                annotation["ignore"] = int(i in ignored)
+            if hasattr(self, "gt_dataset"):  # faster-coco-eval's, which holds copies
+                self.gt_dataset: Any = type(self.gt_dataset)()
+                for annotation in self.cocoGt.anns.values():
+                    self.gt_dataset.append(annotation["image_id"], annotation["category_id"], annotation)
+
+    return KeepingIgnore
 
 
-class ReferenceEval(reference_cocoeval.COCOeval):
-    """pycocotools' evaluation that leaves ``ignore`` as the ground truth has it."""
-
-    def _prepare(self) -> None:
-        ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
-        super()._prepare()
-        for boxes in self._gts.values():
-            for annotation in boxes:
-                annotation["ignore"] = int(annotation["id"] in ignored)
-
-
-REFERENCE = Modules(reference_coco.COCO, ReferenceEval)
+REFERENCE = Modules(reference_coco.COCO, _keeping_ignore(reference_cocoeval.COCOeval))
 
 
 def load_backend(backend: str) -> Modules:
@@ -201,35 +209,9 @@ def load_backend(backend: str) -> Modules:
     return Modules(faster_coco_eval.COCO, _keeping_ignore(faster_coco_eval.COCOeval_faster))
 
 
-def _keeping_ignore(stock: Any) -> Any:
-    """Return faster-coco-eval's evaluation with the same change as `ReferenceEval`."""
-
-    class FasterEval(stock):
-        def _prepare(self) -> None:
-            ignored = {i for i, a in self.cocoGt.anns.items() if a["ignore"]}
-            super()._prepare()
-            self.gt_dataset: Any = type(self.gt_dataset)()  # it holds copies
-            for i, annotation in self.cocoGt.anns.items():
-                annotation["ignore"] = int(i in ignored)
-                self.gt_dataset.append(annotation["image_id"], annotation["category_id"], annotation)
-
-    return FasterEval
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> contextlib.AbstractContextManager[object]:
     """Keep what pycocotools prints to itself."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
-def _summary(precision: NDArray[Any], recall: NDArray[Any]) -> dict[str, float]:
-    """Return the twelve numbers, by pycocotools' own summary of the arrays of all classes."""
-    whole = reference_cocoeval.COCOeval(iouType="bbox")
-    whole.eval = {"precision": precision, "recall": recall}
-    with quiet():
-        whole.summarize()
-    return dict(zip(METRICS, map(float, whole.stats), strict=True))
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def class_names(truth: Instances) -> dict[Id, str]:
@@ -239,21 +221,6 @@ def class_names(truth: Instances) -> dict[Id, str]:
         name = str(category.get("name", category["id"]))
         names[category["id"]] = f"{name} ({category['id']})" if name in names.values() else name
     return names
-
-
-def _per_class(truth: Instances, precision: NDArray[Any]) -> dict[str, dict[str, float]]:
-    """Read the numbers of each class from the precision array (IoU, recall, class, area, max detections)."""
-    counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
-    scores: dict[str, dict[str, float]] = {}
-    for k, (category, name) in enumerate(class_names(truth).items()):
-        own = precision[:, :, k, :, -1]  # (T, R, A), 100 detections
-        scores[name] = {
-            "AP": mean_precision(own[..., 0]),
-            "AP50": mean_precision(own[0, :, 0]),
-            **{f"AP{area}": mean_precision(own[..., a]) for a, area in enumerate(AREAS) if a},
-            "objects": counts[category],
-        }
-    return scores
 
 
 def mean_precision(precision: NDArray[Any]) -> float:
@@ -300,7 +267,6 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
     """
     check_predictions(results)
     images, categories = _ids(truth)
-    unknown: set[str] = set()
     for i, r in enumerate(results):
         if r["category_id"] not in categories:
             raise DataError(
@@ -308,9 +274,7 @@ def check_results(truth: Instances, results: list[Prediction]) -> list[Predictio
                 given=f"category_id {r['category_id']}",
                 expected=f"one of the {len(categories)} categories of the annotations",
             )
-        if r["image_id"] not in images:
-            unknown.add(str(r["image_id"]))
-    if unknown:
+    if unknown := {str(r["image_id"]) for r in results if r["image_id"] not in images}:
         raise DataError(
             f"{len(unknown)} image ids of the predictions are not in the annotations.",
             given=", ".join(sorted(unknown)[:MAX_NAMED]),

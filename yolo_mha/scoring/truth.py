@@ -312,9 +312,7 @@ def _is_ultralytics(result: Prediction) -> bool:
 
 def _unique(pairs: Iterable[tuple[Id, Id | None]]) -> Ids:
     """Return a mapping without the keys that stand for two different ids."""
-    mapping: Ids = {}
-    ambiguous = set()
+    values = defaultdict(set)
     for key, value in pairs:
-        if mapping.setdefault(key, value) != value:
-            ambiguous.add(key)
-    return {key: value for key, value in mapping.items() if key not in ambiguous}
+        values[key].add(value)
+    return {key: ids.pop() for key, ids in values.items() if len(ids) == 1}

@@ -149,6 +149,7 @@ def val(
         return score(network, dataset, samples, backend=backend, **passed)
     truth = read_truth(dataset, split, samples)
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
+    truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
     with run_folder(passed, "val") as folder:
         return _scored(truth, results, folder, stated, plots)
@@ -171,8 +172,17 @@ def score(
     truth = read_truth(dataset, split, samples)
     with run_folder(settings, "val") as folder:
         arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml), "split": split}
-        validator, own = _run(network, order, **arguments)
-        args = validator.args
+        made: list[Validator] = []  # by Ultralytics
+
+        def validator(**kwargs: Any) -> Validator:
+            made.append(Validator(order, **kwargs))
+            return made[0]
+
+        try:
+            own = network.val(validator, **arguments).box
+        except Exception as e:  # whatever Ultralytics meets on the way
+            raise run_failed("Validation", e) from e
+        args = made[0].args
         if order:
             truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
         imgsz = config.one_number(args.imgsz)
@@ -186,26 +196,12 @@ def score(
             conf=args.conf,
             nms_iou=args.iou,
             max_det=args.max_det,
-            device=str(validator.device),
+            device=str(made[0].device),
             backend=backend,
         )
-        results = detections(samples, validator.records, truth)
-        return _scored(truth, results, folder, stated, settings.get("plots", True), own)
-
-
-def _run(network: YOLO, order: list[int] | None, **arguments: Any) -> tuple[Validator, dict[str, float]]:
-    """Let Ultralytics validate, and return what did it, with its own metrics."""
-    kept: list[Validator] = []
-
-    def validator(**kwargs: Any) -> Validator:
-        kept.append(Validator(order, **kwargs))
-        return kept[0]
-
-    try:
-        metrics = network.val(validator, **arguments)
-    except Exception as e:  # whatever Ultralytics meets on the way
-        raise run_failed("Validation", e) from e
-    return kept[0], {"mAP50-95": float(metrics.box.map), "mAP50": float(metrics.box.map50)}
+        results = detections(samples, made[0].records, truth)
+        metrics = {"mAP50-95": float(own.map), "mAP50": float(own.map50)}
+        return _scored(truth, results, folder, stated, settings.get("plots", True), metrics)
 
 
 def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
@@ -281,8 +277,6 @@ def _scored(
     predictions = write_text(folder / "predictions.json", json.dumps(results))
     annotations = write_text(folder / "annotations.json", json.dumps(check_truth(truth.coco)))
     scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
-    if ultralytics is None:
-        truth.audit.notes += _cut_off(results)
     result = ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit)
     return _written(result, folder, plots)
 
