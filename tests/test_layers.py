@@ -70,8 +70,7 @@ def test_only_registry_and_guard_touch_ultralytics_internals():
 # What sets an attribute of an object of Ultralytics outside registry.py and guard.py, and why that is no patch.
 SETS = {
     ("cli.py", "handler.stream"): "the messages of this process go to standard error",
-    ("deploy/exporter.py", "LOGGER.addFilter"): "while a model is exported",
-    ("deploy/exporter.py", "LOGGER.removeFilter"): "while a model is exported",
+    ("deploy/exporter.py", "replaced LOGGER.filters"): "while a model is exported",
     ("deploy/exporter.py", "network.model.pt_path"): "the exporter names its file after it; an object of this export",
     ("deploy/proof.py", "setattr network.end2end"): "a copy of the network",
     ("diagnosis/doctor.py", "LOGGER.setLevel"): "while a check runs",

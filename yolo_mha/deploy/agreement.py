@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from ultralytics.utils.nms import non_max_suppression
 
 from ..errors import with_type
@@ -84,12 +85,9 @@ class Suppression:
 
     def __call__(self, raw: Array) -> Array:
         """Turn raw outputs (B, 4 + classes, anchors) into rows (B, max_det, 6), filled up with zeros."""
-        rows = np.zeros((len(raw), self.max_det, 6), np.float32)
         images = torch.from_numpy(raw)
         kept = non_max_suppression(images, self.conf, self.iou, agnostic=self.agnostic_nms, max_det=self.max_det)
-        for i, image in enumerate(kept):
-            rows[i, : len(image)] = image.numpy()
-        return rows
+        return np.stack([pad(rows, (0, 0, 0, self.max_det - len(rows))).numpy() for rows in kept])
 
 
 def compare(
@@ -131,15 +129,16 @@ def compare(
 def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, tolerance: Tolerance, conf: float) -> Agreement:
     theirs = theirs.astype(np.float32)
     if ours.shape != theirs.shape:
-        problem = f"its output is {theirs.shape}, PyTorch's {ours.shape}"
-        return Agreement(*shape, None, None, 0, False, problem)
+        return Agreement(*shape, None, None, 0, False, f"its output is {theirs.shape}, PyTorch's {ours.shape}")
     if not np.isfinite(theirs).all():
         return Agreement(*shape, None, None, 0, False, "its output is not finite")
-    alone = 0
     if ours.shape[-1] == 6:
         boxes, scores, count, alone = _rows_apart(ours, theirs, tolerance, conf)
-    else:
-        boxes, scores, count = _anchors_apart(ours, theirs, tolerance.all_anchors)
+    else:  # (B, 4 + classes, anchors)
+        difference = np.abs(ours - theirs)
+        which = np.full(ours[:, 0].shape, True) if tolerance.all_anchors else ours[:, 4:].max(1) >= DETECTION_CONF
+        boxes = float(difference[:, :4].max(1)[which].max()) if which.any() else None
+        scores, count, alone = float(difference[:, 4:].max()), int(which.sum()), 0
     if tolerance.boxes is None:
         return Agreement(*shape, boxes, scores, count, None)
     problem = f"{alone} objects are found by one of the two only" if alone else ""
@@ -148,24 +147,14 @@ def _agreement(shape: tuple[int, int, int], ours: Array, theirs: Array, toleranc
     return Agreement(*shape, boxes, scores, count, None if within and boxes is None else within, problem)
 
 
-def _anchors_apart(ours: Array, theirs: Array, all_anchors: bool) -> tuple[float | None, float, int]:
-    """Compare raw outputs (B, 4 + classes, anchors): difference of boxes and of scores, and the number of boxes."""
-    difference = np.abs(ours - theirs)
-    which = np.full(ours[:, 0].shape, True) if all_anchors else ours[:, 4:].max(1) >= DETECTION_CONF  # (B, anchors)
-    boxes = float(difference[:, :4].max(1)[which].max()) if which.any() else None
-    return boxes, float(difference[:, 4:].max()), int(which.sum())
-
-
 def _rows_apart(
     ours: Array, theirs: Array, tolerance: Tolerance, conf: float
 ) -> tuple[float | None, float | None, int, int]:
     """Compare lists of detections (B, rows, 6): x1, y1, x2, y2, score, class; rows of score 0 are filling.
 
     Each detection is compared with the nearest of its class in the other list, because equal scores come in any order.
-    One whose score is at a cut, the lowest score allowed or the last of a full list, may be in one list alone.
-
-    Returns:
-        Largest difference of a box and of a score, how many were compared, and how many have no counterpart.
+    One whose score is at a cut, the lowest score allowed or the last of a full list, may be in one list alone. Given
+    back: largest difference of a box and of a score, how many were compared, and how many have no counterpart.
     """
     boxes: list[float] = []
     scores: list[float] = []

@@ -44,7 +44,6 @@ MODEL, BASELINE, MODEL_AGAIN = "model", "baseline", "again"
 # Ultralytics' settings that mean something to a benchmark, and those beside them
 BENCHMARK_SETTINGS = ("device", "split", "project", "name", "exist_ok")
 OWN_SETTINGS = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
-DEFAULT_ROUNDS = 30
 Key = tuple[str, str]  # arm and format
 
 
@@ -58,7 +57,7 @@ def benchmark(
     formats: str | Iterable[str] | None = None,
     sizes: int | Iterable[int] | None = None,
     batches: int | Iterable[int] = 1,
-    rounds: int = DEFAULT_ROUNDS,
+    rounds: int = 30,
     trust: bool = False,
     **settings: Any,
 ) -> BenchmarkResult:
@@ -144,12 +143,11 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _formats(given: Any) -> list[str]:
-    if given is None:
-        return [name for name, library in LIBRARIES.items() if find_spec(library)]
-    for name in _listed(given):
+    names = [] if given is None else _listed(given)
+    for name in names:
         if name not in FORMATS:
             raise ConfigError("Unknown format.", given=f"formats={name}", expected=nearest(name, FORMATS))
-    return _listed(given) or _formats(None)
+    return names or [name for name, library in LIBRARIES.items() if find_spec(library)]
 
 
 def _numbers(key: str, given: Any) -> list[int]:
@@ -337,12 +335,9 @@ def _rows(
     for kind, arm in product(run.kinds, run.arms):
         if own := times.get((arm, kind)):
             p50, p95 = (float(v) for v in np.percentile(own, (50, 95)))
-            row = Row(size, batch, kind, arm, p50, p95, batch / p50 * 1e3, memory[arm, kind])
-            if BASELINE in run.arms:
-                row = replace(row, ratio=ratio((arm, kind), (BASELINE, kind)))
-            if arm == MODEL:
-                row = replace(row, aa=ratio((MODEL_AGAIN, kind), (MODEL, kind)))
-            rows.append(row)
+            slower = ratio((arm, kind), (BASELINE, kind))
+            noise = ratio((MODEL_AGAIN, kind), (MODEL, kind)) if arm == MODEL else None
+            rows.append(Row(size, batch, kind, arm, p50, p95, batch / p50 * 1e3, memory[arm, kind], slower, noise))
     return rows
 
 

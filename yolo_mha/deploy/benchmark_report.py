@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
@@ -119,7 +117,8 @@ class BenchmarkResult(Result):
         """What a reader of the table should know."""
         wrong = [f"{m.arm} {m.format}" for m in self.files if m.agrees is False]
         machine = ", ".join(f"{k} {v}" for k, v in self.machine.items())
-        restless = [f"{r.format} {r.size} px batch {r.batch}: {r.aa:.2f}" for r in self.rows if _restless(r.aa)]
+        noisy = [r for r in self.rows if r.aa is not None and not 1 / MOST_NOISE <= r.aa <= MOST_NOISE]
+        restless = [f"{r.format} {r.size} px batch {r.batch}: {r.aa:.2f}" for r in noisy]
         return [
             *(f"FAILED {f.format}, {f.arm}, {f.step}: {f.reason}" for f in self.failed),
             *([f"FAILED the proof against PyTorch: {', '.join(wrong)}"] if wrong else []),
@@ -130,34 +129,28 @@ class BenchmarkResult(Result):
         ]
 
 
-def _restless(aa: float | None) -> bool:
-    return aa is not None and not 1 / MOST_NOISE <= aa <= MOST_NOISE
-
-
-def _text(form: str) -> Callable[[Any], str]:
-    return lambda value: "-" if value is None else format(value, form)
-
-
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "size": ("px", str),
-    "batch": ("batch", str),
-    "format": ("format", str),
-    "arm": ("arm", str),
-    "p50_ms": ("p50 ms", _text(".1f")),
-    "p95_ms": ("p95 ms", _text(".1f")),
-    "images_per_s": ("img/s", _text(".4g")),
-    "memory_mib": ("MiB", _text(".0f")),
-    "ratio": ("x base", _text(".2f")),
-    "aa": ("A/A", _text(".2f")),
-    "ap": ("AP", _text(".3f")),
-    "ap50": ("AP50", _text(".3f")),
+COLUMNS = {  # header and format
+    "size": ("px", ""),
+    "batch": ("batch", ""),
+    "format": ("format", ""),
+    "arm": ("arm", ""),
+    "p50_ms": ("p50 ms", ".1f"),
+    "p95_ms": ("p95 ms", ".1f"),
+    "images_per_s": ("img/s", ".4g"),
+    "memory_mib": ("MiB", ".0f"),
+    "ratio": ("x base", ".2f"),
+    "aa": ("A/A", ".2f"),
+    "ap": ("AP", ".3f"),
+    "ap50": ("AP50", ".3f"),
 }
 
 
 def cells(rows: list[Row]) -> list[list[str]]:
     """Return the table, header first, without columns that hold nothing."""
     shown = [k for k in COLUMNS if any(getattr(row, k) is not None for row in rows)]
-    return [[COLUMNS[k][0] for k in shown], *([COLUMNS[k][1](getattr(row, k)) for k in shown] for row in rows)]
+    values = [[(getattr(row, k), COLUMNS[k][1]) for k in shown] for row in rows]
+    lines = [["-" if value is None else format(value, form) for value, form in line] for line in values]
+    return [[COLUMNS[k][0] for k in shown], *lines]
 
 
 def markdown(result: BenchmarkResult) -> str:
@@ -174,22 +167,19 @@ def draw(result: BenchmarkResult, file: Path) -> Path:
     sizes, batches = sorted({r.size for r in rows}), sorted({r.batch for r in rows})
     formats, arms = list(dict.fromkeys(r.format for r in rows)), list(dict.fromkeys(r.arm for r in rows))
     figure = Figure(figsize=(1.5 + 0.9 * len(formats) * len(sizes), 2.6 * len(batches) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(batches), len(sizes), squeeze=False)
     width = 0.8 / len(arms)
-    for i, batch in enumerate(batches):
-        for j, size in enumerate(sizes):
-            axes = panels[i][j]
-            for k, arm in enumerate(arms):
-                own = [r for r in rows if (r.size, r.batch, r.arm) == (size, batch, arm)]
-                places = [formats.index(r.format) + (k + 0.5) * width - 0.4 for r in own]
-                tails = [[0.0] * len(own), [r.p95_ms - r.p50_ms for r in own]]
-                heights = [r.p50_ms for r in own]
-                axes.bar(places, heights, width, yerr=tails, color=COLOURS[arm], ecolor="0.5", label=arm)
-            axes.set_xticks(range(len(formats)), formats, rotation=30)
-            axes.set_title(f"{size} px, batch {batch}", fontsize="medium")
-            axes.set_ylabel("ms" if j == 0 else "")
-            axes.grid(axis="y", alpha=0.3)
+    for (batch, size), axes in zip(product(batches, sizes), panels.flat, strict=True):
+        for k, arm in enumerate(arms):
+            own = [r for r in rows if (r.size, r.batch, r.arm) == (size, batch, arm)]
+            places = [formats.index(r.format) + (k + 0.5) * width - 0.4 for r in own]
+            tails = [[0.0] * len(own), [r.p95_ms - r.p50_ms for r in own]]
+            heights = [r.p50_ms for r in own]
+            axes.bar(places, heights, width, yerr=tails, color=COLOURS[arm], ecolor="0.5", label=arm)
+        axes.set_xticks(range(len(formats)), formats, rotation=30)
+        axes.set_title(f"{size} px, batch {batch}", fontsize="medium")
+        axes.set_ylabel("ms" if size == sizes[0] else "")
+        axes.grid(axis="y", alpha=0.3)
     panels[0][0].legend(frameon=False, fontsize="small")
     with whole_file(file) as temporary:
         figure.savefig(temporary, dpi=120)

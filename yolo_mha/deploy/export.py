@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from ..engine import settings as config
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
 from ..engine.signals import held_back
-from ..errors import ConfigError, YoloMHAError, nearest, run_failed
+from ..errors import ConfigError, nearest, run_failed
 from ..guard import guarded
 from .agreement import TOLERANCES, Agreement
 from .export_result import ExportResult, deliver
-from .export_settings import PROVED_FORMATS, Plan, choose_precision, require_packages
+from .export_settings import PROVED_FORMATS, Plan, choose_precision
 from .exporter import run_exporter
 from .proof import Picture, calibration_images, load_pictures, prove, score_both
 from .runtime import Array
@@ -78,15 +77,12 @@ def export(
     """
     format = str(format).lower()
     passed = config.check({**settings, "format": format})
-    if idle := [key for key in settings if key not in EXPORT_SETTINGS]:
-        raise ConfigError(
-            f"export has no setting '{idle[0]}'.",
-            given=f"{idle[0]}={settings[idle[0]]}",
-            expected=nearest(idle[0], EXPORT_SETTINGS),
-        )
+    for key in settings:
+        if key not in EXPORT_SETTINGS:
+            expected = nearest(key, EXPORT_SETTINGS)
+            raise ConfigError(f"export has no setting '{key}'.", given=f"{key}={settings[key]}", expected=expected)
     config.check_images_at_once(passed)
     precision = choose_precision(passed, format, data, half=half, int8=int8, fuse_attention=fuse_attention)
-    require_packages(format)
     network = YOLO(model, trust=trust)
     if not isinstance(network.model, nn.Module):
         raise ConfigError(
@@ -107,15 +103,22 @@ def export(
         notes = config.imgsz_notes(passed.get("imgsz"), list(plan.size))
         notes += [_fuse(made, *plan.size)] if fuse_attention else []
         if format == "onnx" and precision == "int8":
-            images = calibration_images(calibration, *plan.size, plan.channels, 1 if plan.dynamic else plan.batch)
-            notes.append(_quantize(made, network.model, images))
-        result = _compared(plan, made, pictures, notes)
-        if result.agreement and splits and len(set(plan.size)) == 1:
-            trained = model if checkpoint.suffix == ".pt" else _saved(network, Path(aside) / "untrained.pt")
-            result = replace(result, scores=score_both(trained, made, plan, splits, Path(aside)))
+            notes.append(_quantize(made, network.model, calibration_images(calibration, plan)))
+        agreement, scores = _compare(plan, made, pictures, notes), None
+        if agreement and splits and len(set(plan.size)) == 1:
+            trained = model
+            if checkpoint.suffix != ".pt":
+                trained = Path(aside) / "untrained.pt"
+                network.save(trained)
+            scores = score_both(trained, made, plan, splits, Path(aside))
         elif splits:
-            result = result.with_notes("AP was not taken: that needs a proof, and square images")
-        result = result.with_notes(*_notes_on_evidence(network, result, splits))
+            notes.append("AP was not taken: that needs a proof, and square images")
+        given = {key: value for key, value in passed.items() if key != "format"}
+        plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in given.items()}
+        used = {**plain, "imgsz": list(plan.size)}
+        metadata = {"names", "stride", "task"} <= set(BaseBackend.read_metadata(made))
+        result = ExportResult(str(made), format, precision, used, agreement, scores, notes, metadata)
+        notes += _notes_on_evidence(network, result, splits)
         with held_back():  # a model and its proof belong together
             return deliver(result, made, folder, name, network.task)
 
@@ -173,39 +176,32 @@ def _quantize(made: Path, network: nn.Module, images: Iterator[Array]) -> str:
     output = made.with_suffix(".int8.onnx")
     try:
         done, left = quantize(made, output, network, images)
-    except YoloMHAError:
-        raise
     except Exception as e:  # whatever ONNX Runtime meets
         raise run_failed("Quantization", e) from e
     os.replace(output, made)
     return f"{done} convolutions in INT8; {left} of attention and of the decoding of boxes in floating point"
 
 
-def _compared(plan: Plan, made: Path, pictures: list[Picture], notes: list[str]) -> ExportResult:
-    """Compare an export with PyTorch where that is possible, else say why not."""
+def _compare(plan: Plan, made: Path, pictures: list[Picture], notes: list[str]) -> list[Agreement]:
+    """Compare an export with PyTorch where that is possible, else note why not."""
     format, precision = plan.format, plan.precision
-    metadata = {"names", "stride", "task"} <= set(BaseBackend.read_metadata(made))
-    given = {key: value for key, value in plan.passed.items() if key != "format"}
-    plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in given.items()}
-    settings = {**plain, "imgsz": list(plan.size)}
-    result = ExportResult(str(made), format, precision, settings, [], None, notes, metadata)
     if plan.network.task != "detect":
-        return result.with_notes(f"not compared with PyTorch: a model for the task '{plan.network.task}'")
-    if format not in PROVED_FORMATS:
-        return result.with_notes(
-            f"made by Ultralytics alone: {format} was not tested with attention blocks, and nothing was compared"
-        )
-    if precision not in TOLERANCES:
-        return result.with_notes(f"not compared with PyTorch: quantize={precision}")
-    exact = format == "openvino"
-    try:
-        agreement = prove(made, plan, pictures, TOLERANCES[precision], exact=exact)
-        if exact:
-            here = prove(made, plan, pictures, TOLERANCES["int8"], exact=False)
-            result = result.with_notes(*_note_on_bf16(agreement, here))
-    except Exception as e:  # whatever the runtime or PyTorch meets
-        raise run_failed("The comparison with PyTorch", e) from e
-    return replace(result, agreement=agreement)
+        notes.append(f"not compared with PyTorch: a model for the task '{plan.network.task}'")
+    elif format not in PROVED_FORMATS:
+        untested = f"{format} was not tested with attention blocks, and nothing was compared"
+        notes.append(f"made by Ultralytics alone: {untested}")
+    elif precision not in TOLERANCES:
+        notes.append(f"not compared with PyTorch: quantize={precision}")
+    else:
+        exact = format == "openvino"
+        try:
+            agreement = prove(made, plan, pictures, TOLERANCES[precision], exact=exact)
+            if exact:
+                notes += _note_on_bf16(agreement, prove(made, plan, pictures, TOLERANCES["int8"], exact=False))
+        except Exception as e:  # whatever the runtime or PyTorch meets
+            raise run_failed("The comparison with PyTorch", e) from e
+        return agreement
+    return []
 
 
 def _notes_on_evidence(network: YOLO, result: ExportResult, splits: Splits | None) -> list[str]:
@@ -233,8 +229,3 @@ def _note_on_bf16(exact: list[Agreement], here: list[Agreement]) -> list[str]:
         f"compared in f32; by itself OpenVINO computes in bf16 on this processor, where {moved}scores differ by up to "
         f"{scores:.2g} (INFERENCE_PRECISION_HINT=f32 changes that)"
     ]
-
-
-def _saved(network: YOLO, file: Path) -> Path:
-    network.save(file)
-    return file

@@ -90,15 +90,21 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str
     good, bad = folder / made.name, folder / made.name.replace(name, f"{name}_{OUT_OF_TOLERANCE.replace(' ', '_')}", 1)
     file, other = (bad, good) if result.verdict == OUT_OF_TOLERANCE else (good, bad)
     result = replace(result, file=str(file), proof=f"{file}.proof.json")
-    result = result.with_notes(*_notes_on_replaced(result))
+    notes = _notes_on_replaced(result)
     if other.exists():
-        result = result.with_notes(f"{other} is of an earlier export")
+        notes.append(f"{other} is of an earlier export")
     Path(result.proof).unlink(missing_ok=True)  # of what goes now; never beside another file
     if file.is_dir():
         shutil.rmtree(file)
     os.replace(made, file)
     if result.format == "onnx" and task == "detect":
-        result = _with_standalone(result, folder / STANDALONE)
+        target, text = folder / STANDALONE, Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")
+        if target.exists() and target.read_text(encoding="utf-8") != text:  # what the user has changed stays
+            notes.append(f"{target} is another file than the one that comes with this version, and was left as it is")
+        else:
+            write_text(target, text)
+        result = replace(result, standalone=str(target))
+    result = result.with_notes(*notes)
     write_text(result.proof, json.dumps(result.as_dict(), indent=2))
     return result
 
@@ -117,14 +123,3 @@ def _notes_on_replaced(result: ExportResult) -> list[str]:
     words = [f"{key}={earlier[key]}" if key in earlier else f"no {key}" for key in other]
     notes = [f"replaces an earlier export with {', '.join(words)}"] if words else []
     return [*notes, "replaces one that was proved"] if verdict == "proved" != result.verdict else notes
-
-
-def _with_standalone(result: ExportResult, target: Path) -> ExportResult:
-    """Put the file beside an ONNX model that runs it without PyTorch; one that the user has changed stays."""
-    text = Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")
-    if target.exists() and target.read_text(encoding="utf-8") != text:
-        note = f"{target} is another file than the one that comes with this version, and was left as it is"
-        result = result.with_notes(note)
-    else:
-        write_text(target, text)
-    return replace(result, standalone=str(target))

@@ -51,15 +51,14 @@ class Plan:
         self.channels = int(network.model.yaml.get("channels", 3))
         height, width = check_imgsz(passed.get("imgsz") or network.model.args["imgsz"], stride=self.stride, min_dim=2)
         self.size = height, width
-        given = {field.name: passed.get(field.name) for field in fields(Suppression)}
-        suppression = Suppression(**{key: value for key, value in given.items() if value is not None})
-        self.suppression = suppression if passed.get("nms") else None
+        given = {field.name: passed[field.name] for field in fields(Suppression) if passed.get(field.name) is not None}
+        self.suppression = Suppression(**given) if passed.get("nms") else None
 
 
 def choose_precision(
     passed: Mapping[str, Any], format: str, data: object, *, half: bool, int8: bool, fuse_attention: bool
 ) -> str:
-    """Return the precision of an export, after making sure that its settings go together.
+    """Return the precision of an export, after making sure that its settings go together and its packages are there.
 
     Args:
         passed: Checked settings of Ultralytics.
@@ -74,6 +73,7 @@ def choose_precision(
 
     Raises:
         ConfigError: They do not go together.
+        DependencyError: A package is missing.
     """
     quantize = get_cfg(overrides={"quantize": passed.get("quantize")}).quantize  # its aliases have one form there
     if quantize is None and format in INT8_ONLY:
@@ -114,21 +114,10 @@ def choose_precision(
             given=f"opset={passed['opset']}",
             expected=f"{PROVED_OPSETS[0]} to {PROVED_OPSETS[-1]}, or none for the newest that suits PyTorch",
         )
-    return precision
-
-
-def require_packages(format: str) -> None:
-    """Make sure that a format can be made and proved.
-
-    Args:
-        format: Format to export to.
-
-    Raises:
-        DependencyError: A package is missing.
-    """
     missing = [package for package in PROVED_FORMATS.get(format, ()) if find_spec(package) is None]
     if missing:
         extra = "openvino" if format == "openvino" else "export"
         raise DependencyError(
             f"{' and '.join(missing)} not installed.", given=f"format={format}", fix=f"pip install 'yolo-mha[{extra}]'"
         )
+    return precision

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from ultralytics.utils import LOGGER
 
 from ..engine.model import YOLO
 from ..errors import ConfigError, DependencyError, one_line, run_failed
+from ..guard import replaced
 
 
 def run_exporter(network: YOLO, beside: Path, format: str, **settings: Any) -> Path:
@@ -46,9 +45,17 @@ def run_exporter(network: YOLO, beside: Path, format: str, **settings: Any) -> P
     network.model.pt_path = str(beside)
     if find_spec("onnxslim") is None:
         settings = {"simplify": False, **settings}
-    needs: list[str] = []
+    needs: list[str] = []  # packages that Ultralytics would have installed, ready for a shell
+
+    def keep(record: logging.LogRecord) -> bool:
+        """Drop lines that name the folder aside or say what our own errors say, and collect what is missing."""
+        text = record.getMessage()
+        if missing := re.search(r"Ultralytics requirements? (\[.*?'\]) not found", text):
+            needs.extend(f"'{package}'" for package in ast.literal_eval(missing[1]))
+        return not (missing or beside.parent.name in text or "export failure" in text or "in the cloud" in text)
+
     try:
-        with _messages(beside.parent.name, needs), warnings.catch_warnings():
+        with replaced((LOGGER, "filters", [*LOGGER.filters, keep])), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*might cause the trace to be incorrect")  # which is proved afterwards
             return Path(network.export(format=format, **settings))
     except ImportError as e:
@@ -59,25 +66,3 @@ def run_exporter(network: YOLO, beside: Path, format: str, **settings: Any) -> P
         ) from e
     except Exception as e:  # every exporter fails in its own way
         raise run_failed(f"The export to {format}", e) from e
-
-
-@contextlib.contextmanager
-def _messages(folder: str, needs: list[str]) -> Iterator[None]:
-    """Drop Ultralytics' lines that name the folder aside or say what our own errors say, and collect what is missing.
-
-    Args:
-        folder: Name of the folder aside.
-        needs: Takes the packages that Ultralytics would have installed, ready for a shell.
-    """
-
-    def keep(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if missing := re.search(r"Ultralytics requirements? (\[.*?'\]) not found", text):
-            needs.extend(f"'{package}'" for package in ast.literal_eval(missing[1]))
-        return not (missing or folder in text or "export failure" in text or "in the cloud" in text)
-
-    LOGGER.addFilter(keep)
-    try:
-        yield
-    finally:
-        LOGGER.removeFilter(keep)

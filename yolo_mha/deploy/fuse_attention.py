@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,27 +14,6 @@ SWAP_HEADS_TOKENS = [0, 2, 1, 3]  # (B, h, N, d) to (B, N, h, d) and back
 SWAP_TOKENS_DIMS = [0, 1, 3, 2]  # (B, h, N, d) to (B, h, d, N) and back
 JOIN_TURNED = [0, 3, 1, 2]  # (B, h, d, N) to (B, N, h, d)
 SPLIT_TURNED = [0, 2, 3, 1]  # and back
-
-
-@dataclass(frozen=True)
-class Attention:
-    """``softmax(q k^T) v`` in a graph.
-
-    Attributes:
-        softmax: The node in the middle.
-        scores: The matrix product of queries (B, h, Nq, d) and keys (B, h, d, Nk) before it.
-        out: The matrix product behind it.
-        values: Name of the values.
-        turned: Whether values and result are (B, h, d, N), as in Ultralytics' `Attention`, instead of (B, h, N, d).
-        inner: Nodes between scores and result, which the fused operator replaces.
-    """
-
-    softmax: NodeProto
-    scores: NodeProto
-    out: NodeProto
-    values: str
-    turned: bool
-    inner: tuple[NodeProto, ...]
 
 
 def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int]:
@@ -54,12 +32,12 @@ def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int
     """
     graph = model.graph
     matched = [a for node in graph.node if node.op_type == "Softmax" and (a := _match(graph, node))]
-    left = sum(node.op_type == "Softmax" and _is_masked(graph, node) for node in graph.node)
-    shapes = _run(model, [a.scores.input[0] for a in matched], height, width) if matched else []
-    found = [(a, shape[1]) for a, shape in zip(matched, shapes, strict=True) if _has_heads(a, shape)]
-    for attention, heads in found:
-        _replace(graph, attention, heads)
-    left += len(matched) - len(found)
+    masked = sum(node.op_type == "Softmax" and _is_masked(graph, node) for node in graph.node)
+    shapes = _run(model, [scores.input[0] for scores, *_ in matched], height, width) if matched else []
+    found = [(nodes, shape[1]) for nodes, shape in zip(matched, shapes, strict=True) if _has_heads(nodes[1], shape)]
+    for nodes, heads in found:
+        _replace(graph, nodes, heads)
+    left = masked + len(matched) - len(found)
     if not found:
         return 0, left
     produced = {name for node in graph.node for name in node.output}
@@ -71,26 +49,30 @@ def fuse_attention(model: ModelProto, height: int, width: int) -> tuple[int, int
     return len(found), left
 
 
-def _match(graph: Any, softmax: NodeProto) -> Attention | None:
-    """Find the attention around a softmax, or None where there is another form, or none at all."""
+def _match(graph: Any, softmax: NodeProto) -> list[NodeProto] | None:
+    """Find the nodes of ``softmax(q k^T) v`` around a softmax, or None where there is another form, or none at all.
+
+    They are the product of queries (B, h, Nq, d) and keys (B, h, d, Nk), the softmax and the product with the values;
+    before the last one a transpose, where values and result are (B, h, d, N), as in Ultralytics' `Attention`, instead
+    of (B, h, N, d).
+    """
     scores, out = _producer(graph, softmax.input[0]), _only_user(graph, softmax.output[0])
-    if scores is None or scores.op_type != "MatMul" or out is None or len(_users(graph, scores.output[0])) != 1:
+    if scores is None or scores.op_type != "MatMul" or out is None or not _only_user(graph, scores.output[0]):
         return None
-    inner: tuple[NodeProto, ...] = (scores, softmax)
+    nodes = [scores, softmax]
     turned = out.op_type == "Transpose" and list(out.attribute[0].ints) == SWAP_TOKENS_DIMS
-    weights = softmax.output[0]
     if turned:
-        inner, weights = (*inner, out), out.output[0]
-        out = _only_user(graph, weights)
-    place = 1 if turned else 0
-    if out is None or out.op_type != "MatMul" or out.input[place] != weights:
+        nodes.append(out)
+        out = _only_user(graph, out.output[0])
+    if out is None or out.op_type != "MatMul" or out.input[1 if turned else 0] != nodes[-1].output[0]:
         return None
-    return Attention(softmax, scores, out, out.input[1 - place], turned, (*inner, out))
+    return [*nodes, out]
 
 
-def _replace(graph: Any, attention: Attention, heads: int) -> None:
+def _replace(graph: Any, nodes: list[NodeProto], heads: int) -> None:
     """Put the fused operator where the attention was; ONNX Runtime itself drops transposes that cancel."""
-    name = attention.softmax.name or attention.softmax.output[0]
+    scores, softmax, *transpose, out = nodes
+    name = softmax.name or softmax.output[0]
     new: list[NodeProto] = []
 
     def add(operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
@@ -103,26 +85,29 @@ def _replace(graph: Any, attention: Attention, heads: int) -> None:
         graph.initializer.append(constant)
         return str(constant.name)
 
-    query, key = attention.scores.input
-    join, split = (JOIN_TURNED, SPLIT_TURNED) if attention.turned else (SWAP_HEADS_TOKENS, SWAP_HEADS_TOKENS)
+    query, key = scores.input
+    if transpose:
+        values, join, split = out.input[0], JOIN_TURNED, SPLIT_TURNED
+    else:
+        values, join, split = out.input[1], SWAP_HEADS_TOKENS, SWAP_HEADS_TOKENS
     joined = shape(0, 0, -1)
     q = add("Reshape", add("Transpose", query, perm=SWAP_HEADS_TOKENS), joined)  # (B, Nq, h * d)
     k = add("Reshape", add("Transpose", key, perm=JOIN_TURNED), joined)  # (B, Nk, h * d)
-    v = add("Reshape", add("Transpose", attention.values, perm=join), joined)
+    v = add("Reshape", add("Transpose", values, perm=join), joined)
     # queries and keys are scaled before their product already
     fused = add("MultiHeadAttention", q, k, v, domain=DOMAIN, num_heads=heads, scale=1.0)  # (B, Nq, h * dv)
     maps = add("Reshape", fused, shape(0, 0, heads, -1))
-    add("Transpose", maps, output=attention.out.output[0], perm=split)
-    at = list(graph.node).index(attention.out)
+    add("Transpose", maps, output=out.output[0], perm=split)
+    at = list(graph.node).index(out)
     for i, node in enumerate(new):
         graph.node.insert(at + i, node)
-    for node in attention.inner:
+    for node in nodes:
         graph.node.remove(node)
 
 
-def _has_heads(attention: Attention, queries: tuple[int, ...]) -> bool:
+def _has_heads(softmax: NodeProto, queries: tuple[int, ...]) -> bool:
     """Say whether queries are (B, h, N, d) and the softmax is over the keys."""
-    axis = next((a.i for a in attention.softmax.attribute if a.name == "axis"), -1)
+    axis = next((a.i for a in softmax.attribute if a.name == "axis"), -1)
     return len(queries) == 4 and axis in (-1, 3)
 
 
@@ -144,18 +129,13 @@ def _producer(graph: Any, name: str) -> NodeProto | None:
     return next((node for node in graph.node if name in node.output), None)
 
 
-def _users(graph: Any, name: str) -> list[NodeProto]:
-    return [node for node in graph.node if name in node.input]
-
-
 def _only_user(graph: Any, name: str) -> NodeProto | None:
-    users = _users(graph, name)
+    users = [node for node in graph.node if name in node.input]
     return users[0] if len(users) == 1 else None
 
 
 def _is_masked(graph: Any, softmax: NodeProto) -> bool:
     """Say whether a softmax is that of scores to which a mask was added."""
     masked = _producer(graph, softmax.input[0])
-    if masked is None or masked.op_type != "Add":
-        return False
-    return any((node := _producer(graph, name)) is not None and node.op_type == "MatMul" for name in masked.input)
+    added = masked.input if masked and masked.op_type == "Add" else []
+    return any((node := _producer(graph, name)) and node.op_type == "MatMul" for name in added)

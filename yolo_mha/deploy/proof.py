@@ -77,12 +77,10 @@ def load_pictures(samples: list[Sample] | None) -> list[Picture]:
     Args:
         samples: A split of the dataset, or None.
     """
-    if samples is None:
-        bus, people = (imread(str(ASSETS / name)) for name in ("bus.jpg", "zidane.jpg"))
-        return [bus, people, np.ascontiguousarray(bus[:, ::-1])]
-    fullest = sorted(samples, key=lambda sample: len(sample.boxes), reverse=True)
-    found = [imread(str(fullest[i % len(fullest)].image)) for i in range(3)]
-    return [*found[:2], np.ascontiguousarray(found[2][:, ::-1])]
+    fullest = sorted(samples or [], key=lambda sample: len(sample.boxes), reverse=True)
+    files = [sample.image for sample in fullest] or [ASSETS / "bus.jpg", ASSETS / "zidane.jpg"]
+    first, second, third = (imread(str(files[i % len(files)])) for i in range(3))
+    return [first, second, np.ascontiguousarray(third[:, ::-1])]
 
 
 def to_input(picture: Picture, height: int, width: int, channels: int = 3) -> Array:
@@ -99,8 +97,7 @@ def to_input(picture: Picture, height: int, width: int, channels: int = 3) -> Ar
         boxed = cv2.cvtColor(boxed, cv2.COLOR_BGR2GRAY)[..., None]
     elif channels != 3:
         boxed = boxed[..., [i % 3 for i in range(channels)]]
-    pixels: Array = boxed[..., ::-1].transpose(2, 0, 1).astype(np.float32)
-    pixels /= 255
+    pixels: Array = boxed[..., ::-1].transpose(2, 0, 1).astype(np.float32) / 255
     return pixels
 
 
@@ -135,14 +132,11 @@ def prove(file: Path, plan: Plan, pictures: list[Picture], tolerance: Tolerance,
         RunError: The runtime cannot open the file.
     """
     exported = Runtime(file, exact=exact)
-    ends = BaseBackend.read_metadata(file).get("end2end")
     network = deepcopy(plan.network.model)
     suppress = plan.suppression
-    batches: tuple[int, ...] = DYNAMIC_BATCHES if plan.dynamic else (plan.batch,)
-    if suppress:
-        ends = False
-        if plan.dynamic:  # suppression is traced for this many images
-            batches = tuple(sorted({1, plan.batch}))
+    several = tuple(sorted({1, plan.batch})) if suppress else DYNAMIC_BATCHES  # suppression is traced for so many
+    batches = several if plan.dynamic else (plan.batch,)
+    ends = False if suppress else BaseBackend.read_metadata(file).get("end2end")
     if hasattr(network, "end2end") and ends is not None:  # the exporter chose the head's way without NMS, or the other
         setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
     reference = Runtime(network)
@@ -173,9 +167,8 @@ def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Split
         settings["nms"] = False
     found = []
     for file in (checkpoint, exported):
-        metrics = score(
-            YOLO(file, trust=plan.network.trust), splits.dataset, samples, plan.split, **settings
-        ).coco.metrics
+        network = YOLO(file, trust=plan.network.trust)
+        metrics = score(network, splits.dataset, samples, plan.split, **settings).coco.metrics
         found.append({name: metrics[name] for name in ("AP", "AP50")})
     # AP is taken as OpenVINO runs, which may be in bf16
     judged = "fp16" if plan.format == "openvino" and plan.precision == "fp32" else plan.precision
@@ -183,20 +176,18 @@ def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Split
     return Scores(str(splits.dataset.source), plan.split, plan.size[0], found[0], found[1], ok)
 
 
-def calibration_images(samples: list[Sample], height: int, width: int, channels: int, batch: int) -> Iterator[Array]:
-    """Yield inputs of shape (batch, channels, height, width), each one picture, evenly spaced over a split.
+def calibration_images(samples: list[Sample], plan: Plan) -> Iterator[Array]:
+    """Yield inputs, each one picture as often as the model takes it, evenly spaced over a split.
 
     Args:
         samples: The split.
-        height: Height of the input.
-        width: Width of the input.
-        channels: 3, or 1 for gray.
-        batch: How often a picture is repeated, for a model that takes so many.
+        plan: What is calibrated.
     """
+    batch = 1 if plan.dynamic else plan.batch
     count = min(MOST_CALIBRATION_IMAGES, len(samples))
     chosen = [samples[i * len(samples) // count] for i in range(count)]
     for sample in with_bar(chosen, "calibrating", count):
-        yield np.repeat(to_input(imread(str(sample.image)), height, width, channels)[None], batch, axis=0)
+        yield np.repeat(to_input(imread(str(sample.image)), *plan.size, plan.channels)[None], batch, axis=0)
 
 
 def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int, *, every: bool) -> list[Array]:

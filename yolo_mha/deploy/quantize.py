@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ultralytics.nn.modules.block import DFL, AAttn, Attention
 from ultralytics.nn.modules.transformer import TransformerLayer
 
 from ..errors import RunError
+from ..guard import replaced
 from ..nn import ConvBlock
 from ..registry import is_block
 from .runtime import Array
@@ -44,7 +44,7 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
     graph = onnx.load(file).graph
     apart = {name: module for name, module in network.named_modules() if _stays(module)}
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-    chosen = [name for name in convolutions if not _is_within(module_of(name), set(apart))]
+    chosen = [name for name in convolutions if not any(f"{module_of(name)}.".startswith(f"{path}.") for path in apart)]
     if len(chosen) == len(convolutions) and any(isinstance(m, nn.Conv2d) for a in apart.values() for m in a.modules()):
         raise RunError(
             "The convolutions of attention were not found in the ONNX model.",
@@ -52,11 +52,11 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
             expected="nodes named by their modules",
             fix="export with simplify=False",
         )
-    with _without_advice():
+    with replaced((logging.root, "filters", [*logging.root.filters, _is_no_advice])):
         quantize_static(
             str(file),
             str(output),
-            _Reader(graph.input[0].name, iter(images)),
+            _Reader({graph.input[0].name: batch} for batch in images),
             quant_format=QuantFormat.QDQ,
             nodes_to_quantize=chosen,
             per_channel=True,
@@ -68,18 +68,9 @@ def quantize(file: Path, output: Path, network: nn.Module, images: Iterable[Arra
     return len(chosen), len(convolutions) - len(chosen)
 
 
-@contextmanager
-def _without_advice() -> Iterator[None]:
+def _is_no_advice(record: logging.LogRecord) -> bool:
     """Drop ONNX Runtime's advice to simplify a model with its own tool first."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    logging.root.addFilter(keep)
-    try:
-        yield
-    finally:
-        logging.root.removeFilter(keep)
+    return "pre-processing before quantization" not in record.getMessage()
 
 
 def _stays(module: nn.Module) -> bool:
@@ -101,17 +92,11 @@ def module_of(node: str) -> str:
     return ".".join(kept)
 
 
-def _is_within(path: str, modules: set[str]) -> bool:
-    parts = path.split(".")
-    return any(".".join(parts[:i]) in modules for i in range(1, len(parts) + 1))
-
-
 class _Reader(CalibrationDataReader):
-    """Hands calibration images to ONNX Runtime one after the other."""
+    """Hands calibration inputs to ONNX Runtime one after the other."""
 
-    def __init__(self, name: str, images: Iterator[Array]) -> None:
-        self.name, self.images = name, images
+    def __init__(self, inputs: Iterator[dict[str, Array]]) -> None:
+        self.inputs = inputs
 
     def get_next(self) -> dict[str, Array] | None:
-        images = next(self.images, None)
-        return None if images is None else {self.name: images}
+        return next(self.inputs, None)

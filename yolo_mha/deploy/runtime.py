@@ -31,7 +31,6 @@ class Runtime:
         trust: Read a checkpoint with full pickle.
 
     Attributes:
-        stride: What height and width have to be multiples of.
         device: Where it runs: the CPU, where the runtime has no GPU.
 
     Raises:
@@ -49,11 +48,9 @@ class Runtime:
         with guarded(trust), _openvino_in_f32() if exact else nullcontext():
             try:
                 # a copy, because it is fused
-                source = deepcopy(model) if isinstance(model, nn.Module) else model
-                self._backend = AutoBackend(source, device=self._device, fuse=True, verbose=False).eval()
+                self._backend = AutoBackend(deepcopy(model), device=self._device, fuse=True, verbose=False).eval()
             except Exception as e:  # every runtime fails in its own way
                 raise run_failed(f"Opening {model if isinstance(model, str) else 'the network'}", e) from e
-        self.stride = int(self._backend.stride)
         self.device = str(self._backend.device)
 
     def __call__(self, images: Array) -> Array:

@@ -10,7 +10,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +23,7 @@ from .runtime import Runtime
 
 WARMUP = 3  # passes at every new shape; TorchScript compiles in the first two
 PAUSE = 0.01  # seconds
-
-
-class Answer(TypedDict, total=False):
-    """What the process answers: one of these, or nothing."""
-
-    threads: int
-    ms: float
-    mib: float | None
-    error: str
+Answer = dict[str, float | str | None]  # what was asked for, or an error
 
 
 class Worker(Child):
@@ -59,7 +51,7 @@ class Worker(Child):
         """
         answer: Answer = super().receive()
         if "error" in answer:
-            raise RunError(answer["error"])
+            raise RunError(str(answer["error"]))
         return answer
 
 
