@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from ..data.dataset import Dataset, Sample, image_files, read_split
 from ..data.labels import MAX_NAMED, refuse_shared_labels, unmatched
 from ..data.progress import Progress
 from ..errors import DataError
-from .check import Check, Status, failed
+from .check import Check, failed
 
 
 def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> tuple[list[Check], list[Sample]]:
@@ -47,17 +48,15 @@ def _labels(split: str, samples: Sequence[Sample]) -> Check:
     missing, orphans = unmatched([s.image for s in samples])
     objects = sum(len(s.classes) for s in samples)
     details = {"images": len(samples), "objects": objects, "without_labels": len(missing), "orphans": len(orphans)}
-    status: Status = "warning" if missing or orphans else "ok"
     message, fix = f"{len(samples)} images with {objects} objects", None
     if missing:
-        message += (
-            f", {len(missing)} ({len(missing) / len(samples):.0%}) without a label file, such as {missing[0].name}"
-        )
+        share = len(missing) / len(samples)
+        message += f", {len(missing)} ({share:.0%}) without a label file, such as {missing[0].name}"
         fix = "nothing, if these are background; otherwise put their label files there"
     if orphans:
         message += f", {len(orphans)} label files without an image, such as {orphans[0].name}"
         fix = fix or "put their images there, or remove these labels"
-    return Check(f"{split} images and labels", status, f"{message}.", fix, details)
+    return Check(f"{split} images and labels", "warning" if fix else "ok", f"{message}.", fix, details)
 
 
 def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
@@ -75,16 +74,14 @@ def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
 
 def _leaks(samples: dict[str, list[Sample]]) -> Check:
     """Look for the same image in two splits, by content; files of different size need not be read."""
-    (first, *_), others = samples.values(), list(samples)[1:]
+    train, *others = samples
     by_size = defaultdict(list)
-    for sample in first:
+    for sample in samples[train]:
         by_size[sample.image.stat().st_size].append(sample.image)
-    hashes: dict[Path, bytes] = {}
 
+    @functools.cache
     def digest(path: Path) -> bytes:
-        if path not in hashes:
-            hashes[path] = hashlib.sha256(path.read_bytes()).digest()
-        return hashes[path]
+        return hashlib.sha256(path.read_bytes()).digest()
 
     leaked = [
         (s.image, split)
@@ -92,7 +89,6 @@ def _leaks(samples: dict[str, list[Sample]]) -> Check:
         for s in samples[split]
         if any(digest(twin) == digest(s.image) for twin in by_size[s.image.stat().st_size])
     ]
-    train = next(iter(samples))
     stems = {s.image.stem for s in samples[train]}
     same_stem = sum(s.image.stem in stems for split in others for s in samples[split])
     details = {"same_content": len(leaked), "same_stem": same_stem}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from ultralytics.cfg import get_cfg
@@ -25,7 +26,7 @@ from ..errors import CheckpointError, ConfigError, ModelError
 from ..guard import guarded
 from ..paths import given_path, shipped
 from ..profiling.blocks import BlockShare, block_shares, latency_ms
-from ..profiling.footprint import RESERVE, Footprint, busy, footprints, free_memory
+from ..profiling.footprint import RESERVE, Footprint, footprints, free_memory
 from ..profiling.probe import made_up_batch
 from ..profiling.training_case import TrainingCase
 from ..registry import find_model_yaml
@@ -218,16 +219,16 @@ def _cost(case: TrainingCase, page: Diagnosis, say: Callable[[str], None]) -> li
     if WITH_BLOCKS in cases:
         with contextlib.suppress(ModelError):  # a block that reads the image itself cannot be taken out
             cases[WITHOUT_BLOCKS] = replace(case, model=without_blocks(case.model))
-    others = busy()
+    busy = psutil.cpu_percent(interval=0.5) / 100
     page.footprints.update(footprints(cases, say))
     page.settings["objects"] = case.objects
     say("latency of one image")
     page.latency_ms.update(latency_ms(cases))
     page.blocks.extend(block_shares(case.model, case.imgsz))
     checks = [_fits(case, page), *_dear(page)]
-    if others > MOST_BUSY:
-        message = f"Other programs use {others:.0%} of the processor, so the times on this page may be rough."
-        checks.append(Check("machine", "warning", message, "run doctor again when they have ended", {"busy": others}))
+    if busy > MOST_BUSY:
+        message = f"Other programs use {busy:.0%} of the processor, so the times on this page may be rough."
+        checks.append(Check("machine", "warning", message, "run doctor again when they have ended", {"busy": busy}))
     return checks
 
 

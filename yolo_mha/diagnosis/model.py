@@ -17,6 +17,7 @@ from ..deploy.export import export
 from ..engine.model import YOLO, check_checkpoint
 from ..errors import DependencyError, YoloMHAError, one_line
 from ..nn import CrossScaleMHA, SpatialMHA
+from ..profiling.blocks import tensors
 from ..registry import ULTRALYTICS_TESTED, Network, block_class
 from ..surgery.rows import blocks
 from .check import Check, failed
@@ -100,18 +101,13 @@ def check_heads(model: Network, imgsz: int) -> Check:
 
 def block_shapes(model: Network, imgsz: int) -> dict[int, list[torch.Size]]:
     """Return the shapes (1, C, H, W) of the maps that each block row reads, by row."""
-    shapes: dict[int, list[torch.Size]] = {}
+    read: dict[int, Any] = {}
     model = deepcopy(model).float().eval()
     for row in blocks(model.yaml):
-
-        def keep(module: torch.nn.Module, inputs: Any, row: int = row) -> None:
-            first = inputs[0]
-            shapes[row] = [t.shape for t in (first if isinstance(first, (list, tuple)) else [first])]
-
-        model.model[row].register_forward_pre_hook(keep)
+        model.model[row].register_forward_pre_hook(lambda _, inputs, row=row: read.update({row: inputs}))
     with torch.no_grad():
         model(_zeros(model, (imgsz, imgsz)))
-    return shapes
+    return {row: [t.shape for t in tensors(inputs)] for row, inputs in read.items()}
 
 
 def check_sizes(model: Network, imgsz: int) -> Check:
@@ -146,20 +142,12 @@ def check_sizes(model: Network, imgsz: int) -> Check:
             message = f"Size {said} turns to NaN or infinity in {watch.fault}."
             return Check("image sizes", "failed", message, "take weights without NaN", {"size": said})
         given = (output[0] if isinstance(output, (list, tuple)) else output).shape
-        expected = _expected(model, size)
-        if not augment and expected is not None and tuple(given) != expected:
+        head: Any = model.model[-1]
+        expected = (1, 4 + head.nc, sum(size[0] // int(s) * (size[1] // int(s)) for s in model.stride))  # with anchors
+        if not augment and not getattr(head, "end2end", False) and tuple(given) != expected:
             message = f"Size {said} gives an output of shape {tuple(given)} instead of {expected}."
             return Check("image sizes", "failed", message, "make the block keep height and width", {"size": said})
     return Check("image sizes", "ok", f"Finite at {', '.join(runs)}.", None, {"sizes": list(runs)})
-
-
-def _expected(model: Network, size: tuple[int, int]) -> tuple[int, ...] | None:
-    """Return the shape (1, 4 + classes, anchors) of the output; None for heads that give detections."""
-    head: Any = model.model[-1]
-    if getattr(head, "end2end", False):
-        return None
-    anchors = sum((size[0] // int(s)) * (size[1] // int(s)) for s in model.stride)
-    return (1, 4 + head.nc, anchors)
 
 
 def check_export(network: YOLO, imgsz: int, trust: bool) -> Check:

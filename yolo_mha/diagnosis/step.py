@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from ultralytics.data.utils import img2label_paths
 
 from ..data.dataset import Dataset, Sample
 from ..errors import one_line
+from ..profiling.blocks import tensors
 from ..profiling.training_case import TrainingCase
 from ..registry import Network
 from .check import Check
@@ -58,27 +59,14 @@ class Watch:
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         name = self.inside.pop()
-        tops = [float(t.detach().abs().max()) for t in _tensors(output) if t.numel()]
+        tops = [float(t.detach().abs().max()) for t in tensors(output) if t.numel()]
         if all(map(math.isfinite, tops)):
             self.largest = max(self.largest, *((top, name) for top in tops))
-        elif self.fault is None and all(torch.isfinite(t).all() for t in _tensors(inputs)):
-            broken = non_finite(dict(module.named_parameters(recurse=False)))
-            broken = broken or non_finite(dict(module.named_buffers(recurse=False)))
+        elif self.fault is None and all(torch.isfinite(t).all() for t in tensors(inputs)):
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            broken = non_finite(dict(own))
             why = f", whose {broken} holds it already" if broken else ""
             self.fault = located(self.model, name) + why
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the floating-point tensors in what a module takes or gives."""
-    if isinstance(value, torch.Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, dict):
-        for v in value.values():
-            yield from _tensors(v)
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            yield from _tensors(v)
 
 
 def located(model: Network, name: str) -> str:
@@ -89,12 +77,9 @@ def located(model: Network, name: str) -> str:
     return f"{name} (row {parts[1]}, {type(model.model[int(parts[1])]).__name__})"
 
 
-def non_finite(tensors: Mapping[str, torch.Tensor | None]) -> str | None:
+def non_finite(named: Mapping[str, torch.Tensor | None]) -> str | None:
     """Return the name of the first tensor that holds NaN or infinity."""
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            return name
-    return None
+    return next((name for name, t in named.items() if t is not None and not torch.isfinite(t).all()), None)
 
 
 def check_step(

@@ -9,8 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from .comparison import Comparison, Contrast
-from .intervals import Interval
+from .comparison import Comparison
 
 PALETTE = ("#4b5563", "#d1495b", "#2e86ab", "#edae49", "#5f9e6e", "#8a5a9e")  # the baseline is grey
 
@@ -21,37 +20,29 @@ def _colour(comparison: Comparison, arm: str) -> str:
 
 def effects_chart(comparison: Comparison) -> bytes:
     """Draw the difference in AP of every contrast with its interval, and that of every seed as a dot."""
-    shown = [(c, c.effects["AP"]) for c in comparison.contrasts if c.effects["AP"]]
-    figure = Figure(figsize=(7, 0.9 + 0.55 * max(len(shown), 1)), layout="constrained")
-    axes = figure.subplots()
+    shown = [(c, interval) for c in comparison.contrasts if (interval := c.effects["AP"])]
+    axes = _axes(height=0.9 + 0.55 * max(len(shown), 1))
     axes.axvspan(-comparison.recipe.margin, comparison.recipe.margin, color="0.93", zorder=0)
     axes.axvline(0, color="0.3", lw=1)
+    scores = {(run.arm, run.seed): run.metrics["AP"] for run in comparison.runs if run.metrics}
     for row, (contrast, interval) in enumerate(reversed(shown)):
-        _effect(axes, row, comparison, contrast, interval)
+        colour = _colour(comparison, contrast.arm)
+        axes.plot([interval.low, interval.high], [row, row], color=colour, lw=3, solid_capstyle="round")
+        axes.plot(interval.delta, row, "D", color=colour, markersize=7, markeredgecolor="white")
+        dots = [scores[contrast.arm, s] - scores[contrast.against, s] for s in contrast.seeds]
+        axes.plot(dots, np.full(len(dots), row + 0.22), "o", color=colour, markersize=4, alpha=0.7)
     labels = [f"{c.arm} - {c.against}" + (" (primary)" if c.primary else "") for c, _ in reversed(shown)]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(f"difference in AP; line: 95 % interval, dots: seeds, band: ± {comparison.recipe.margin:g}")
     axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", alpha=0.3)
-    return _svg(figure)
-
-
-def _effect(axes: Any, row: int, comparison: Comparison, contrast: Contrast, interval: Interval | None) -> None:
-    if interval is None:
-        return
-    colour = _colour(comparison, contrast.arm)
-    axes.plot([interval.low, interval.high], [row, row], color=colour, lw=3, solid_capstyle="round")
-    axes.plot(interval.delta, row, "D", color=colour, markersize=7, markeredgecolor="white")
-    scores = {(run.arm, run.seed): run.metrics["AP"] for run in comparison.runs if run.metrics}
-    dots = [scores[contrast.arm, s] - scores[contrast.against, s] for s in contrast.seeds]
-    axes.plot(dots, np.full(len(dots), row + 0.22), "o", color=colour, markersize=4, alpha=0.7)
+    return _svg(axes)
 
 
 def curves_chart(comparison: Comparison) -> bytes:
     """Draw mAP over epochs: a thin line for every seed, a thick one for their mean."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
+    axes = _axes()
     for arm in comparison.arms:
         curves = [run.curve for run in comparison.runs if run.arm == arm and run.curve]
         colour = _colour(comparison, arm)
@@ -65,13 +56,12 @@ def curves_chart(comparison: Comparison) -> bytes:
     axes.set(xlabel="epoch", ylabel="mAP50-95 (Ultralytics, during training)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return _svg(axes)
 
 
 def cost_chart(comparison: Comparison) -> bytes:
     """Draw AP of every arm, its seeds as small dots, against the latency of one image."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
+    axes = _axes()
     for arm, result in comparison.arms.items():
         if result.cost is None:
             continue
@@ -83,11 +73,15 @@ def cost_chart(comparison: Comparison) -> bytes:
     axes.margins(0.15)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return _svg(axes)
 
 
-def _svg(figure: Figure) -> bytes:
+def _axes(height: float = 3.6) -> Any:
+    return Figure(figsize=(7, height), layout="constrained").subplots()
+
+
+def _svg(axes: Any) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "yolo-mha"}):  # the same chart is the same file
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        axes.figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

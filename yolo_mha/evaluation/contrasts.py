@@ -12,7 +12,7 @@ from .comparison import Contrast, Win
 from .intervals import paired_interval
 from .matches import Matches
 from .recipe import Recipe
-from .resample import OVERALL, Values, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
+from .resample import OVERALL, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
 from .verdict import judge
 
 RESAMPLES = 1000
@@ -55,10 +55,13 @@ def contrasts(
     found, wins = [], []
     for arm, against in pairs:
         seeds = sorted(set(finished.get(arm, {})) & set(finished.get(against, {})))
-        differences = _differences(scores, arm, against, seeds)
+        own, other = ([scores[name, s] for s in seeds] for name in (arm, against))
+        metrics = next(iter(own), {})
+        # arm less other by metric, shape (S, 1 + R), the images as they are first
+        differences = {m: np.stack([a[m] - b[m] for a, b in zip(own, other, strict=True)]) for m in metrics}
         effects = {m: paired_interval(d[:, 0], d[:, 1:], support[m]) for m, d in differences.items()}
         overall = {m: effects.get(m) for m in OVERALL}
-        ap, best = overall["AP"], _best(scores, (arm, against), seeds)
+        ap, best = overall["AP"], max(float(np.mean([s["AP"][0] for s in side] or [0.0])) for side in (own, other))
         found.append(
             Contrast(
                 arm=arm,
@@ -80,20 +83,6 @@ def contrasts(
 def counted(progress: Progress, text: str) -> Progress:
     """Let a progress display say another text than the one that it is given."""
     return lambda items, _, total: progress(items, text, total)
-
-
-def _differences(
-    scores: Mapping[tuple[str, int], Mapping[str, Values]], arm: str, against: str, seeds: Sequence[int]
-) -> dict[str, NDArray[np.float64]]:
-    """Return arm less other by metric, shape (S, 1 + R), the images as they are first."""
-    if not seeds:
-        return {}
-    return {m: np.stack([scores[arm, s][m] - scores[against, s][m] for s in seeds]) for m in scores[arm, seeds[0]]}
-
-
-def _best(scores: Mapping[tuple[str, int], Mapping[str, Values]], arms: Sequence[str], seeds: Sequence[int]) -> float:
-    """Return AP of the better arm, the mean over seeds."""
-    return max(float(np.mean([scores[arm, s]["AP"][0] for s in seeds] or [0.0])) for arm in arms)
 
 
 def _support(matches: Matches) -> dict[str, int]:

@@ -55,9 +55,8 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
         raise cannot_write(root, e) from e
     require_writable(root, OTHER_FOLDER)
     folder = _find_or_make(plan.recipe, fingerprint(plan), root)
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout as e:
         raise ConfigError(
             "Another process works on this comparison.",
@@ -65,11 +64,9 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
             expected="one at a time",
             fix="wait until it is done, or give another name=",
         ) from e
-    try:
+    with lock:
         write_text(folder / RECIPE, _text(plan.recipe))
         yield folder
-    finally:
-        lock.release()
 
 
 def fingerprint(plan: Plan) -> dict[str, str]:
@@ -99,10 +96,7 @@ def _content(files: tuple[str, str]) -> str:
 
 
 def _digest(lines: Iterable[str]) -> str:
-    found = hashlib.sha256()
-    for line in lines:
-        found.update(f"{line}\n".encode())
-    return found.hexdigest()
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
@@ -117,25 +111,20 @@ def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
     return folder
 
 
-def _make(folder: Path, written: dict[str, str]) -> None:
-    """Make a folder with its first files at once, so that another process never finds it half-made."""
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
-    for name, text in written.items():
-        write_text(aside / name, text)
-    try:
-        os.rename(aside, folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(aside)
-
-
 def _text(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.as_dict(), sort_keys=False)
 
 
 def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[str]:
     """Name what of a folder decides on the results and is not as wanted; seeds may have been added. Made if missing."""
-    if not folder.exists():
-        _make(folder, {RECIPE: _text(recipe), INPUTS: json.dumps(inputs, indent=2)})
+    if not folder.exists():  # with its files at once, so that another process never finds it half-made
+        aside = folder.with_name(f".{folder.name}-{os.getpid()}")
+        write_text(aside / RECIPE, _text(recipe))
+        write_text(aside / INPUTS, json.dumps(inputs, indent=2))
+        try:
+            os.rename(aside, folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(aside)
     try:
         saved = read_recipe(folder / RECIPE, {})
         found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))

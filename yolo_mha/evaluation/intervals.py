@@ -90,19 +90,15 @@ def paired_interval(deltas: NDArray[np.float64], replicates: NDArray[np.float64]
     correction = images / (images - 1)
     of_mean = float(drawn.mean(axis=0).var(ddof=1)) * correction
     delta = float(deltas.mean())
+    sd = float(deltas.std(ddof=1)) if seeds > 1 else None
     if seeds < LEAST_SEEDS:
         half = _t(images - 1) * math.sqrt(of_mean)
-        sd = float(deltas.std(ddof=1)) if seeds > 1 else None
         return Interval(delta, delta - half, delta + half, "images", seeds, images, sd, math.sqrt(of_mean), None)
     of_one = float(drawn.var(axis=1, ddof=1).mean()) * correction
     shared = max((seeds * of_mean - of_one) / (seeds - 1), 0.0)
-    interval = Interval(
-        delta, 0.0, 0.0, "seeds and images", seeds, images, float(deltas.std(ddof=1)), math.sqrt(shared), None
-    )
-    half = _half_width(interval, seeds)
-    return replace(
-        interval, low=delta - half, high=delta + half, smallest_detectable=smallest_detectable(interval, seeds)
-    )
+    interval = Interval(delta, 0.0, 0.0, "seeds and images", seeds, images, sd, math.sqrt(shared), None)
+    half, least = _half_width(interval, seeds), smallest_detectable(interval, seeds)
+    return replace(interval, low=delta - half, high=delta + half, smallest_detectable=least)
 
 
 def smallest_detectable(interval: Interval, seeds: int) -> float:
@@ -131,10 +127,8 @@ def seeds_needed(interval: Interval, margin: float) -> int | None:
     Returns:
         The number; None where the images alone leave more doubt than that, see `images_needed`.
     """
-    for seeds in range(LEAST_SEEDS, MOST_SEEDS + 1):
-        if smallest_detectable(interval, seeds) <= margin:
-            return seeds
-    return None
+    tried = range(LEAST_SEEDS, MOST_SEEDS + 1)
+    return next((seeds for seeds in tried if smallest_detectable(interval, seeds) <= margin), None)
 
 
 def seeds_to_settle(interval: Interval, margin: float) -> int | None:
@@ -148,10 +142,8 @@ def seeds_to_settle(interval: Interval, margin: float) -> int | None:
         The number; None where the images alone leave more doubt than that.
     """
     enough = max(abs(interval.delta), margin - abs(interval.delta))
-    for seeds in range(interval.seeds + 1, MOST_SEEDS + 1):
-        if _half_width(interval, seeds) < enough:
-            return seeds
-    return None
+    tried = range(interval.seeds + 1, MOST_SEEDS + 1)
+    return next((seeds for seeds in tried if _half_width(interval, seeds) < enough), None)
 
 
 def images_needed(interval: Interval, margin: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,6 @@ from ..data.progress import Progress, silent
 from ..scoring.coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes
 
 Positions = NDArray[np.int32]
-
-
-class EvaluatedImage(TypedDict):
-    """What pycocotools' ``evalImgs`` says of one class on one image: G boxes, D detections, T thresholds."""
-
-    image_id: Id
-    gtIgnore: NDArray[np.int64]  # (G,)
-    dtScores: list[float]
-    dtMatches: NDArray[np.float64]  # (T, D)
-    dtIgnore: NDArray[np.float64]  # (T, D)
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,8 @@ def match_detections(truth: Instances, results: list[Prediction], progress: Prog
     return Matches(len(positions), classes)
 
 
-def _table(records: list[EvaluatedImage | None], positions: dict[Id, int], params: Any) -> Table:
+def _table(records: list[Any], positions: dict[Id, int], params: Any) -> Table:
+    """Read pycocotools' ``evalImgs``: of each image ``gtIgnore`` (G,), ``dtScores`` (D,), ``dtMatches`` (T, D), ..."""
     kept = [r for r in records if r is not None]
     most, levels = params.maxDets[-1], len(params.iouThrs)
     objects = np.zeros(len(positions), np.float32)
@@ -115,9 +106,9 @@ def _table(records: list[EvaluatedImage | None], positions: dict[Id, int], param
     steady = counted.all(axis=0)
     steady_before = np.cumsum(steady, dtype=np.int32)
     thresholds = []
-    for t in range(levels):
-        hits = np.flatnonzero(matched[t] & counted[t])
-        varying = counted[t] & ~steady
+    for right, counts in zip(matched, counted, strict=True):
+        hits = np.flatnonzero(right & counts)
+        varying = counts & ~steady
         varying_before = np.cumsum(varying, dtype=np.int32)
         thresholds.append(Threshold(images[hits], steady_before[hits], images[varying], varying_before[hits]))
     return Table(objects, images[steady], tuple(thresholds))

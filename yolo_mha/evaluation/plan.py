@@ -86,8 +86,13 @@ def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
     pretrained = recipe.train.get("pretrained", True)
     given = check_checkpoint(pretrained) if isinstance(pretrained, (str, Path)) else None
     source = (given.get("ema") or given["model"]).float() if given else None
-    opened = {name: _open(arm) for name, arm in recipe.arms.items() if isinstance(arm, Arm)}
-    own = {name: _network(arm, opened[name].model) for name, arm in recipe.arms.items() if isinstance(arm, Arm)}
+    opened: dict[str, YOLO] = {}
+    own: dict[str, Network] = {}
+    for name, arm in recipe.arms.items():
+        if isinstance(arm, Arm):
+            opened[name] = YOLO(arm.model)
+            require_detection(opened[name].task, "compare")
+            own[name] = arm.insertion.apply(opened[name].model)[0] if arm.insertion else opened[name].model
     baseline = own[recipe.baseline]
     arms = {}
     for name, arm in recipe.arms.items():
@@ -104,16 +109,6 @@ def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
     return arms
 
 
-def _open(arm: Arm) -> YOLO:
-    opened = YOLO(arm.model)
-    require_detection(opened.task, "compare")
-    return opened
-
-
-def _network(arm: Arm, network: Network) -> Network:
-    return arm.insertion.apply(network)[0] if arm.insertion else network
-
-
 def _extends(network: Network, baseline: Network) -> bool:
     """Say whether a network has the baseline's layers; some families have rows that look the same and other widths."""
     try:
@@ -127,16 +122,9 @@ def _extends(network: Network, baseline: Network) -> bool:
 
 
 def _check(name: str, planned: PlannedArm, baseline: PlannedArm, recipe: Recipe) -> None:
-    """Check what one arm would train.
-
-    Raises:
-        ConfigError: A block could not be imported elsewhere, nothing could be frozen, or the start is another one.
-    """
-    script = {
-        type(m).__name__
-        for m in planned.network.modules()
-        if is_block(type(m).__name__) and type(m).__module__ == "__main__"
-    }
+    """Refuse an arm with a block that other processes cannot import, nothing to freeze, or another start."""
+    kinds = {type(module) for module in planned.network.modules()}
+    script = {kind.__name__ for kind in kinds if is_block(kind.__name__) and kind.__module__ == "__main__"}
     if script:
         raise ConfigError(
             "A block of the calling script is unknown in the processes that train.",

@@ -24,6 +24,8 @@ FIELDS = (*OWN, "arms", "train")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
 LARGEST_SEED = 2**31
+ONE_BATCH = "takes one batch size; Ultralytics would choose another for each arm"
+SAME_EPOCHS = "trains all arms for the same number of epochs"
 
 
 @dataclass(frozen=True)
@@ -220,18 +222,11 @@ def insertion_keys(block: str) -> list[str]:
 def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Recipe:
     """Make a recipe of its arms, its own settings and those for training, and check it."""
     own = {key: value for key, value in settings.items() if key in OWN}
-    recipe = Recipe(
-        name=str(own["name"]),
-        data=str(own["data"]),
-        arms=arms,
-        train={k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None},
-        seeds=_seeds(own.get("seeds", SEEDS)),
-        jobs=own.get("jobs", JOBS),
-        primary=str(own.get("primary") or ""),
-        margin=own.get("margin", MARGIN),
-    )
+    own |= {"name": str(own["name"]), "data": str(own["data"]), "primary": str(own.get("primary") or "")}
+    own["seeds"] = _seeds(own.get("seeds", SEEDS))
+    train = {k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None}
+    recipe = Recipe(arms=arms, train=train, **own)
     _check_own(recipe)
-    _check_controls(recipe)
     _check_train(recipe.train)
     return recipe
 
@@ -248,11 +243,8 @@ def _seeds(value: object) -> tuple[int, ...]:
     seeds = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     whole = all(type(seed) is int and 0 <= seed < LARGEST_SEED for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(
-            "Seeds are different whole numbers.",
-            given=f"seeds={value}",
-            expected="seeds=0,1,2, each one once, 0 or more",
-        )
+        expected = "seeds=0,1,2, each one once, 0 or more"
+        raise ConfigError("Seeds are different whole numbers.", given=f"seeds={value}", expected=expected)
     return seeds
 
 
@@ -274,7 +266,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _check_own(recipe: Recipe) -> None:
-    if isinstance(recipe.jobs, bool) or not isinstance(recipe.jobs, int) or recipe.jobs < 1:
+    if type(recipe.jobs) is not int or recipe.jobs < 1:
         raise ConfigError("jobs must be a positive integer.", given=f"jobs={recipe.jobs}", expected="1, 2, ...")
     for name in (recipe.name, *recipe.arms):
         if not re.fullmatch(r"\w[\w.-]*", name):
@@ -294,6 +286,14 @@ def _check_own(recipe: Recipe) -> None:
             given=f"margin={recipe.margin}",
             expected="above 0 and below 1, for example margin=0.01",
         )
+    controlled = [name for name in others if isinstance(recipe.arms[name], Arm)]
+    for name, arm in recipe.arms.items():
+        if isinstance(arm, Control) and (name == baseline or arm.match not in controlled):
+            raise ConfigError(
+                "match makes the control of another arm.",
+                given=f"{name}: {arm.settings()}",
+                expected=f"match: and the name of an arm with blocks, {nearest(arm.match, controlled)}",
+            )
 
 
 def _check_train(train: Mapping[str, Any]) -> None:
@@ -305,29 +305,12 @@ def _check_train(train: Mapping[str, Any]) -> None:
             raise ConfigError(f"'{key}' is set for each run, so it is no training setting here.", given=f"train: {key}")
     config.check(train)
     refuse_class_filters(train, "compare")
-    if not isinstance(train.get("imgsz", 640), int):
-        raise ConfigError("compare takes one image size.", given=f"imgsz={train['imgsz']}", expected="imgsz=640")
-    if type(train.get("batch", 16)) is not int or train.get("batch", 16) < 1:
-        raise ConfigError(
-            "compare takes one batch size; Ultralytics would choose another for each arm.",
-            given=f"batch={train['batch']}",
-            expected="batch=16",
-        )
-    for key in ("time", "patience"):
-        if key in train:
-            raise ConfigError(
-                "compare trains all arms for the same number of epochs.",
-                given=f"{key}={train[key]}",
-                expected="epochs=50",
-            )
-
-
-def _check_controls(recipe: Recipe) -> None:
-    others = [name for name in list(recipe.arms)[1:] if isinstance(recipe.arms[name], Arm)]
-    for name, arm in recipe.arms.items():
-        if isinstance(arm, Control) and (name == recipe.baseline or arm.match not in others):
-            raise ConfigError(
-                "match makes the control of another arm.",
-                given=f"{name}: {arm.settings()}",
-                expected=f"match: and the name of an arm with blocks, {nearest(arm.match, others)}",
-            )
+    imgsz, batch = train.get("imgsz", 640), train.get("batch", 16)
+    for key, wrong, takes, expected in (
+        ("imgsz", not isinstance(imgsz, int), "takes one image size", "imgsz=640"),
+        ("batch", type(batch) is not int or batch < 1, ONE_BATCH, "batch=16"),
+        ("time", "time" in train, SAME_EPOCHS, "epochs=50"),
+        ("patience", "patience" in train, SAME_EPOCHS, "epochs=50"),
+    ):
+        if wrong:
+            raise ConfigError(f"compare {takes}.", given=f"{key}={train[key]}", expected=expected)

@@ -17,7 +17,6 @@ from ultralytics.utils.plotting import Annotator, colors
 
 from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
-from ..data.instances import Annotation, Instances, Prediction
 from ..scoring.coco import METRICS
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
@@ -44,7 +43,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "signed": _signed, "interval": _interval, "words": _words}
+    environment.filters |= {"score": _score, "interval": _interval, "words": _words}
     values = {
         "comparison": comparison,
         "primary": next((c for c in comparison.contrasts if c.primary), None),
@@ -54,14 +53,10 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "metrics": METRICS,
         "overall": OVERALL,
     }
-    charts = {
-        "effects": effects_chart(comparison),
-        "curves": curves_chart(comparison),
-        "cost": cost_chart(comparison),
-    }
+    charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
     page = environment.get_template("report.html.j2").render(
         **values,
-        charts={name: _embedded(svg, "svg+xml") for name, svg in charts.items()},
+        charts={name: _embedded(chart(comparison), "svg+xml") for name, chart in charts.items()},
         pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
     write_text(folder / "report.html", page)
@@ -74,10 +69,6 @@ def _embedded(content: bytes, kind: str) -> str:
 
 def _score(value: float) -> str:
     return DASH if value < 0 else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return DASH if value is None else f"{value:+.3f}"
 
 
 def _interval(interval: Any) -> str:
@@ -112,26 +103,20 @@ def draw_wins(comparison: Comparison, samples: Sequence[Sample], folder: Path) -
     Returns:
         The picture of every win.
     """
-    positions = {str(sample.image): i for i, sample in enumerate(samples)}
-    drawn: list[tuple[Win, Path]] = []
+    images = [str(sample.image) for sample in samples]
+    drawn = []
     for number, win in enumerate(comparison.wins, 1):
         contrast = next(c for c in comparison.contrasts if c.arm == win.arm and c.against == comparison.baseline)
-        seed = contrast.seeds[0]
-        sample = samples[positions[win.image]]
-        at = positions[win.image]
-        panels = [("ground truth", _drawn(folder, win.arm, seed, at, "annotations"))]
-        panels += [
-            (f"{arm}, seed {seed}", _drawn(folder, arm, seed, at, "predictions"))
-            for arm in (comparison.baseline, win.arm)
-        ]
+        seed, at = contrast.seeds[0], images.index(win.image)
+        panels = [("ground truth", _drawn(folder / "val" / win.arm / f"seed{seed}", at, "annotations"))]
+        for arm in (comparison.baseline, win.arm):
+            run = folder / "val" / arm / f"seed{seed}"
+            panels.append((f"{arm}, seed {seed}", _drawn(run, at, "predictions")))
         path = folder / "wins" / f"{number}-{win.arm}.jpg"
         with whole_file(path) as temporary:
-            cv2.imwrite(str(temporary), np.hstack([_panel(sample, *panel) for panel in panels]))
+            cv2.imwrite(str(temporary), np.hstack([_panel(samples[at], *panel) for panel in panels]))
         drawn.append((win, path))
     return drawn
-
-
-Drawn = tuple[list[list[float]], list[int], list[str]]  # boxes as corners, numbers of their colours, labels
 
 
 @functools.lru_cache(maxsize=4)
@@ -139,37 +124,30 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _drawn(folder: Path, arm: str, seed: int, position: int, name: str) -> Drawn:
-    """Return what the ground truth or the predictions of a run hold for one image."""
-    run = folder / "val" / arm / f"seed{seed}"
+def _drawn(run: Path, position: int, name: str) -> list[tuple[list[float], int, str]]:
+    """Return what the ground truth or the predictions of a run hold for one image: corners, class index and label."""
     truth = _read(run / "annotations.json")
     image = truth["images"][position]["id"]
-    entries = truth["annotations"] if name == "annotations" else _read(run / f"{name}.json")
-    return _boxes([e for e in entries if e["image_id"] == image and e.get("score", 1) >= SHOWN_SCORE], truth)
+    kinds = {category["id"]: (i, str(category["name"])) for i, category in enumerate(truth["categories"])}
+    drawn = []
+    for entry in truth["annotations"] if name == "annotations" else _read(run / f"{name}.json"):
+        if entry["image_id"] == image and entry.get("score", 1) >= SHOWN_SCORE:
+            (x, y, w, h), (kind, label) = entry["bbox"], kinds[entry["category_id"]]
+            drawn.append(([x, y, x + w, y + h], kind, f"{label} {entry['score']:.2f}" if "score" in entry else label))
+    return drawn
 
 
-def _boxes(entries: Sequence[Annotation | Prediction], truth: Instances) -> Drawn:
-    numbers = {category["id"]: i for i, category in enumerate(truth["categories"])}
-    corners = [[x, y, x + w, y + h] for x, y, w, h in (e["bbox"] for e in entries)]
-    kinds = [numbers[e["category_id"]] for e in entries]
-    names = [str(truth["categories"][k]["name"]) for k in kinds]
-    labels = [f"{n} {e['score']:.2f}" if "score" in e else n for n, e in zip(names, entries, strict=True)]
-    return corners, kinds, labels
-
-
-def _panel(sample: Sample, title: str, drawn: Drawn) -> Any:
+def _panel(sample: Sample, title: str, drawn: list[tuple[list[float], int, str]]) -> Any:
     image: Any = imread(str(sample.image))
     if image is None:  # a format that OpenCV does not read here
         image = np.full((sample.height, sample.width, 3), 128, np.uint8)
     scale = WIDTH / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     annotator = Annotator(image, line_width=1, font_size=10)
-    for box, kind, label in zip(*drawn, strict=True):
+    for box, kind, label in drawn:
         annotator.box_label([v * scale for v in box], label, color=colors(kind, True))
-    picture = annotator.result()
-    picture = cv2.copyMakeBorder(
-        picture, 0, 0, 0, WIDTH - picture.shape[1] + 6, cv2.BORDER_CONSTANT, value=(255, 255, 255)
-    )
+    right = WIDTH - image.shape[1] + 6
+    picture = cv2.copyMakeBorder(annotator.result(), 0, 0, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     strip = np.full((28, picture.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, title, (4, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
     return np.vstack([strip, picture])

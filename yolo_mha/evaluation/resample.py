@@ -76,10 +76,8 @@ def class_metric(name: str) -> str:
 
 def _mean(values: Values) -> Values:
     """Return the mean over the first axis of what is not NaN, NaN where all is."""
-    valid = ~np.isnan(values)
-    count = valid.sum(axis=0)
-    total = np.where(valid, values, 0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    count = (~np.isnan(values)).sum(axis=0)
+    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
 
 
 def average_precision(table: Table, weights: Weights) -> tuple[Values, Values]:
@@ -93,8 +91,7 @@ def average_precision(table: Table, weights: Weights) -> tuple[Values, Values]:
         objects = (table.objects @ own).astype(np.float64)  # (r,)
         steady = _running_sum(own, table.steady)
         by_threshold = np.stack([_at_threshold(t, own, steady, objects) for t in table.thresholds])  # (T, r)
-        with np.errstate(invalid="ignore"):
-            by_threshold = np.where(objects > 0, by_threshold, np.nan)
+        by_threshold = np.where(objects > 0, by_threshold, np.nan)
         means[part], halves[part] = by_threshold.mean(axis=0), by_threshold[0]
     return means, halves
 

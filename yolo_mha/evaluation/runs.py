@@ -24,6 +24,7 @@ from .weights import write_start
 
 # What Ultralytics takes from a checkpoint unless it is said, and so not for an arm that is a YAML.
 FROM_CHECKPOINT = {key: DEFAULT_CFG_DICT[key] for key in ("imgsz", "single_cls")}
+MEAN_AP = "metrics/mAP50-95(B)"  # a column of Ultralytics' results.csv
 RUNNING, DONE, FAILED = "running", "done", "failed"
 POLL = 0.2  # seconds between looks at the processes
 SAVE = 5.0  # seconds between notes of the time that a run has taken, for the case that this process is killed
@@ -61,21 +62,13 @@ class Run:
 
 @dataclass
 class _Attempt:
-    """A process that trains a run.
-
-    Attributes:
-        run: The run as it was before.
-        process: The process.
-        started: Time of the start, monotonic.
-        saved: Time of the last note.
-        task: Its progress bar.
-    """
+    """A process that trains a run, and the run as it was before; times are monotonic."""
 
     run: Run
     process: Child
-    started: float
-    saved: float
     task: TaskID
+    started: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
 
     def now(self) -> Run:
         """Return the run with the time that this attempt has taken so far."""
@@ -118,8 +111,9 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
                         del running[key]
                         progress.advance(total)
         finally:
-            for attempt in running.values():
-                _stop(attempt)
+            for attempt in running.values():  # a process ends by itself when its input does
+                attempt.process.close(patience=STOP)
+                _save(attempt.now())
     return list(runs.values())
 
 
@@ -133,22 +127,13 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
     """
     run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
     with contextlib.suppress(OSError, ValueError):
-        state = json.loads(_state_file(run).read_text(encoding="utf-8"))
-        run = replace(run, **state, curve=read_curve(run.folder / "results.csv"))
+        state = json.loads(run.folder.with_name(f"seed{seed}.json").read_text(encoding="utf-8"))
+        run = replace(run, **state)
     if (run.folder / END).exists():  # also where this process was killed before it could say so
         run = replace(run, state=DONE, error=None, **json.loads((run.folder / END).read_text(encoding="utf-8")))
-    return replace(run, epochs=_count_epochs(run.folder / "results.csv"))
-
-
-def read_curve(results: Path) -> list[float]:
-    """Read mAP50-95 after each finished epoch from Ultralytics' ``results.csv``."""
-    header, rows = _table(results)
-    column = header.index("metrics/mAP50-95(B)") if "metrics/mAP50-95(B)" in header else None
-    return [float(row[column]) for row in rows] if column is not None else []
-
-
-def _count_epochs(results: Path) -> int:
-    return len(_table(results)[1])
+    header, rows = _table(run.folder / "results.csv")
+    curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
+    return replace(run, epochs=len(rows), curve=curve)
 
 
 def _table(results: Path) -> tuple[list[str], list[list[str]]]:
@@ -165,16 +150,16 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
     start = folder / "init" / f"seed{run.seed}.pt"
     if not start.exists():
         write_start(plan, run.seed, start)
-    own = recipe.arms[run.arm].settings()
+    own = recipe.arms[run.arm]
     if arm.substitutes:
         model = folder / "init" / f"arm{list(plan.arms).index(run.arm)}.yaml"  # an arm's name might look like a scale's
         write_text(model, dump(one_scale(arm.network.yaml)))
-        own = Arm(str(model), freeze_base=recipe.origin(run.arm).freeze_base).settings()
+        own = Arm(str(model), freeze_base=recipe.origin(run.arm).freeze_base)
     settings = {
         **FROM_CHECKPOINT,
         **recipe.train,
         **({"pretrained": str(start)} if arm.extends else {}),
-        **own,
+        **own.settings(),
         "data": str(plan.dataset.yaml),
         "patience": 0,  # stopping early would choose on the images that are scored
         "project": str(run.folder.parent),
@@ -195,13 +180,13 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     process = Child(Job.__module__, network, log, answers=False, append=goes_on)
     process.send(job)
     task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=run.epochs if goes_on else 0)
-    return _Attempt(run, process, time.monotonic(), time.monotonic(), task)
+    return _Attempt(run, process, task)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
     """Return the state of a run whose process was started, and note it."""
     run, code = attempt.now(), attempt.process.poll()
-    progress.update(attempt.task, completed=_count_epochs(run.folder / "results.csv"))
+    progress.update(attempt.task, completed=len(_table(run.folder / "results.csv")[1]))
     if code is None:
         if time.monotonic() - attempt.saved > SAVE:
             attempt.saved = time.monotonic()
@@ -216,16 +201,6 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
     return read_run(run.folder.parents[2], run.arm, run.seed)
 
 
-def _stop(attempt: _Attempt) -> None:
-    """End a process, which does so by itself when its input ends, and note the time that it took."""
-    attempt.process.close(patience=STOP)
-    _save(attempt.now())
-
-
-def _state_file(run: Run) -> Path:
-    return run.folder.with_name(f"{run.folder.name}.json")
-
-
 def _save(run: Run) -> None:
     state = {key: getattr(run, key) for key in ("state", "seconds", "resumed", "error")}
-    write_text(_state_file(run), json.dumps(state, indent=2))
+    write_text(run.folder.with_name(f"{run.folder.name}.json"), json.dumps(state, indent=2))

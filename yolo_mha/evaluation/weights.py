@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from ..data.files import whole_file
-from ..registry import Network, build
+from ..registry import build
 from .plan import Plan
 from .recipe import Arm
-
-
-def for_classes(network: Network, names: Mapping[int, str], seed: int) -> Network:
-    """Build a network anew for a dataset's classes, with weights that follow from a seed.
-
-    Args:
-        network: One of the same rows.
-        names: Class names by index.
-        seed: For the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = build({**network.yaml, "nc": len(names)})
-    made.nc = len(names)
-    return made
 
 
 def write_start(plan: Plan, seed: int, file: Path) -> None:
@@ -40,14 +24,16 @@ def write_start(plan: Plan, seed: int, file: Path) -> None:
         seed: The seed.
         file: The checkpoint.
     """
-    names = dict(plan.dataset.names)
-    made = for_classes(plan.start.network, names, seed)
-    if plan.recipe.train.get("cls_remap", True):
-        made.names = dict(names)
-    if plan.start.source is not None:
-        with torch.random.fork_rng(devices=[]):
+    names, source = plan.dataset.names, plan.start.source
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = build({**plan.start.network.yaml, "nc": len(names)})
+        made.nc = len(names)
+        if plan.recipe.train.get("cls_remap", True):
+            made.names = dict(names)
+        if source is not None:
             torch.manual_seed(seed)  # a class layer of another width is drawn anew
-            made.load(plan.start.source, verbose=False)
+            made.load(source, verbose=False)
     made.names = dict(names)
     with whole_file(file) as temporary:
         torch.save({"epoch": -1, "best_fitness": None, "model": made, "ema": None, "optimizer": None}, temporary)

@@ -108,12 +108,8 @@ def _kept_for_backward(model: Network, rows: list[int], image: torch.Tensor) -> 
     with ExitStack() as stack:
         for row in rows:
             layer = model.model[row]
-            handles = (
-                layer.register_forward_pre_hook(lambda m, given, row=row: enter(row, given)),
-                layer.register_forward_hook(lambda *_: running.pop() and None),
-            )
-            for handle in handles:
-                stack.callback(handle.remove)
+            stack.enter_context(layer.register_forward_pre_hook(lambda m, given, row=row: enter(row, given)))
+            stack.enter_context(layer.register_forward_hook(lambda *_: running.pop() and None))
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             output = model(image)  # kept alive until here, so that no storage is counted under an old address
     del output
@@ -128,7 +124,8 @@ def _backward_seconds(model: Network, rows: list[int], inputs: dict[int, Any], i
             layer = model if row == -1 else model.model[row]
             given = image if row == -1 else _leaf(inputs[row])
             start = now(image.device)
-            torch.stack([t.sum() for t in _tensors(layer(given))]).sum().backward()  # type: ignore[no-untyped-call]
+            outputs = [t.sum() for t in tensors(layer(given)) if t.requires_grad]
+            torch.stack(outputs).sum().backward()  # type: ignore[no-untyped-call]
             own.append(now(image.device) - start)
             model.zero_grad()
     return {row: min(own[WARMUP:]) for row, own in times.items()}
@@ -145,15 +142,13 @@ def _inference_seconds(model: Network, rows: list[int], image: torch.Tensor) -> 
     def leave(row: int) -> None:
         times[row].append(now(image.device) - started[row])
 
-    for row in rows:
-        layer = model.model[row]
+    for row in times:
+        layer: Any = model if row == -1 else model.model[row]
         layer.register_forward_pre_hook(lambda *_, row=row: enter(row))
         layer.register_forward_hook(lambda *_, row=row: leave(row))
     with torch.inference_mode():
         for _ in range(WARMUP + ROUNDS):
-            enter(-1)
             model(image)
-            leave(-1)
     return {row: min(own[WARMUP:]) for row, own in times.items()}
 
 
@@ -164,12 +159,13 @@ def _leaf(given: Any) -> Any:
     return given.detach().requires_grad_()
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Return the floating-point tensors in what a module takes or gives."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return [t for v in value for t in _tensors(v)]
-    return [value] if isinstance(value, torch.Tensor) and value.requires_grad else []
+        return [t for v in value for t in tensors(v)]
+    return [value] if isinstance(value, torch.Tensor) and value.is_floating_point() else []
 
 
 def _image(model: Network, imgsz: int, count: int = 1) -> torch.Tensor:

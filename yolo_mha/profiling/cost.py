@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -47,14 +48,10 @@ def count_gflops(model: nn.Module, imgsz: int) -> float:
     """
     # older PyTorch does not count the CPU's fused kernel
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops}) as counter, torch.no_grad():
+    formulas = {kernel: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}  # type: ignore[no-untyped-call]
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
         model.float().eval()(torch.zeros(1, 3, imgsz, imgsz))
     return float(counter.get_total_flops() / 1e9)
-
-
-def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    """Count the two matrix products of attention, from shapes (B, h, N, d)."""
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
 def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
@@ -72,21 +69,18 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
     ready = {name: AutoBackend(deepcopy(m), device=device, verbose=False).eval() for name, m in models.items()}
     images = torch.rand(1, 3, imgsz, imgsz)
     times: dict[str, list[float]] = {name: [] for name in models}
-    order = list(models)
+    order = deque(models)
     with torch.inference_mode():
         for _ in range(WARMUP + ROUNDS):
             for name in order:
                 start = time.perf_counter()
                 ready[name](images)
                 times[name].append((time.perf_counter() - start) * 1e3)
-            order = order[1:] + order[:1]
+            order.rotate(-1)
         memory = {name: allocator_peak_bytes(partial(model, images), "cpu") for name, model in ready.items()}
-    first = times[next(iter(models))][WARMUP:]
-    costs = {}
-    for name, (parameters, gflops) in counts.items():
-        own = times[name][WARMUP:]
-        ratios = [a / b for a, b in zip(own, first, strict=True)]
-        costs[name] = Cost(
-            parameters, gflops, statistics.median(own), statistics.median(ratios), round(memory[name] / MIB, 2)
-        )
+    taken = {name: own[WARMUP:] for name, own in times.items()}
+    first, costs = next(iter(taken.values())), {}
+    for name, own in taken.items():
+        ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
+        costs[name] = Cost(*counts[name], statistics.median(own), ratio, round(memory[name] / MIB, 2))
     return costs

@@ -100,11 +100,6 @@ def free_memory(device: torch.device) -> float:
         return free
 
 
-def busy() -> float:
-    """Return the share of the processor that is in use while this process waits, 0 to 1."""
-    return float(psutil.cpu_percent(interval=0.5) / 100)
-
-
 def footprints(
     cases: Mapping[str, TrainingCase], progress: Callable[[str], None] = lambda text: None
 ) -> dict[str, Footprint]:
@@ -134,19 +129,18 @@ def footprints(
 
         small: dict[str, dict[int, _Taken]] = {name: {} for name in cases}
 
-        def estimate(counts: tuple[int, int], target: int) -> dict[str, Footprint]:
+        def take_small(*counts: int) -> None:
             for count in counts:
                 for name, taken in take(cases, count).items():
                     small[name][count] = taken
-            return {name: _estimate(results, target) for name, results in small.items()}
 
-        free = free_memory(device)
+        free, half = free_memory(device), batch // 2
         first, second = small_batches(min(c.imgsz for c in cases.values()), batch)
-        half = batch // 2
-        found = estimate((first, second), half)
-        if device.type == "cuda" and half // 2 > second and sum(f.needed for f in found.values()) < free:
+        take_small(first, second)
+        at_half = sum(_estimate(results, half).needed for results in small.values())
+        if device.type == "cuda" and half // 2 > second and at_half < free:
             # a GPU takes as long for one image as for several, so its time shows with many images only
-            estimate((half // 2, half), half)
+            take_small(half // 2, half)
         found = {name: _estimate(results, batch) for name, results in small.items()}
         fitting = [name for name, f in found.items() if f.needed <= free]
         together = sum(found[name].needed for name in fitting) <= free

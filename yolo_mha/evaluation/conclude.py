@@ -1,0 +1,220 @@
+"""What is made of the finished runs of a comparison: scores, contrasts, notes, and the reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ultralytics.utils.checks import check_imgsz
+
+from ..data.beacons import EMBEDDED
+from ..data.files import read_json, write_text
+from ..diagnosis.environment import version
+from ..engine.model import YOLO
+from ..engine.progress import with_bar
+from ..errors import RunError
+from ..profiling.cost import Cost, measure
+from ..scoring.truth import read_truth
+from ..scoring.val import ValResult, read_scores, score
+from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
+from .contrasts import RESAMPLES, contrasts, counted
+from .intervals import LEAST_SEEDS
+from .matches import Matches, match_detections
+from .plan import Plan
+from .recipe import Recipe
+from .report import write_reports
+from .runs import DONE, Run
+from .start import shared_start
+from .weights import class_notes
+
+# settings of the recipe that also decide how its models are scored
+SCORING = ("device", "batch", "half", "conf", "iou", "max_det", "agnostic_nms", "augment")
+PACKAGES = ("yolo-mha", "ultralytics", "torch", "pycocotools", "numpy")
+FEW_SEEDS = (
+    "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
+    "sign of a small difference, so there is no verdict."
+)
+MADE_TASK = "The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
+SAME_IMAGES = (
+    "Scores are of the last checkpoint on the validation images; nothing was chosen on them unless the recipe itself "
+    "was tuned on them."
+)
+
+
+def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
+    """Score the finished runs, compare them and write the reports.
+
+    Args:
+        plan: The plan.
+        folder: From `open_folder`.
+        runs: From `train_runs`.
+
+    Raises:
+        RunError: No run finished.
+    """
+    finished = [run for run in runs if run.state == DONE]
+    if not finished:
+        raise RunError(
+            "No run finished.",
+            given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error}",
+            fix=f"the logs are in {folder / 'arms'}; the same command tries again",
+        )
+    recipe, samples = plan.recipe, plan.samples["val"]
+    weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
+    stride = max(int(YOLO(file).model.stride.max()) for file in weights.values())
+    imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
+    scores = {
+        run: _scored(file, plan, folder / "val" / run[0] / f"seed{run[1]}", imgsz) for run, file in weights.items()
+    }
+    truth = read_truth(plan.dataset, "val", samples)
+    matched: dict[str, dict[int, Matches]] = {arm: {} for arm, _ in scores}
+    for i, ((arm, seed), of_run) in enumerate(scores.items(), 1):
+        predictions = read_json(of_run.predictions, "predictions")
+        shown = counted(with_bar, f"matching detections, run {i} of {len(scores)}")
+        matched[arm][seed] = match_detections(truth.coco, predictions, shown)
+    by_id = dict(zip(truth.image_ids, samples, strict=True))
+    scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
+    found, wins = contrasts(recipe, matched, [str(sample.image) for sample in scored], with_bar)
+    first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
+    costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
+    start, looks = shared_start(runs), _looks(recipe, folder)
+    results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
+    settings = next(reversed(scores.values())).settings
+    comparison = Comparison(
+        schema_version=SCHEMA_VERSION,
+        recipe=recipe,
+        estimand=ESTIMAND,
+        method=METHOD.format(resamples=RESAMPLES),
+        arms={
+            name: _arm_result(arm.described, [r for r in results if r.arm == name and r.metrics], costs.get(name))
+            for name, arm in plan.arms.items()
+        },
+        runs=results,
+        contrasts=found,
+        wins=wins,
+        start=start,
+        looks=looks,
+        settings={k: v for k, v in settings.items() if k not in ("model", "data")},
+        notes=[*_notes(plan, runs, start, looks), *truth.audit.notes],
+        environment=_environment(str(settings["device"])),
+        commands=_commands(recipe, folder),
+        save_dir=str(folder),
+    )
+    write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
+    write_reports(comparison, scored, folder)
+    return comparison
+
+
+def _scored(weights: Path, plan: Plan, folder: Path, imgsz: int) -> ValResult:
+    """Score a checkpoint, or read what that gave before it was interrupted."""
+    if (found := read_scores(folder)) is not None:
+        return found
+    train = plan.recipe.train
+    passed = {key: train[key] for key in SCORING if key in train}
+    passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    return score(YOLO(weights), plan.dataset, plan.samples["val"], "val", verbose=False, plots=False, **passed)
+
+
+def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
+    own = {key: value for key, value in vars(run).items() if key != "folder"}
+    own |= {"seconds": round(run.seconds, 1), "peak_mib": round(run.peak_mib, 1)}
+    if scores is None:
+        return RunResult(**own, weights="", metrics={}, per_class={})
+    weights = (run.folder / "weights" / "last.pt").relative_to(folder).as_posix()
+    return RunResult(**own, weights=weights, metrics=scores.coco.metrics, per_class=scores.coco.per_class)
+
+
+def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> ArmResult:
+    """Average an arm over its finished seeds."""
+    if not runs:
+        return ArmResult(model, {}, {}, None, 0.0)
+    return ArmResult(
+        model=model,
+        metrics={m: float(np.mean([run.metrics[m] for run in runs])) for m in runs[0].metrics},
+        per_class={
+            name: {m: float(np.mean([run.per_class[name][m] for run in runs])) for m in values}
+            for name, values in runs[0].per_class.items()
+        },
+        cost=cost,
+        train_seconds=round(float(np.mean([run.seconds for run in runs])), 1),
+    )
+
+
+def _looks(recipe: Recipe, folder: Path) -> list[list[int]]:
+    """Return the seeds with which this comparison was concluded before, where there were fewer."""
+    try:
+        before = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        looks, seeds = list(before["looks"]), list(before["recipe"]["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return looks if set(seeds) == set(recipe.seeds) else [*looks, seeds]
+
+
+def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: Sequence[Sequence[int]]) -> list[str]:
+    """Say what may and may not be concluded."""
+    notes = [SAME_IMAGES]
+    if len(plan.recipe.seeds) < LEAST_SEEDS:
+        notes.insert(0, FEW_SEEDS)
+    if plan.recipe.data == EMBEDDED:
+        notes.append(MADE_TASK)
+    if resumed := [f"{run.arm} seed {run.seed}" for run in runs if run.resumed]:
+        notes.append(
+            f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
+            "half precision, so such a run is not bit for bit what it would have been."
+        )
+    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != DONE]:
+        notes.append(
+            f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
+            "Means of an arm are over its own finished seeds, differences over those that both arms finished."
+        )
+    other = [str(check.seed) for check in start if not check.same_batches]
+    apart = sorted({arm for check in start for arm, shared in check.shared.items() if shared < check.tensors})
+    if other:
+        notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
+    if apart:
+        notes.append(f"Another start than the baseline's: {', '.join(apart)}.")
+    if not other and not apart:
+        notes.append(
+            "All arms of a seed began with the same weights in the layers that they share, and the same batch."
+        )
+    if looks:
+        notes.append(
+            f"This comparison was concluded before, with {', then '.join(str(len(seeds)) for seeds in looks)} seeds. "
+            "Adding seeds until an answer comes out makes it less sure than 95 %."
+        )
+    notes += class_notes(plan)
+    return notes + [
+        f"{name} has in row {s.row} a convolution with {s.own:,} parameters for {s.block} with "
+        f"{s.parameters:,} ({s.difference:+.2%})."
+        for name, arm in plan.arms.items()
+        for s in arm.substitutes
+    ]
+
+
+def _environment(device: str) -> dict[str, str]:
+    if device.startswith("cuda"):
+        device = f"{device} {torch.cuda.get_device_name(torch.device(device))}"
+    known = version()
+    return {p: known.packages[p] for p in PACKAGES} | {
+        "python": known.python,
+        "system": known.system,
+        "device": device,
+        "cpus": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _commands(recipe: Recipe, folder: Path) -> list[str]:
+    """Return what gives the same comparison again, and what scores the first model of each arm by itself."""
+    commands = [f"yolo-mha compare {shlex.quote(str(folder / 'recipe.yaml'))}"]
+    for arm in recipe.arms:
+        last = folder / "arms" / arm / f"seed{recipe.seeds[0]}" / "weights" / "last.pt"
+        words = {"model": last, "data": recipe.data, "imgsz": recipe.train.get("imgsz", 640)}
+        words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
+        commands.append("yolo-mha val " + " ".join(f"{k}={shlex.quote(str(v))}" for k, v in words.items()))
+    return commands
