@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,7 +203,7 @@ def _environment(device: str) -> dict[str, str]:
     known = version()
     return {p: known.packages[p] for p in PACKAGES} | {
         "python": known.python,
-        "system": known.system,
+        "system": platform.system(),
         "device": device,
         "cpus": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
