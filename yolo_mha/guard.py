@@ -95,8 +95,7 @@ class _CacheUnpickler(pickle.Unpickler):
 def _load_label_cache(path: Path) -> Any:
     """Read the label cache that Ultralytics keeps beside a dataset, a pickled dictionary within a .npy file.
 
-    Raises:
-        FileNotFoundError: There is none, or it holds anything else; Ultralytics then makes it anew.
+    Where it holds anything else, this is a FileNotFoundError, and Ultralytics makes it anew.
     """
     with open(path, "rb") as file:
         try:

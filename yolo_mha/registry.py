@@ -14,7 +14,7 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from importlib import import_module, metadata
 from pathlib import Path
@@ -147,30 +147,21 @@ class _BlockRow:
         self.args = [_literal(a) for a in args]
         self.shown_args = ""
 
-    @property
-    def first_source(self) -> int:
-        """The layer that sets the width: the only one, or the first of several."""
-        return int(self.sources[0] if isinstance(self.sources, list) else self.sources)
-
     def __repr__(self) -> str:
         return f"<row {self.index}>"
 
     def build(self, channels: list[int], depth: float) -> nn.Module:
-        """Build the block, or a sequence of blocks where the row repeats.
-
-        Args:
-            channels: Output channels of the layers so far.
-            depth: The scale's depth multiple.
-        """
+        """Build the block, or a sequence of blocks where the row repeats, behind layers of so many channels."""
         block = _blocks[self.name]
-        sources = self.sources if isinstance(self.sources, list) else [self.sources]
+        sources = sources_of(self.row)
         inputs = count_inputs(block)
         declared = hasattr(block, "inputs")  # without it a block takes any number, and the width of the first
         many = isinstance(self.sources, list)
         if declared and (len(sources) != inputs or many != (inputs > 1) or (inputs > 1 and self.repeats > 1)):
             example = "-1" if inputs == 1 else str([-1, *range(4, 3 + inputs)])
+            layers = "one layer" if inputs == 1 else f"{inputs} layers, and does not repeat"
             raise ModelError(
-                f"Row {self.index} of the model YAML: {self.name} reads {_layers(inputs)}.",
+                f"Row {self.index} of the model YAML: {self.name} reads {layers}.",
                 given=self.row,
                 expected=f"for example [{example}, 1, {self.name}, []]",
             )
@@ -182,24 +173,17 @@ class _BlockRow:
         try:
             built = [block(*dims, *self.args, **self.kwargs) for _ in range(repeats)]
         except (YoloMHAError, TypeError, ValueError) as e:
+            expected = f"arguments of {self.name} after its channels, positional or as {{name: value}} ({e})"
+            unusable = ModelError(f"{self.name} does not take these arguments.", expected=expected)
+            wrong = e if isinstance(e, YoloMHAError) else unusable
             given = f"{self.row} on a layer of {' and '.join(map(str, dims))} channels"
-            if isinstance(e, YoloMHAError):
-                raise ModelError(
-                    f"Row {self.index} of the model YAML: {e.problem}",
-                    given=f"{given} ({e.given})",
-                    expected=e.expected,
-                    fix=e.fix,
-                ) from e
             raise ModelError(
-                f"Row {self.index} of the model YAML: {self.name} does not take these arguments.",
-                given=given,
-                expected=f"arguments of {self.name} after its channels, positional or as {{name: value}} ({e})",
+                f"Row {self.index} of the model YAML: {wrong.problem}",
+                given=f"{given} ({wrong.given})" if wrong.given else given,
+                expected=wrong.expected,
+                fix=wrong.fix,
             ) from e
         return built[0] if repeats == 1 else nn.Sequential(*built)
-
-
-def _layers(count: int) -> str:
-    return "one layer" if count == 1 else f"{count} layers, and does not repeat"
 
 
 def _literal(value: Any) -> Any:
@@ -247,9 +231,7 @@ def check_rows(model: Any) -> ModelYAML:
         if not isinstance(row, list) or len(row) != 4:
             raise ModelError(f"Row {i} of {name} is not a row.", given=row, expected="[from, repeats, module, args]")
         module = str(row[2])
-        if module.startswith(("nn.", "torchvision.ops.")):
-            continue
-        if module not in vars(tasks):
+        if module not in vars(tasks) and not module.startswith(("nn.", "torchvision.ops.")):
             layers = {n for n, v in vars(tasks).items() if isinstance(v, type) and issubclass(v, nn.Module)}
             raise ModelError(
                 f"Row {i} of {name} names an unknown module.",
@@ -258,6 +240,12 @@ def check_rows(model: Any) -> ModelYAML:
                 fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
             )
     return cast(ModelYAML, model)
+
+
+def sources_of(row: Sequence[Any], index: int = 0) -> list[int]:
+    """Return the layers that a row reads; with its own index the relative ones are counted from the first layer."""
+    read = row[0] if isinstance(row[0], list) else [row[0]]
+    return [source if source >= 0 else index + source for source in read]
 
 
 def all_rows(model: ModelYAML) -> list[Row]:
@@ -276,7 +264,7 @@ def _wrap_parse_model(stock: Callable[..., Any]) -> Callable[..., Any]:
         for i, row in plugin.items():
             section, index = (d["backbone"], i) if i < len(d["backbone"]) else (d["head"], i - len(d["backbone"]))
             # parse_model takes the output width from `ch[from]`, so `from` must be one layer until it is done
-            section[index] = [row.first_source, 1, row.name, ["ch", "depth", row]]
+            section[index] = [sources_of(row.row)[0], 1, row.name, ["ch", "depth", row]]
         with _readable_table(plugin):
             layers, save = stock(d, ch, verbose)
         for i, row in plugin.items():
@@ -341,12 +329,11 @@ def build(model: ModelYAML) -> Network:
     if kind is None:
         raise ModelError("The last row is no known head.", given=head, expected=nearest(head, MODEL_CLASSES))
     try:
-        built: Network = kind(deepcopy(model), ch=model.get("channels", 3), verbose=False)
+        return cast(Network, kind(deepcopy(model), ch=model.get("channels", 3), verbose=False))
     except YoloMHAError:
         raise
     except Exception as e:  # parse_model meets a wrong YAML with any kind of error
         raise does_not_build(str(model.get("yaml_file", "The model YAML")), e) from e
-    return built
 
 
 def does_not_build(name: str, error: Exception) -> ModelError:
@@ -426,7 +413,7 @@ class _Importer:
         """Do nothing."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[list[str]]]:
-        return import_blocks, (sorted(block_modules()),)
+        return import_blocks, (sorted({block.__module__ for block in _blocks.values()}),)
 
     def __copy__(self) -> _Importer:
         return self
@@ -524,30 +511,20 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
             "put it into a module of its own and import that.",
             stacklevel=2,
         )
-    name = block.__name__
+    name, path = block.__name__, f"{block.__module__}.{block.__qualname__}"
     present = getattr(tasks, name, None)
-    owner = getattr(present, "yolo_mha_block", present)
-    same = owner is block or (owner is not None and (owner.__module__, owner.__qualname__) == _path(block))
-    if present is not None and (not same or not hasattr(present, "yolo_mha_block")):
+    owner = getattr(present, "yolo_mha_block", None)
+    if present is not None and (owner is None or f"{owner.__module__}.{owner.__qualname__}" != path):
         raise RegistrationError(
             f"The name {name} is taken.",
-            given=".".join(_path(block)),
-            expected=f"a name that neither Ultralytics nor another block uses; {name} is {owner!r}",
+            given=path,
+            expected=f"a name that neither Ultralytics nor another block uses; {name} is {owner or present!r}",
             fix="rename your class",
         )
     _blocks[name] = block
     setattr(tasks, name, _adaptor(block))
     torch.serialization.add_safe_globals([block, *parts])
     return block
-
-
-def block_modules() -> set[str]:
-    """Name the Python modules that the registered blocks come from, so that another process can import them."""
-    return {block.__module__ for block in _blocks.values()}
-
-
-def _path(block: type) -> tuple[str, str]:
-    return block.__module__, block.__qualname__
 
 
 def install(transfer: TransferFunction) -> None:

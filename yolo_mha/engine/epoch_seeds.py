@@ -47,13 +47,9 @@ class EpochSeeds:
         np.random.seed(state)
         torch.manual_seed(state)
         loader = trainer.train_loader
-        _forget_images(loader.dataset)
+        dataset = loader.dataset
+        for i in dataset.buffer:  # recent images that mosaics are made of; after a resume they would be others
+            dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
+        dataset.buffer.clear()
         loader.generator.manual_seed(state)  # gives the order, and the seeds of the workers
         loader.reset()
-
-
-def _forget_images(dataset: Any) -> None:
-    """Empty the store of recent images that mosaics are made of; after a resume it would be another one."""
-    for i in dataset.buffer:
-        dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
-    dataset.buffer.clear()

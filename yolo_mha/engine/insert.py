@@ -231,14 +231,16 @@ def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
     letter = made.yaml.get("scale") or ""
     if base.checkpoint is None and letter and not re.search(CARRIES_LETTER, path.stem):
         text = keep_one_scale(text, letter, made.yaml["nc"])  # nobody could ask for the scale by name
-    made.yaml["yaml_file"] = file.name
+    made.yaml["yaml_file"] = open_as = file.name
+    if base.checkpoint is None and letter and not scale_letter(open_as):
+        open_as = re.sub(CARRIES_LETTER, rf"\g<0>{letter}", open_as, count=1)
     old, new = base.model.state_dict(), made.state_dict()
     names = {name: renamed(name, plan.place) for name in old}
     result = Surgery(
         base=base.name,
         yaml=str(file),
         checkpoint=str(path) if base.checkpoint is not None else None,
-        open_as=file.name if base.checkpoint or not letter else _lettered(file.name, letter),
+        open_as=open_as,
         layers=layers(made),
         new=[plan.output[host] for host in plan.hosts],
         removed=[i for i, place in enumerate(plan.place) if place is None],
@@ -252,10 +254,6 @@ def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
             torch.save({**base.checkpoint, **fresh, "model": made}, files.enter_context(whole_file(path)))
         files.enter_context(whole_file(file)).write_text(text, encoding="utf-8", newline="")
     return result
-
-
-def _lettered(name: str, letter: str) -> str:
-    return name if scale_letter(name) else re.sub(CARRIES_LETTER, rf"\g<0>{letter}", name, count=1)
 
 
 @torch.no_grad()

@@ -122,8 +122,10 @@ class YOLO(ultralytics.YOLO):
             super()._load(weights, task=task)
             if isinstance(self.model, torch.nn.Module) and not isinstance(getattr(self.model, "names", None), dict):
                 raise TypeError(f"{type(self.model).__name__} is no YOLO model with class names")
-            if size := _exported_imgsz(self.model):
-                self.overrides["imgsz"] = size  # as a checkpoint brings its own; Ultralytics would take 640
+            exported = {} if isinstance(self.model, torch.nn.Module) else BaseBackend.read_metadata(self.model)
+            if size := exported.get("imgsz"):  # as a checkpoint brings its own; Ultralytics would take 640
+                height, width = map(int, ast.literal_eval(size) if isinstance(size, str) else size)
+                self.overrides["imgsz"] = height if height == width else [height, width]
         except Exception as e:  # a damaged file is met with any kind of error
             raise _checkpoint_error(Path(weights), e, self.trust) from e
 
@@ -221,18 +223,6 @@ class YOLO(ultralytics.YOLO):
         """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""
         with guarded(self.trust):
             return str(super().export(**kwargs))
-
-
-def _exported_imgsz(model: Any) -> int | list[int] | None:
-    """Return the image size that an exported model was made for, where it says so."""
-    if isinstance(model, torch.nn.Module):
-        return None
-    size = BaseBackend.read_metadata(model).get("imgsz")
-    size = ast.literal_eval(size) if isinstance(size, str) else size
-    if not size:
-        return None
-    height, width = (int(v) for v in size)
-    return height if height == width else [height, width]
 
 
 def existing(model: str | Path) -> str:

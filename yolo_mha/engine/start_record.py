@@ -59,5 +59,4 @@ def read_start(folder: Path) -> dict[str, Any] | None:
         folder: The run's folder.
     """
     file = folder / START_FILE
-    content: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    return content
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import check_map, check_not_negative, check_positive
-from .fold import fold_norm_into_next, fold_norm_into_previous, gate
+from .checks import check_not_negative, check_positive
+from .fold import GatedBlock, fold, gate
 from .spatial import SpatialMHA
 
 
@@ -28,7 +28,7 @@ class PositionwiseMLP(nn.Module):
         return self.narrow(self.act(self.widen(x)))  # type: ignore[no-any-return]
 
 
-class SpatialMHABlock(nn.Module):
+class SpatialMHABlock(GatedBlock):
     """Pre-norm residual attention: ``x + gate(attn(norm(x)))``, then the same with an MLP if ``mlp_ratio > 0``.
 
     With ``gate_init=0.0`` the block is the identity until the first optimizer step, so pretrained layers around it
@@ -53,7 +53,7 @@ class SpatialMHABlock(nn.Module):
         ConfigError: An argument is out of range, two do not go together, or the heads do not divide ``dim``.
     """
 
-    inputs = 1
+    ends = ("attn.qkv", "attn.proj")
 
     def __init__(
         self,
@@ -97,36 +97,17 @@ class SpatialMHABlock(nn.Module):
             self.mlp_gate = gate(dim, gate_init)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the gated attention, and the gated MLP, to the input.
-
-        Args:
-            x: Feature map of shape (B, C, H, W), any H and W.
-
-        Returns:
-            Feature map of shape (B, C, H, W) in the memory format of ``x``.
-
-        Raises:
-            ConfigError: ``x`` is something else.
-        """
-        check_map(x, self.attn.qkv.in_channels)
-        x = x + self.gate(self.attn(self.norm(x)))
-        if self.mlp is not None:
-            x = x + self.mlp_gate(self.mlp(self.mlp_norm(x)))
-        return x
+        """Add the gated attention, and the gated MLP, to the input; see `GatedBlock.forward`."""
+        x = super().forward(x)
+        return x if self.mlp is None else x + self.mlp_gate(self.mlp(self.mlp_norm(x)))
 
     def fuse(self) -> None:
         """Fold norms and gates into the convolutions next to them, for inference; a second call does nothing.
 
         With ``position="sincos"`` the codes stand between the first norm and its convolution, so it stays.
         """
-        if isinstance(self.gate, nn.Identity):
-            return
-        if self.attn.position != "sincos":
-            self.attn.qkv = fold_norm_into_next(self.norm, self.attn.qkv)
-            self.norm = nn.Identity()  # type: ignore[assignment]
-        self.attn.proj = fold_norm_into_previous(self.attn.proj, self.gate)
-        self.gate = nn.Identity()  # type: ignore[assignment]
+        norms = {} if self.attn.position == "sincos" else {"norm": "attn.qkv"}
+        gates = {"gate": "attn.proj"}
         if self.mlp is not None:
-            self.mlp.widen = fold_norm_into_next(self.mlp_norm, self.mlp.widen)
-            self.mlp.narrow = fold_norm_into_previous(self.mlp.narrow, self.mlp_gate)
-            self.mlp_norm = self.mlp_gate = nn.Identity()  # type: ignore[assignment]
+            norms["mlp_norm"], gates["mlp_gate"] = "mlp.widen", "mlp.narrow"
+        fold(self, norms, gates)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import check_map, check_positive
-from .fold import fold_norm_into_next, fold_norm_into_previous, gate
+from .checks import check_positive
+from .fold import GatedBlock, gate
 from .spatial import match_memory_format
 
 KERNEL_SIZE = 3
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(GatedBlock):
     """Pre-norm residual convolution: ``x + gate(project(silu(depthwise(expand(norm(x))))))``.
 
     The branch is the inverted bottleneck (Sandler et al. 2018, MobileNetV2, section 3.3): 1x1 to ``hidden`` channels,
@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
         ConfigError: An argument is out of range.
     """
 
-    inputs = 1
+    ends = ("expand", "project")
 
     def __init__(self, dim: int, hidden: int, *, gate_init: float = 0.0) -> None:
         super().__init__()
@@ -39,29 +39,9 @@ class ConvBlock(nn.Module):
         self.project = nn.Conv2d(hidden, dim, 1)
         self.gate = gate(dim, gate_init)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the gated convolution to the input.
-
-        Args:
-            x: Feature map of shape (B, C, H, W), any H and W.
-
-        Returns:
-            Feature map of shape (B, C, H, W) in the memory format of ``x``.
-
-        Raises:
-            ConfigError: ``x`` is something else.
-        """
-        check_map(x, self.expand.in_channels)
-        y = self.act(self.depthwise(self.expand(self.norm(x))))  # (B, hidden, H, W)
-        return x + self.gate(match_memory_format(self.project(y), x))  # type: ignore[no-any-return]
-
-    def fuse(self) -> None:
-        """Fold norm and gate into the convolutions next to them, for inference; a second call does nothing."""
-        if isinstance(self.gate, nn.Identity):
-            return
-        self.expand = fold_norm_into_next(self.norm, self.expand)
-        self.project = fold_norm_into_previous(self.project, self.gate)
-        self.norm = self.gate = nn.Identity()  # type: ignore[assignment]
+    def branch(self, x: Tensor) -> Tensor:
+        """Convolve the normed input."""
+        return match_memory_format(self.project(self.act(self.depthwise(self.expand(x)))), x)
 
 
 def matched_hidden(dim: int, parameters: int) -> int:

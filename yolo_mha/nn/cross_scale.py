@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, check_flag
 from .attend import HeadNorm, attend, heads_of
 from .checks import check_map, check_positive, check_probability
-from .fold import fold_norm_into_next, fold_norm_into_previous, gate
+from .fold import fold, gate
 from .heads import resolve_heads
 from .positions import add_sincos, check_position, grid, grid_within, rotate
 from .scopes import attend_globally, is_fixed
@@ -120,11 +120,4 @@ class CrossScaleMHA(nn.Module):
 
         With ``position="sincos"`` the codes stand between the first norms and their convolutions, so those stay.
         """
-        if isinstance(self.gate, nn.Identity):
-            return
-        if self.position != "sincos":
-            self.q = fold_norm_into_next(self.norm, self.q)
-            self.kv = fold_norm_into_next(self.context_norm, self.kv)
-            self.norm = self.context_norm = nn.Identity()  # type: ignore[assignment]
-        self.proj = fold_norm_into_previous(self.proj, self.gate)
-        self.gate = nn.Identity()  # type: ignore[assignment]
+        fold(self, {} if self.position == "sincos" else {"norm": "q", "context_norm": "kv"}, {"gate": "proj"})

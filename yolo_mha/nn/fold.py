@@ -1,12 +1,15 @@
-"""The gate of a residual branch, and folding BatchNorm into the 1x1 convolution before or behind it."""
+"""The frame of a residual branch: a norm, a gate, and folding both into the 1x1 convolutions next to them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checks import check_not_negative
+from .checks import check_map, check_not_negative
 
 
 def gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
@@ -53,11 +56,61 @@ def fold_norm_into_next(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 
 
 @torch.no_grad()
-def fold_norm_into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def fold_norm_into_previous(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     """Return a convolution equal to ``norm(conv(x))`` in evaluation mode.
 
     Args:
-        conv: Convolution in front of the norm.
         norm: Norm of the convolution's output channels.
+        conv: Convolution in front of the norm.
     """
     return fuse_conv_bn_eval(conv.eval(), norm.eval())
+
+
+def fold(block: nn.Module, norms: Mapping[str, str], gates: Mapping[str, str]) -> None:
+    """Fold norms and gates into the convolutions next to them, for inference; a second call does nothing.
+
+    Args:
+        block: Their module.
+        norms: Name of the convolution behind each norm, by the norm's name.
+        gates: Name of the convolution in front of each gate, by the gate's name.
+    """
+    for names, into in ((norms, fold_norm_into_next), (gates, fold_norm_into_previous)):
+        for name, neighbour in names.items():
+            norm, conv = block.get_submodule(name), block.get_submodule(neighbour)
+            if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d):
+                block.set_submodule(neighbour, into(norm, conv))
+                block.set_submodule(name, nn.Identity())
+
+
+class GatedBlock(nn.Module):
+    """Residual branch on one feature map: ``x + gate(attn(norm(x)))``."""
+
+    inputs = 1
+    ends: ClassVar[tuple[str, str]]  # names of the branch's first and last convolution
+    norm: nn.Module
+    attn: Any
+    gate: nn.Module
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Return what is gated, in the memory format of ``x``."""
+        return self.attn(x)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the gated branch to the input.
+
+        Args:
+            x: Feature map of shape (B, C, H, W), any H and W.
+
+        Returns:
+            Feature map of shape (B, C, H, W) in the memory format of ``x``.
+
+        Raises:
+            ConfigError: ``x`` is something else.
+        """
+        first: Any = self.get_submodule(self.ends[0])
+        check_map(x, first.in_channels)
+        return x + self.gate(self.branch(self.norm(x)))  # type: ignore[no-any-return]
+
+    def fuse(self) -> None:
+        """Fold norm and gate into the convolutions next to them, for inference; a second call does nothing."""
+        fold(self, {"norm": self.ends[0]}, {"gate": self.ends[1]})

@@ -28,22 +28,17 @@ def resolve_heads(dim: int, num_heads: int | None, head_dim: int | None = None) 
     if num_heads is not None and head_dim is not None:
         return num_heads, head_dim
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]
-    if num_heads is None and head_dim is None:
-        num_heads = max(n for n in divisors if n <= max(dim // DEFAULT_HEAD_DIM, 1))
-    elif num_heads is None and head_dim is not None:
-        if dim % head_dim:
-            raise ConfigError(
-                f"head_dim={head_dim} does not divide the {dim} channels of this layer.",
-                given=f"dim={dim}, head_dim={head_dim}",
-                expected=f"head_dim one of {divisors}",
-                fix="choose one of these, or give num_heads as well to set the inner width freely",
-            )
-        num_heads = dim // head_dim
-    if num_heads is None or dim % num_heads:
+    if head_dim is None:
+        value = num_heads or max(n for n in divisors if n <= max(dim // DEFAULT_HEAD_DIM, 1))
+        name, wrong, fix = "num_heads", f"{value} heads do", "leave num_heads out for heads of 32 channels"
+    else:
+        name, value, wrong = "head_dim", head_dim, f"head_dim={head_dim} does"
+        fix = "give num_heads as well to set the inner width freely"
+    if value not in divisors:
         raise ConfigError(
-            f"{num_heads} heads do not divide the {dim} channels of this layer.",
-            given=f"dim={dim}, num_heads={num_heads}",
-            expected=f"num_heads one of {divisors}",
-            fix="choose one of these, or leave num_heads out for heads of 32 channels",
+            f"{wrong} not divide the {dim} channels of this layer.",
+            given=f"dim={dim}, {name}={value}",
+            expected=f"{name} one of {divisors}",
+            fix=f"choose one of these, or {fix}",
         )
-    return num_heads, dim // num_heads
+    return (value, dim // value) if head_dim is None else (dim // value, value)

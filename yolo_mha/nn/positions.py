@@ -57,13 +57,11 @@ def grid(size: Sequence[int], like: Tensor, stride: int = 1) -> tuple[Tensor, Te
     Returns:
         Coordinates of shapes (ceil(H / stride),) and (ceil(W / stride),), in positions of the map.
     """
-    rows, columns = (_centres(length, stride, like) for length in size)
+    firsts = [coordinates(cells(length, stride), like) * stride for length in size]
+    rows, columns = (
+        (first + (first + (stride - 1)).clamp(max=length - 1)) / 2 for first, length in zip(firsts, size, strict=True)
+    )
     return rows, columns
-
-
-def _centres(size: int, stride: int, like: Tensor) -> Tensor:
-    first = coordinates(cells(size, stride), like) * stride
-    return (first + (first + (stride - 1)).clamp(max=size - 1)) / 2
 
 
 def grid_within(x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,14 +126,11 @@ def rotate(heads: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     quarter = heads.shape[-1] // 4
     by_row = _angles(rows, quarter, ROPE_BASE)[:, None, None, :]  # (H, 1, 1, d / 4)
     by_column = _angles(columns, quarter, ROPE_BASE)[None, :, None, :]  # (1, W, 1, d / 4)
-    a, b, c, d = heads.chunk(4, -1)  # each (B, H, W, h, d / 4)
-    turned = [part for pair, angle in (((a, b), by_row), ((c, d), by_column)) for part in _turn(*pair, angle)]
+    parts, turned = heads.chunk(4, -1), []  # each (B, H, W, h, d / 4)
+    for a, b, angle in ((*parts[:2], by_row), (*parts[2:], by_column)):
+        cos, sin = angle.cos().to(a.dtype), angle.sin().to(a.dtype)
+        turned += [a * cos - b * sin, a * sin + b * cos]
     return torch.cat(turned, -1)
-
-
-def _turn(a: Tensor, b: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    cos, sin = angle.cos().to(a.dtype), angle.sin().to(a.dtype)
-    return a * cos - b * sin, a * sin + b * cos
 
 
 class RelativeBias(nn.Module):

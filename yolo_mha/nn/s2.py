@@ -7,21 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .checks import check_map
-from .fold import fold_norm_into_next, fold_norm_into_previous, gate
+from .fold import GatedBlock, gate
 from .spatial import match_memory_format
-
-
-def _forth(x: Tensor, axis: int) -> Tensor:
-    """Move pixel i to i + 1 along an axis; pixel 0 stays as well."""
-    n = x.shape[axis]
-    return torch.cat((x.narrow(axis, 0, 1), x), axis).narrow(axis, 0, n)
-
-
-def _back(x: Tensor, axis: int) -> Tensor:
-    """Move pixel i to i - 1 along an axis; the last pixel stays as well."""
-    n = x.shape[axis]
-    return torch.cat((x, x.narrow(axis, n - 1, 1)), axis).narrow(axis, 1, n)
 
 
 def _shift(x: Tensor, axes: tuple[int, int]) -> Tensor:
@@ -29,14 +16,14 @@ def _shift(x: Tensor, axes: tuple[int, int]) -> Tensor:
 
     The pixels at the border that a quarter moves away from keep their values.
     """
-    c = x.shape[1]
-    first, second, third, fourth = x[:, : c // 4], x[:, c // 4 : c // 2], x[:, c // 2 : 3 * c // 4], x[:, 3 * c // 4 :]
-    quarters = (
-        _forth(first, axes[0]),
-        _back(second, axes[0]),
-        _forth(third, axes[1]),
-        _back(fourth, axes[1]),
-    )
+    c, quarters = x.shape[1], []
+    for i, axis in enumerate((axes[0], axes[0], axes[1], axes[1])):
+        quarter, n = x[:, i * c // 4 : (i + 1) * c // 4], x.shape[axis]
+        if i % 2:  # pixel i to i - 1; the last stays as well
+            moved = torch.cat((quarter, quarter.narrow(axis, n - 1, 1)), axis).narrow(axis, 1, n)
+        else:  # pixel i to i + 1; the first stays as well
+            moved = torch.cat((quarter.narrow(axis, 0, 1), quarter), axis).narrow(axis, 0, n)
+        quarters.append(moved)
     return torch.cat(quarters, 1)
 
 
@@ -130,7 +117,7 @@ class ShiftAttention(nn.Module):
         return match_memory_format(out, x)
 
 
-class S2Attention(nn.Module):
+class S2Attention(GatedBlock):
     """Residual spatial-shift attention: ``x + gate(attn(norm(x)))`` with `ShiftAttention` (Yu et al. 2021, S²-MLPv2).
 
     It exchanges features between neighbours and weighs whole maps, in linear time; it has no heads and no softmax over
@@ -144,33 +131,10 @@ class S2Attention(nn.Module):
         ConfigError: An argument is out of range.
     """
 
-    inputs = 1
+    ends = ("attn.mlp1", "attn.mlp2")
 
     def __init__(self, dim: int, *, gate_init: float = 0.0) -> None:
         super().__init__()
         self.attn = ShiftAttention(dim)
         self.norm = nn.BatchNorm2d(dim)
         self.gate = gate(dim, gate_init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the gated attention to the input.
-
-        Args:
-            x: Feature map of shape (B, C, H, W), any H and W.
-
-        Returns:
-            Feature map of shape (B, C, H, W) in the memory format of ``x``.
-
-        Raises:
-            ConfigError: ``x`` is something else.
-        """
-        check_map(x, self.attn.mlp1.in_channels)
-        return x + self.gate(self.attn(self.norm(x)))  # type: ignore[no-any-return]
-
-    def fuse(self) -> None:
-        """Fold norm and gate into the convolutions next to them, for inference; a second call does nothing."""
-        if isinstance(self.gate, nn.Identity):
-            return
-        self.attn.mlp1 = fold_norm_into_next(self.norm, self.attn.mlp1)
-        self.attn.mlp2 = fold_norm_into_previous(self.attn.mlp2, self.gate)
-        self.norm = self.gate = nn.Identity()  # type: ignore[assignment]

@@ -58,8 +58,7 @@ class MultiHeadAttention(nn.Module):
         self.q = nn.Linear(dim, inner, bias=bias)
         self.k = nn.Linear(key_dim, inner, bias=bias)
         self.v = nn.Linear(value_dim, inner, bias=bias)
-        self.q_norm: nn.Module = HeadNorm(self.head_dim) if qk_norm else nn.Identity()
-        self.k_norm: nn.Module = HeadNorm(self.head_dim) if qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = (HeadNorm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
         self.proj = nn.Linear(inner, dim, bias=bias)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
@@ -103,9 +102,10 @@ class MultiHeadAttention(nn.Module):
         value = key if value is None else value
         widths = (self.q.in_features, self.k.in_features, self.v.in_features)
         check_sequences(query, key, value, widths, self.q.weight.dtype)
-        q = self.q_norm(self._heads(self.q(query)))  # (B, h, Nq, d)
-        k = self.k_norm(self._heads(self.k(key)))  # (B, h, Nk, d)
-        v = self._heads(self.v(value))  # (B, h, Nk, d)
+        projected = (self.q(query), self.k(key), self.v(value))
+        # views (B, h, N, d) of (B, N, hd); the last stride stays 1, which the fused kernels need
+        q, k, v = (x.view(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2) for x in projected)
+        q, k = self.q_norm(q), self.k_norm(k)
         bias = keyless = weights = None
         if mask is not None or valid_lens is not None:
             bias, keyless = combine_masks(mask, valid_lens, q, k)
@@ -121,11 +121,6 @@ class MultiHeadAttention(nn.Module):
         if keyless is not None:
             out = out.masked_fill(keyless.all(1), 0.0)  # without a key in any head: no bias of the projection either
         return out if weights is None else (out, weights)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """View (B, N, hd) as (B, h, N, d); the last stride stays 1, which the fused kernels need."""
-        B, N, _ = x.shape
-        return x.view(B, N, self.num_heads, self.head_dim).transpose(1, 2)
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention) -> MultiHeadAttention:

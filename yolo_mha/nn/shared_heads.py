@@ -63,9 +63,8 @@ class SharedHeadAttention(nn.Module):
         value = key if value is None else value
         dim = self.proj.in_features
         check_sequences(query, key, value, (dim, dim, dim), self.q.weight.dtype)
-        q = self.q(self._slices(query)).transpose(1, 2)  # (B, Nq, h, d) -> (B, h, Nq, d)
-        k = self.k(self._slices(key)).transpose(1, 2)  # (B, Nk, h, d) -> (B, h, Nk, d)
-        v = self.v(self._slices(value)).transpose(1, 2)  # (B, Nk, h, d) -> (B, h, Nk, d)
+        slices = (x.view(*x.shape[:2], self.num_heads, self.head_dim) for x in (query, key, value))  # (B, N, h, d)
+        q, k, v = (project(x).transpose(1, 2) for project, x in zip((self.q, self.k, self.v), slices, strict=True))
         scores_bias = keyless = None
         if mask is not None:
             scores_bias, keyless = combine_masks(mask, None, q, k)
@@ -73,11 +72,6 @@ class SharedHeadAttention(nn.Module):
         heads = heads if keyless is None else heads.masked_fill(keyless, 0.0)  # (B, h, Nq, d)
         out: Tensor = self.proj(heads.transpose(1, 2).flatten(2))  # (B, Nq, hd) -> (B, Nq, dim)
         return out if keyless is None else out.masked_fill(keyless.all(1), 0.0)
-
-    def _slices(self, x: Tensor) -> Tensor:
-        """View (B, N, hd) as (B, N, h, d)."""
-        B, N, _ = x.shape
-        return x.view(B, N, self.num_heads, self.head_dim)
 
     @torch.no_grad()
     def expand(self) -> MultiHeadAttention:

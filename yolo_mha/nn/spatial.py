@@ -189,8 +189,8 @@ class SpatialMHA(nn.Module):
 
     def _project(self, y: Tensor, parts: str) -> Tensor:
         """Apply a part of the query, key and value projection: (B, C, H, W) to (B, len(parts) * hd, H, W)."""
-        inner = self.num_heads * self.head_dim
-        rows = slice("qkv".index(parts) * inner, ("qkv".index(parts) + len(parts)) * inner)
+        inner, first = self.num_heads * self.head_dim, "qkv".index(parts)
+        rows = slice(first * inner, (first + len(parts)) * inner)
         return F.conv2d(y, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
 
     def _mask(self, x: Tensor) -> Tensor | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from torch import nn
 from ultralytics.utils import LOGGER
 
 from ..nn import CrossScaleMHA, SpatialMHA
 from ..nn.scopes import count_pairs
-from ..registry import Network
+from ..registry import Network, all_rows, sources_of
 from .places import Layer, layers
 
 ADVICE_IMGSZ = 640  # pixels, the size that the numbers are given for
@@ -24,15 +22,15 @@ def warn_of_wide_attention(model: Network, described: Sequence[Layer] | None = N
         model: A model of Ultralytics.
         described: From `layers` for this model, where the caller has it.
     """
-    parts = {i: _attentions(layer) for i, layer in enumerate(model.model)}
-    if not any(parts.values()):
+    attentions = [[m for m in layer.modules() if isinstance(m, (SpatialMHA, CrossScaleMHA))] for layer in model.model]
+    if not any(attentions):
         return
     described = described or layers(model)
-    for i, attentions in parts.items():
-        strides = [described[f if f >= 0 else i + f].stride for f in _sources(model.model[i])]
+    for i, parts in enumerate(attentions):
+        strides = [described[source].stride for source in sources_of(all_rows(model.yaml)[i], i)]
         if all(strides):
             sides = [ADVICE_IMGSZ // stride for stride in strides if stride]
-            for part in attentions:
+            for part in parts:
                 if part.pairs(*(side for side in sides for _ in ("height", "width"))) >= WIDE_PAIRS:
                     LOGGER.warning(f"Row {i}: {_costs(part, sides)}")
 
@@ -59,12 +57,3 @@ def _costs(part: SpatialMHA | CrossScaleMHA, sides: list[int]) -> str:
         f"attention among {positions} at {ADVICE_IMGSZ} px; "
         f"for the scores alone it needs {gflops(pairs)} GFLOPs an image, {advice}"
     )
-
-
-def _sources(layer: nn.Module) -> list[int]:
-    source: Any = layer.f
-    return list(source) if isinstance(source, list) else [source]
-
-
-def _attentions(layer: nn.Module) -> list[SpatialMHA | CrossScaleMHA]:
-    return [m for m in layer.modules() if isinstance(m, (SpatialMHA, CrossScaleMHA))]

@@ -13,7 +13,7 @@ from ..errors import ConfigError, ModelError, nearest
 from ..registry import Network, Row, all_rows, block_class, count_inputs
 from .advice import warn_of_wide_attention
 from .graft import graft
-from .places import Layer, find_hosts, layers, slug, split
+from .places import find_hosts, layers, slug, split
 from .rows import RowPlan, blocks, edit, plan_insertion, plan_removal
 
 BLOCK = "SpatialMHABlock"
@@ -129,7 +129,14 @@ class Insertion:
         before = layers(model)
         source, *rest = self.row
         if isinstance(source, list):
-            source = [source[0], _context(source[1], before)]
+            found = find_hosts(source[1], before, setting=CONTEXT)
+            if len(found) > 1:
+                raise ConfigError(
+                    "Keys and values come from one layer.",
+                    given=f"{CONTEXT}={source[1]}: rows {', '.join(map(str, found))}",
+                    expected="one place, for example P5",
+                )
+            source = [source[0], *found]
         plan = plan_insertion(len(before), find_hosts(self.at, before), [source, *rest])
         made = graft(model, edit(model.yaml, plan), plan)
         after = layers(made)
@@ -158,18 +165,6 @@ def block_options(block: str = BLOCK) -> list[str]:
     parameters = list(inspect.signature(known.__init__).parameters.values())[1 + count_inputs(known) :]
     options = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return [*options, *([CONTEXT] if count_inputs(known) == 2 else [])]
-
-
-def _context(place: str, model: list[Layer]) -> int:
-    """Find the one layer that a place stands for."""
-    found = find_hosts(place, model, setting=CONTEXT)
-    if len(found) > 1:
-        raise ConfigError(
-            "Keys and values come from one layer.",
-            given=f"{CONTEXT}={place}: rows {', '.join(map(str, found))}",
-            expected="one place, for example P5",
-        )
-    return found[0]
 
 
 def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tuple[Network, RowPlan]:

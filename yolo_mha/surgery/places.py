@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import ConfigError, nearest
-from ..registry import Network, all_rows
+from ..registry import Network, all_rows, sources_of
 
 PROBE_SIDE = 128  # pixels; a multiple of the largest stride, 64, and enough positions for RT-DETR's 300 best
 PYRAMID_LEVELS = range(2, 7)
@@ -52,7 +52,8 @@ def layers(model: Network) -> list[Layer]:
     outputs: dict[int, Any] = {}
 
     def keep(module: Any, inputs: Any, output: Any) -> None:
-        outputs[module.i] = output.shape if isinstance(output, torch.Tensor) else None
+        is_map = isinstance(output, torch.Tensor) and output.dim() == 4 and PROBE_SIDE % output.shape[2] == 0
+        outputs[module.i] = output.shape if is_map else None
 
     for layer in copied.model:
         layer.register_forward_hook(keep)
@@ -61,15 +62,14 @@ def layers(model: Network) -> list[Layer]:
     described = []
     for i, row in enumerate(all_rows(model.yaml)):
         shape = outputs.get(i)
-        height = shape[2] if shape is not None and len(shape) == 4 and PROBE_SIDE % shape[2] == 0 else None
         described.append(
             Layer(
                 index=i,
                 section="backbone" if i < len(model.yaml["backbone"]) else "head",
                 source=row[0],
                 module=str(row[2]),
-                stride=PROBE_SIDE // height if height else None,
-                channels=shape[1] if shape is not None and height else None,
+                stride=PROBE_SIDE // shape[2] if shape else None,
+                channels=shape[1] if shape else None,
                 parameters=sum(p.numel() for p in model.model[i].parameters()),
             )
         )
@@ -136,15 +136,21 @@ def find_hosts(at: str | Iterable[str], model: Sequence[Layer], setting: str = "
 
 def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
     kind, _, rest = place.partition(":")
-    if match := re.fullmatch(r"p([0-9]{1,4})", place.lower()):
-        return [_last_at(int(match[1]), place, [layer for layer in model if layer.section == "backbone"], setting)]
-    if kind.lower() == "neck":
-        source = model[-1].source
-        feeds = [f if f >= 0 else model[-1].index + f for f in (source if isinstance(source, list) else [source])]
-        if not rest:
-            return feeds
-        if match := re.fullmatch(r"p([0-9]{1,4})", rest.lower()):
-            return [_last_at(int(match[1]), place, [model[i] for i in feeds], setting)]
+    feeds = sources_of([model[-1].source], model[-1].index)
+    if kind.lower() == "neck" and not rest:
+        return feeds
+    if match := re.fullmatch(r"(neck:)?p([0-9]{1,4})", place.lower()):
+        level = int(match[2])
+        among = [model[i] for i in feeds] if match[1] else [layer for layer in model if layer.section == "backbone"]
+        at_level = [layer.index for layer in among if level in PYRAMID_LEVELS and layer.stride == 2**level]
+        if at_level:
+            return at_level[-1:]
+        known = [n for n in PYRAMID_LEVELS if 2**n in {layer.stride for layer in among}]
+        raise ConfigError(
+            "The model has no such level.",
+            given=f"{setting}={place}" + (f" (stride {2**level})" if level in PYRAMID_LEVELS else ""),
+            expected=f"one of {_listed(place.rstrip('0123456789') + str(n) for n in known)}",
+        )
     if kind.lower() == "after" and rest:
         found = [layer.index for layer in model if layer.module == rest]
         if len(found) == 1:
@@ -166,20 +172,6 @@ def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
             expected=f"layer:0 to layer:{len(model) - 2}, before the head",
         )
     raise ConfigError("Unknown place.", given=f"{setting}={place}", expected=FORMS)
-
-
-def _last_at(level: int, place: str, among: Sequence[Layer], setting: str) -> int:
-    """Return the last layer of stride ``2 ** level``."""
-    at_level = [layer.index for layer in among if level in PYRAMID_LEVELS and layer.stride == 2**level]
-    if at_level:
-        return at_level[-1]
-    strides = {layer.stride for layer in among}
-    prefix = place.rstrip("0123456789")
-    raise ConfigError(
-        "The model has no such level.",
-        given=f"{setting}={place}" + (f" (stride {2**level})" if level in PYRAMID_LEVELS else ""),
-        expected=f"one of {_listed(f'{prefix}{n}' for n in PYRAMID_LEVELS if 2**n in strides)}",
-    )
 
 
 def _listed(words: Iterable[object]) -> str:

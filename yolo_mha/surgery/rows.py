@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from ..registry import ModelYAML, Row, all_rows, is_block
+from ..registry import ModelYAML, Row, all_rows, is_block, sources_of
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
             place.append(i - sum(r < i for r in removed))
             output.append(i - sum(r < i for r in removed))
             continue
-        first = row[0][0] if isinstance(row[0], list) else row[0]
-        target = first if first >= 0 else i + first
+        target = sources_of(row, i)[0]
         if target < 0:
             raise ModelError(
                 f"Row {i} reads the image itself, so it cannot be taken out.", given=row, expected="a row behind others"

@@ -47,10 +47,8 @@ def one_scale(content: ModelYAML) -> ModelYAML:
 
 def _built_from(content: ModelYAML) -> ModelYAML:
     """Return what of a model YAML decides on the model."""
-    kept: ModelYAML = {**content, "channels": content.get("channels", 3), "scales": content.get("scales") or {}}
-    kept.pop("scale", None)
-    kept.pop("yaml_file", None)
-    return kept
+    defaults: ModelYAML = {"channels": content.get("channels", 3), "scales": content.get("scales") or {}}
+    return {**content, **defaults, "scale": "", "yaml_file": ""}
 
 
 def edit_text(text: str, plan: RowPlan) -> str:
@@ -65,7 +63,8 @@ def edit_text(text: str, plan: RowPlan) -> str:
     """
     expected = edit(yaml.safe_load(text), plan)
     root = _compose(text)
-    nodes = _row_nodes(root)
+    sections = {key.value: value.value for key, value in root.value}
+    nodes = [*sections["backbone"], *sections["head"]]
     if _one_row_a_line(text, nodes):
         done = _edit_lines(text, plan, root, nodes)
         if yaml.safe_load(done) == expected:
@@ -88,7 +87,9 @@ def _edit_lines(text: str, plan: RowPlan, root: yaml.MappingNode, nodes: list[ya
             first = "" if text[start:end].endswith("\n") else newline
             indent = text[start : node.start_mark.index]
             edits.append((end, end, f"{first}{indent}{flow(list(plan.block))} # {plan.output[i]}{newline}"))
-    edits += _summary_edits(text, root, blocks_left=bool(plan.hosts) or _blocks_left(plan, nodes))
+    kept = [node for place, node in zip(plan.place, nodes, strict=True) if place is not None]
+    blocks_left = bool(plan.hosts) or any(is_block(node.value[2].value) for node in kept)
+    edits += _summary_edits(text, root, blocks_left)
     return _applied(text, edits)
 
 
@@ -145,26 +146,17 @@ def _compose(text: str) -> yaml.MappingNode:
     return root
 
 
-def _row_nodes(root: yaml.MappingNode) -> list[yaml.Node]:
-    sections = {key.value: value.value for key, value in root.value if key.value in ("backbone", "head")}
-    return [*sections["backbone"], *sections["head"]]
-
-
 def _one_row_a_line(text: str, nodes: list[yaml.Node]) -> bool:
     """Say whether rows can be edited in place: flow style, one a line, no anchors."""
     if any(isinstance(t, (yaml.AnchorToken, yaml.AliasToken)) for t in yaml.scan(text)):
         return False
-    lines = [node.start_mark.line for node in nodes]
-    if len(set(lines)) < len(lines):
-        return False
-    for node in nodes:
-        start, _ = _line(text, node.start_mark.index)
-        before = text[start : node.start_mark.index]
-        if not isinstance(node, yaml.SequenceNode) or not node.flow_style:
-            return False
-        if node.end_mark.line != node.start_mark.line or not re.fullmatch(r"\s*-\s+", before):
-            return False
-    return True
+    return len({node.start_mark.line for node in nodes}) == len(nodes) and all(
+        isinstance(node, yaml.SequenceNode)
+        and node.flow_style
+        and node.end_mark.line == node.start_mark.line
+        and re.fullmatch(r"\s*-\s+", text[_line(text, node.start_mark.index)[0] : node.start_mark.index])
+        for node in nodes
+    )
 
 
 def _line(text: str, index: int) -> tuple[int, int]:
@@ -198,12 +190,6 @@ def _summary_edits(text: str, root: yaml.MappingNode, blocks_left: bool) -> Iter
             _, end = _line(text, scale.start_mark.index)
             if (at := text.find(wrong, row.end_mark.index, end)) >= 0:
                 yield at, at + len(wrong), right
-
-
-def _blocks_left(plan: RowPlan, nodes: list[yaml.Node]) -> bool:
-    return any(
-        place is not None and is_block(node.value[2].value) for place, node in zip(plan.place, nodes, strict=True)
-    )
 
 
 def _applied(text: str, edits: list[Edit]) -> str:

@@ -19,7 +19,7 @@ from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..paths import without_scale
-from ..registry import Load, ModelYAML, Network, Row, all_rows
+from ..registry import Load, ModelYAML, Network, all_rows, sources_of
 from ..result import Result
 from .graft import lay_out, renamed, same_values
 from .rows import RowPlan, blocks, without_block_rows
@@ -87,7 +87,10 @@ def transfer(target: Network, source: Network, load: Load, verbose: bool = True)
         )
     places = align(source.yaml, target.yaml)
     laid = lay_out(source, places, len(target.model))
-    _refuse_other_widths(target, source, laid)
+    state, head = target.state_dict(), f"model.{len(target.model) - 1}."
+    shapes = [(v.shape, state[k].shape) for k, v in laid.state_dict().items() if k in state and not k.startswith(head)]
+    if sum(a != b for a, b in shapes) > len(shapes) / 2:  # as families differ that write a YAML for each scale
+        raise _other_model(source.yaml, target.yaml, same_rows=True)
     load(laid, verbose)
     report = _report(target, source, places)
     placeholder = {i: str(i) for i in range(len(getattr(source, "names", {})))}
@@ -113,20 +116,14 @@ def align(source: ModelYAML, target: ModelYAML) -> dict[int, int | None]:
         ModelError: Apart from blocks and the kind of head the two do not have the same rows, or their scales differ.
     """
     (old, old_plan), (new, new_plan) = without_block_rows(source), without_block_rows(target)
-    structure = [[_structure(i, row) for i, row in enumerate(all_rows(m))] for m in (old, new)]
+    structure = [[(str(row[2]), *sources_of(row, i)) for i, row in enumerate(all_rows(m))] for m in (old, new)]
     structure[0][-1] = structure[1][-1] = ("the head",)  # another task may share the rest
     same_rows = structure[0] == structure[1]
     if not same_rows or _multiples(source) != _multiples(target):
         raise _other_model(source, target, same_rows)
-    kept = zip(_kept(old_plan), _kept(new_plan), strict=True)
-    places: dict[int, int | None] = dict(kept)
+    kept = ([i for i, place in enumerate(plan.place) if place is not None] for plan in (old_plan, new_plan))
+    places: dict[int, int | None] = dict(zip(*kept, strict=True))
     return places | _align_blocks(source, places, _said(source, old_plan), _said(target, new_plan))
-
-
-def _structure(index: int, row: Row) -> tuple[object, ...]:
-    """Return what makes two rows the same layer: their module and what they read."""
-    sources = row[0] if isinstance(row[0], list) else [row[0]]
-    return (str(row[2]), *(s if s >= 0 else index + s for s in sources))
 
 
 def _multiples(model: ModelYAML) -> tuple[float, ...]:
@@ -136,16 +133,10 @@ def _multiples(model: ModelYAML) -> tuple[float, ...]:
     return model.get("depth_multiple", 1.0), model.get("width_multiple", 1.0), float("inf")
 
 
-def _kept(plan: RowPlan) -> list[int]:
-    return [i for i, place in enumerate(plan.place) if place is not None]
-
-
 def _said(model: ModelYAML, plan: RowPlan) -> list[str]:
     """Return what each row says of itself, and what else it reads than the layer before, counted without blocks."""
-    rows = all_rows(model)
-    sources = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
-    others = [[plan.output[s if s >= 0 else i + s] for s in read[1:]] for i, read in enumerate(sources)]
-    return [f"{row[2:]} {other}" for row, other in zip(rows, others, strict=True)]
+    rows = enumerate(all_rows(model))
+    return [f"{row[2:]} {[plan.output[source] for source in sources_of(row, i)[1:]]}" for i, row in rows]
 
 
 def _align_blocks(
@@ -182,14 +173,6 @@ def _other_model(source: ModelYAML, target: ModelYAML, same_rows: bool) -> Model
     )
 
 
-def _refuse_other_widths(target: Network, source: Network, laid: Network) -> None:
-    """Refuse a base that has the same rows and yet other widths, as families do that write a YAML for each scale."""
-    state, head = target.state_dict(), f"model.{len(target.model) - 1}."
-    shapes = [(v.shape, state[k].shape) for k, v in laid.state_dict().items() if k in state and not k.startswith(head)]
-    if sum(a != b for a, b in shapes) > len(shapes) / 2:
-        raise _other_model(source.yaml, target.yaml, same_rows=True)
-
-
 def _report(target: Network, source: Network, places: dict[int, int | None]) -> Transfer:
     state, base, left = target.state_dict(), source.state_dict(), {}
     names = {name: renamed(name, places) for name in base}
@@ -204,7 +187,7 @@ def _report(target: Network, source: Network, places: dict[int, int | None]) -> 
         elif not same_values(state[new], base[name]):
             left[name] = "its rows follow the new order of the classes"
     return Transfer(
-        source=_name(source),
+        source=str(getattr(source, "pt_path", None) or source.yaml.get("yaml_file", "the base")),
         total=len(base),
         moved=len(base) - len(left),
         new=len(state.keys() - set(names.values())),
@@ -220,7 +203,3 @@ def _classes(source: Network, target: Network) -> str:
     shared = {str(v).strip().lower() for v in old.values()} & {str(v).strip().lower() for v in new.values()}
     kept = f", of which {len(shared)} are known by name and kept" if shared - {str(i) for i in old} else ""
     return f", {len(old)} classes became {len(new)}{kept}"
-
-
-def _name(model: Network) -> str:
-    return str(getattr(model, "pt_path", None) or model.yaml.get("yaml_file", "the base"))
