@@ -399,3 +399,10 @@ def test_version__names_what_is_missing(monkeypatch):
     found = environment.version()
     assert found.packages == {"no-such-thing": "not installed", "torch": metadata.version("torch")}
     assert list(environment._missing("a")) == [f"numpy {metadata.version('numpy')}", "no-such-thing not installed"]
+
+
+def test_blocks__that_do_not_import_are_named(capsys, tmp_path):
+    (tmp_path / "typo.py").write_text("def (")
+    code, _, err = call(capsys, "remove", "model=x.pt", "blocks=typo")
+    assert code == 2
+    assert "blocks=typo: SyntaxError" in err

@@ -21,7 +21,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
-from .errors import ConfigError, RunError, YoloMHAError, check_flag
+from .errors import ConfigError, RunError, YoloMHAError, check_flag, with_type
 from .result import Result
 from .show import show, show_settings
 
@@ -130,10 +130,10 @@ def _import_blocks(modules: object) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as e:
+        except Exception as e:  # the module is the user's own, and may fail in any way
             expected = "modules in the working directory or on Python's path, separated by commas"
             problem = "A module of blocks cannot be imported."
-            raise ConfigError(problem, given=f"blocks={name}: {e}", expected=expected) from e
+            raise ConfigError(problem, given=f"blocks={name}: {with_type(e)}", expected=expected) from e
 
 
 @contextlib.contextmanager

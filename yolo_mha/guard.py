@@ -123,7 +123,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
     that Ultralytics starts for several GPUs inherit the first two. Also works as a decorator.
 
     Args:
-        trust: Lift the restriction on checkpoints and YAMLs, for files that you made yourself.
+        trust: Lift the restriction on checkpoints and the ``activation:`` in them, for files that you made yourself.
     """
     from ultralytics.data import dataset
     from ultralytics.data import utils as data_utils

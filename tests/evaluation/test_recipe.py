@@ -31,6 +31,9 @@ def written(text: str) -> Path:
         ("data: x.yaml\narmz: {}", "did you mean arms"),
         ("data: x.yaml", "lacks 'arms'"),
         ("data: x.yaml\narms: {a: x}\ntrain: [1]", "holds no settings"),
+        (f"{TWO}train: {{seeds: 3}}", "stands beside 'train'"),
+        (f"{TWO}train: {{data: other.yaml}}", "stands beside 'train'"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need a place"),
         ("[" * 3000, "not readable"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
@@ -186,3 +189,8 @@ def test_block_of_the_calling_script__is_refused(monkeypatch):
     settings = {"model": "demo-baseline.yaml", "at": "neck", "block": "InScript", "control": False, "data": "x"}
     with pytest.raises(ConfigError, match="A block of the calling script"):
         build_arms(recipe_from_settings(settings))
+
+
+def test_match__may_name_an_arm_that_yaml_reads_as_a_number():
+    arms = "arms: {1: yolov8n.yaml, 2: {model: yolov8n.yaml, at: P5}, 3: {match: 2}}"
+    assert read_recipe(written(f"data: x.yaml\n{arms}"), {}).arms["3"] == Control("2")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,15 @@ def test_finished_run__is_not_touched(killed):
     _, runs, seen = killed
     assert seen["before"] == seen["after"]
     assert (runs["baseline"].state, runs["baseline"].resumed) == ("done", 0)
+
+
+def test_finished_run__whose_folder_was_taken_away_is_trained_again(killed, tmp_path):
+    folder, runs, _ = killed
+    shutil.copytree(folder / "arms", tmp_path / "arms")
+    assert read_run(tmp_path, "baseline", 7).state == "done"
+    shutil.rmtree(tmp_path / "arms" / "baseline" / "seed7")
+    assert read_run(tmp_path, "baseline", 7).state == "running"
+    assert runs["baseline"].state == "done"
 
 
 def test_failed_run__does_not_stop_the_others(killed):

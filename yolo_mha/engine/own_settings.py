@@ -1,5 +1,7 @@
 """The commands' own settings: one table that `--help` prints, the shell completes, and values are checked by.
 
+Options of a block are listed here too, and checked by the block when it is built.
+
 All other settings are Ultralytics', see `settings`.
 """
 

@@ -67,7 +67,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         )
     recipe, samples = plan.recipe, plan.samples["val"]
     weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
-    stride = max(int(YOLO(file).model.stride.max()) for file in weights.values())
+    stride = max(int(plan.arms[run.arm].network.stride.max()) for run in finished)
     imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
     scores = {
         run: _scored(file, plan, folder / "val" / run[0] / f"seed{run[1]}", imgsz) for run, file in weights.items()

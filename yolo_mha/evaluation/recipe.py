@@ -131,7 +131,7 @@ def read_arm(name: str, words: object) -> Arm | Control:
     """
     given: dict[str, Any] = dict(words) if isinstance(words, Mapping) else {"model": words}
     if set(given) == {"match"}:
-        return Control(given["match"])
+        return Control(str(given["match"]))
     insertion, rest = Insertion.from_settings({k: _plain(v) for k, v in given.items() if k != "model"})
     if unknown := [key for key in rest if key != "freeze_base"]:
         valid = ["model", "freeze_base", "match", *insertion_keys(given.get("block", BLOCK))]
@@ -174,6 +174,9 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
             )
     if not isinstance(content.get("train") or {}, dict):
         raise ConfigError(f"'train' of {path} holds no settings.", given=content["train"], expected="key: value lines")
+    for key in content.get("train") or {}:
+        if key in FIELDS:
+            raise ConfigError(f"'{key}' stands beside 'train', not in it.", given=f"{path}, train: {key}", expected=key)
     arms = {str(name): read_arm(str(name), words) for name, words in content["arms"].items()}
     own = {"name": path.stem, **{key: value for key, value in content.items() if key in OWN}}
     return _recipe(arms, {**(content.get("train") or {}), **own, **overrides})

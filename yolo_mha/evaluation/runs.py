@@ -112,6 +112,8 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
                         progress.advance(total)
         finally:
             for attempt in running.values():  # a process ends by itself when its input does
+                attempt.process.end_input()
+            for attempt in running.values():
                 attempt.process.close(patience=STOP)
                 _save(attempt.now())
     return list(runs.values())
@@ -131,6 +133,8 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
         run = replace(run, **state)
     if (run.folder / END).exists():  # also where this process was killed before it could say so
         run = replace(run, state=DONE, error=None, **json.loads((run.folder / END).read_text(encoding="utf-8")))
+    elif run.state == DONE:  # its folder was taken away, so that it is trained again
+        run = replace(run, state=RUNNING)
     header, rows = _table(run.folder / "results.csv")
     curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
     return replace(run, epochs=len(rows), curve=curve)

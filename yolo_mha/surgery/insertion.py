@@ -71,9 +71,9 @@ class Insertion:
         options = {key: rest.pop(key) for key in keys if key not in DEFAULT_CFG_DICT}
         if at is not None:
             return cls(at, block, options), rest
-        if options:
-            given = " ".join(f"{k}={v}" for k, v in options.items())
-            raise ConfigError("Options of a block need a place for it.", given=given, expected="at=P5 beside them")
+        if options or block != BLOCK:
+            given = " ".join(f"{k}={v}" for k, v in {"block": block, **options}.items() if v != BLOCK)
+            raise ConfigError("A block and its options need a place.", given=given, expected="at=P5 beside them")
         return None, rest
 
     @property

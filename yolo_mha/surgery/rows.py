@@ -51,7 +51,7 @@ class RowPlan:
 
 
 def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
-    """RowPlan one new row behind each host; every reference to a host then goes to its new row.
+    """Plan one new row behind each host; every reference to a host then goes to its new row.
 
     Args:
         count: Number of rows.
@@ -74,7 +74,7 @@ def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
 
 
 def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
-    """RowPlan to take rows out; every reference to one of them then goes to what it reads (the first of several).
+    """Plan to take rows out; every reference to one of them then goes to what it reads (the first of several).
 
     Args:
         rows: The model's rows.
