@@ -154,6 +154,8 @@ def test_comparison(folder):
     assert all(
         word in text for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5 (x1.05)")
     ), text
+    assert "exploratory" in text
+    assert max(map(len, tables(text))) <= WIDTH
     assert (result.ok, result.exit_code) == (True, 0)
 
 

@@ -226,7 +226,7 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
     console.print(table)
     table = Table("difference in AP", "", "95 % interval", "smallest detectable", "")
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap, table.columns[-1].min_width = True, len("exploratory")
     for contrast in result.contrasts:
         effect, verdict = contrast.effects["AP"], contrast.verdict
         role = "primary" if contrast.primary else "exploratory"
@@ -234,7 +234,7 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         if effect:
             cells = [f"{effect.delta:+.3f}", f"{effect.low:+.3f} to {effect.high:+.3f}"]
             cells.append("-" if effect.smallest_detectable is None else f"{effect.smallest_detectable:.3f}")
-        word = f"{role}: {verdict.word if verdict else 'no verdict'}"
+        word = f"{role}\n{verdict.word if verdict else 'no verdict'}"
         table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
     console.print(table)
     for contrast in result.contrasts:

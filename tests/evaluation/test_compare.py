@@ -118,7 +118,6 @@ def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monk
     assert any("concluded before, with 2 seeds" in note for note in added.notes)
 
 
-@pytest.mark.slow
 def test_estimate__trains_nothing(beacons, tiny):
     found = yolo_mha.estimate(model=str(DEMO), at="neck", data=str(beacons), seeds="0,1", **tiny)
     assert found.runs == 6
