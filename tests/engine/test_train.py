@@ -18,6 +18,8 @@ from yolo_mha.data.beacons import draw
 from yolo_mha.engine.trainer import Trainer
 from yolo_mha.errors import CheckpointError, ConfigError
 from yolo_mha.paths import shipped
+from yolo_mha.surgery.graft import renamed
+from yolo_mha.surgery.rows import blocks
 
 
 def fresh(script: str, *arguments: object, **env: str) -> str:
@@ -517,3 +519,26 @@ def test_digest__sees_values_kind_and_shape_but_not_the_layout():
     assert digest({"x": x}) == digest({"x": x.contiguous(memory_format=torch.channels_last)})
     others = [{"y": x}, {"x": x.double()}, {"x": x.view(2, 3, 20)}, {"x": x + 1e-7}, {"x": x, "y": x}]
     assert len({digest({"x": x}), *map(digest, others)}) == 6
+
+
+@pytest.mark.parametrize("settings", [{"model": "demo-mha.yaml"}, {"model": "demo-baseline.yaml", "at": "layer:2"}])
+def test_train_freeze__counts_the_rows_without_blocks(beacons, tiny, tmp_path, settings):
+    """The same layers are frozen with blocks as without, and the blocks train."""
+    frozen = {}
+
+    def note(name):
+        def callback(trainer):
+            parameters = trainer.model.named_parameters()
+            frozen[name] = {k for k, p in parameters if not p.requires_grad and ".dfl" not in k}
+
+        return {"on_train_start": callback}
+
+    words = {"data": beacons, "freeze": 6, "project": tmp_path, **tiny}
+    yolo_mha.train("demo-baseline.yaml", callbacks=note("without"), **words)
+    result = yolo_mha.train(callbacks=note("with"), **settings, **words)
+    content = yolo_mha.YOLO(result.last).model.yaml
+    (block,) = blocks(content)
+    places = {i: i + (i >= block) for i in range(len(content["backbone"] + content["head"]) - 1)}
+    assert {renamed(name, places) for name in frozen["without"]} == frozen["with"]
+    assert not any(name.startswith(f"model.{block}.") for name in frozen["with"])
+    assert any(name.startswith("model.6.") for name in frozen["with"])  # the sixth row stands one further behind

@@ -84,3 +84,11 @@ def test_used_images__a_share_or_a_count():
     assert used_images(get_cfg(overrides={"fraction": 0.01}), 16) == 1
     assert used_images(get_cfg(overrides={"fraction": 5}), 16) == 5
     assert used_images(get_cfg(overrides={"fraction": 50}), 16) == 16
+
+
+def test_training_case__freezes_what_training_would():
+    model = yolo_mha.YOLO("demo-mha.yaml").model
+    case = TrainingCase.of(model, get_cfg(overrides={"freeze": 6, "device": "cpu", "imgsz": 64}))
+    frozen = {int(k.split(".")[1]) for k, p in case.model.named_parameters() if not p.requires_grad}
+    assert frozen >= {0, 1, 2, 3, 4, 6}
+    assert 5 not in frozen  # the block

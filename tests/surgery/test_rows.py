@@ -2,7 +2,7 @@ import pytest
 
 import yolo_mha  # noqa: F401  registers the blocks
 from yolo_mha.errors import ModelError
-from yolo_mha.surgery.rows import apply, edit, plan_insertion, plan_removal, without_block_rows
+from yolo_mha.surgery.rows import apply, edit, moved_freeze, plan_insertion, plan_removal, without_block_rows
 
 from .conftest import SHIPPED, read, rows
 
@@ -89,3 +89,23 @@ def test_plan__refuses_a_reference_that_is_not_before_the_row(source):
     table = [[-1, 1, "Conv", [8]]] * 3 + [[source, 1, "Conv", [8]]]
     with pytest.raises(ModelError, match="Row 3"):
         apply(plan_insertion(4, [0], BLOCK), table)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "moved"),
+    [
+        (None, None),
+        (0, 0),
+        (2, [0, 2]),
+        (3, [0, 2, 3]),
+        ([1], [2]),
+        ([0, 2, "4.attn"], [0, 3, "4.attn"]),
+        (["1.gate"], ["1.gate"]),
+    ],
+)
+def test_moved_freeze__means_the_rows_without_blocks(freeze, moved):
+    model = {"backbone": [[-1, 1, "Conv", []], [-1, 1, "SpatialMHABlock", []], [-1, 1, "Conv", []]],
+             "head": [[-1, 1, "Conv", []], [-1, 1, "SpatialMHABlock", []], [[4], 1, "Detect", []]]}  # fmt: skip
+    assert moved_freeze(freeze, model) == moved
+    plain = {"backbone": [model["backbone"][0]], "head": [model["head"][0]]}
+    assert moved_freeze(freeze, plain) == freeze

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 import torch
 import ultralytics
 from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.utils import LOGGER
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..data.files import read_yaml
@@ -31,7 +32,7 @@ from ..paths import given_path, shipped, without_scale
 from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml
 from ..surgery.advice import warn_of_wide_attention
 from ..surgery.insertion import BLOCK, Insertion
-from ..surgery.rows import blocks
+from ..surgery.rows import blocks, moved_freeze
 from ..surgery.transfer import Transfer, reported
 from .freeze_base import FreezeBase, check_freeze_base
 from .record import Record
@@ -183,15 +184,21 @@ class YOLO(ultralytics.YOLO):
             events: list[tuple[str, Callable[[Any], None]]] = []
         else:
             record = replace(record, freeze_base=freeze_base, rows=record.rows or blocks(network.yaml), transfers=[])
-            check_freeze_base(freeze_base, record.rows, kwargs.get("freeze"))
+            given = kwargs.get("freeze")
+            check_freeze_base(freeze_base, record.rows, given)
+            if (freeze := moved_freeze(given, network.yaml)) != given:
+                kwargs["freeze"] = freeze
+                LOGGER.info(
+                    f"freeze={given} counts rows without the blocks: rows {freeze} are frozen, the blocks train"
+                )
             events = [("on_pretrain_routine_end", record)] if record.at or freeze_base else []
         if record.at:  # with `ckpt` set Ultralytics takes the rows from this object, and the weights from `pretrained`
             if kwargs.get("pretrained", True) is True:
                 kwargs["pretrained"] = str(self.ckpt_path) if self.ckpt_path else bool(self.ckpt)
             self.ckpt = self.ckpt or {"model": network}
         if record.freeze_base:
-            freeze = FreezeBase(record.freeze_base, record.rows)
-            events += [("on_pretrain_routine_end", freeze.start), ("on_train_epoch_start", freeze.end)]
+            base = FreezeBase(record.freeze_base, record.rows)
+            events += [("on_pretrain_routine_end", base.start), ("on_train_epoch_start", base.end)]
         callbacks = self.callbacks.copy()
         for event, function in events:
             callbacks[event] = [*callbacks[event], function]

@@ -15,6 +15,7 @@ from ultralytics.utils.torch_utils import select_device
 
 from ..data.dataset import Sample
 from ..registry import Network, build
+from ..surgery.rows import moved_freeze
 
 AUTO_ADAMW_STEPS = 10000  # of the optimizer; for more of them Ultralytics' optimizer=auto is MuSGD
 MADE_UP_OBJECTS = 20
@@ -25,7 +26,7 @@ class TrainingCase:
     """A model as training would have it.
 
     Attributes:
-        model: With the dataset's classes, everything trained but the box integral.
+        model: With the dataset's classes; what ``freeze`` names, and the box integral, is not trained.
         args: Training settings of Ultralytics, ``imgsz`` rounded up to the model's stride.
         device: Where training would run.
         precision: What it computes in.
@@ -65,8 +66,10 @@ class TrainingCase:
             model.names = dict(names)
             model.load(network, verbose=False)
         model = model.float().to(device).train()
+        freeze = moved_freeze(args.freeze, model.yaml) or []
+        frozen = [f"model.{x}." for x in (range(freeze) if isinstance(freeze, int) else freeze)]
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(".dfl" not in name)
+            parameter.requires_grad_(not any(part in name for part in (".dfl", *frozen)))
         stride = max(int(model.stride.max()), 32)
         args.imgsz = int(check_imgsz(args.imgsz, stride=stride, floor=stride, max_dim=1))
         model.args = args

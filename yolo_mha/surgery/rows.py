@@ -135,6 +135,24 @@ def blocks(model: ModelYAML) -> list[int]:
     return [i for i, row in enumerate(all_rows(model)) if is_block(row[2])]
 
 
+def moved_freeze(freeze: int | list[int | str] | None, model: ModelYAML) -> int | list[int | str] | None:
+    """Return Ultralytics' setting ``freeze`` for a model with blocks; they train, and so do the same rows as without.
+
+    Ultralytics counts the rows of the model at hand, so the same number would freeze other layers with a block than
+    without. Here a number of rows, or the index of one, is that of the model without its blocks.
+
+    Args:
+        freeze: A number of first rows, or row indices and parts of parameter names, which stay as they are.
+        model: The model's content.
+    """
+    if not freeze or not blocks(model):
+        return freeze
+    meant = range(freeze) if isinstance(freeze, int) else freeze
+    places = without_block_rows(model)[1].place
+    rows: list[int | str] = [i for i, place in enumerate(places) if place is not None and place in meant]
+    return rows + [name for name in meant if isinstance(name, str)]
+
+
 def without_block_rows(model: ModelYAML) -> tuple[ModelYAML, RowPlan]:
     """Return a model YAML's content without its blocks, and the plan that takes them out."""
     plan = plan_removal(all_rows(model), blocks(model))
