@@ -72,7 +72,8 @@ def test_insert(model, folder):
 
 
 def test_train(folder):
-    assert_whole(shown(TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {})), f"model={folder}/best.pt")
+    result = TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {}, gates={4: 0.25, 9: 0.0})
+    assert_whole(shown(result), f"model={folder}/best.pt", "gate of row 4: 0.2500\n", "row 9: 0.0000, still 0")
 
 
 def test_val__and_export(model, folder, beacons):

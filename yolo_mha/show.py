@@ -128,6 +128,8 @@ def _show_surgery(result: Surgery, console: Console) -> None:
 def _show_train(result: TrainResult, console: Console) -> None:
     if result.transfer:
         _say(console, result.transfer)
+    for row, value in result.gates.items():
+        _say(console, f"gate of row {row}: {value:.4f}" + ("" if value else ", still 0: the block does nothing"))
     best = f"{result.epochs} epochs, best checkpoint: {result.best}"
     _say(console, best, f"score it: yolo-mha val model={result.best} data=...")
 

@@ -542,3 +542,7 @@ def test_train_freeze__counts_the_rows_without_blocks(beacons, tiny, tmp_path, s
     assert {renamed(name, places) for name in frozen["without"]} == frozen["with"]
     assert not any(name.startswith(f"model.{block}.") for name in frozen["with"])
     assert any(name.startswith("model.6.") for name in frozen["with"])  # the sixth row stands one further behind
+    assert list(result.gates) == [block]
+    gate = yolo_mha.YOLO(result.last).model.model[block].gate
+    assert result.gates[block] == pytest.approx(float(gate.weight.abs().mean()))
+    assert result.gates[block] > 0

@@ -68,6 +68,7 @@ def killed(beacons, tiny, tmp_path_factory):
     command = [sys.executable, "-c", SCRIPT, str(root / "recipe.yaml"), str(root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: (folder / "arms" / "attention" / "seed7" / "weights" / "last.pt").exists(), process)
+    seen["said"] = process.stderr
     with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, root):
         pass
     seen["refused"] = refused.value.given
@@ -89,6 +90,13 @@ def test_kill_9__leaves_no_orphan_and_no_lock(killed):
     folder, _, seen = killed
     assert seen["left"] == []
     assert seen["refused"] == str(folder)
+
+
+def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):
+    _, _, seen = killed
+    lines = [line for line in seen["said"].read().splitlines() if line.startswith("baseline, seed 7: epoch ")]
+    assert [line.split(",")[1].split()[-1] for line in lines] == ["1", "2", "3", "4"]
+    assert all("mAP50-95" in line for line in lines)
 
 
 def test_same_call__finishes_what_was_cut(killed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..data.dataset import Dataset, load_dataset, read_split
 from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
 from ..guard import guarded
 from ..result import Result
+from ..surgery.graft import gates
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
@@ -35,6 +36,7 @@ class TrainResult(Result):
         epochs: Number of epochs in ``results.csv``.
         metrics: Ultralytics' own validation of ``best``; for COCO numbers run `val`.
         transfer: What became of the pretrained weights, where the model has blocks and started from some.
+        gates: Mean absolute weight of each block's gates in ``last``, by row; a block whose gates are 0 does nothing.
     """
 
     save_dir: str
@@ -43,6 +45,7 @@ class TrainResult(Result):
     epochs: int
     metrics: dict[str, float]
     transfer: Transfer | None = None
+    gates: dict[int, float] = field(default_factory=dict)
 
 
 @checked
@@ -156,6 +159,7 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
         epochs=len(trainer.csv.read_text().splitlines()) - 1 if trainer.csv.exists() else 0,
         metrics={k: round(float(v), 5) for k, v in metrics.items()},
         transfer=network.transfer,
+        gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
     )
 
 

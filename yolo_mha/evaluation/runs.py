@@ -14,7 +14,7 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 
 from ..data.files import write_text
 from ..engine.child import Child
-from ..engine.progress import bar
+from ..engine.progress import bar, console
 from ..registry import Network
 from ..surgery.text import dump, one_scale
 from .one_run import END, Job
@@ -67,6 +67,7 @@ class _Attempt:
     run: Run
     process: Child
     task: TaskID
+    epochs: int
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
@@ -184,13 +185,18 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     process = Child(Job.__module__, network, log, answers=False, append=goes_on)
     process.send(job)
     task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=run.epochs if goes_on else 0)
-    return _Attempt(run, process, task)
+    return _Attempt(run, process, task, run.epochs)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
     """Return the state of a run whose process was started, and note it."""
     run, code = attempt.now(), attempt.process.poll()
-    progress.update(attempt.task, completed=len(_table(run.folder / "results.csv")[1]))
+    known = read_run(run.folder.parents[2], run.arm, run.seed)
+    for epoch in range(attempt.epochs, 0 if console.is_terminal else known.epochs):  # where no bar is seen
+        ap = f", mAP50-95 {known.curve[epoch]:.3f}" if known.curve else ""
+        console.print(f"{run.arm}, seed {run.seed}: epoch {epoch + 1}{ap}", soft_wrap=True)
+    attempt.epochs = known.epochs
+    progress.update(attempt.task, completed=known.epochs)
     if code is None:
         if time.monotonic() - attempt.saved > SAVE:
             attempt.saved = time.monotonic()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..registry import ModelYAML, Network, build
-from .rows import RowPlan, without_block_rows
+from .rows import RowPlan, blocks, without_block_rows
 
 
 def graft(model: Network, edited: ModelYAML, plan: RowPlan) -> Network:
@@ -35,6 +35,17 @@ def graft(model: Network, edited: ModelYAML, plan: RowPlan) -> Network:
             layers[place] = layer
     model.model, model.save, model.yaml = nn.Sequential(*layers), built.save, edited
     return model
+
+
+def gates(model: Network) -> dict[int, float]:
+    """Return the mean absolute weight of the gates of each block, by row; blocks without a gate are left out."""
+    found = {}
+    for row in blocks(model.yaml):
+        parts = model.model[row].named_modules()
+        weights = [m.weight.float().abs() for name, m in parts if "gate" in name and isinstance(m, nn.BatchNorm2d)]
+        if weights:
+            found[row] = float(torch.cat(weights).mean())
+    return found
 
 
 def without_blocks(model: Network) -> Network:
