@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from reading import counted
 
 import yolo_mha
 from yolo_mha.data.beacons import generate
@@ -79,7 +80,10 @@ def test_compare__again_is_the_same_and_trains_nothing(finished, monkeypatch):
     folder = Path(result.save_dir)
     times = {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
     (folder / "report.html").unlink()
-    again = yolo_mha.compare(**settings)
+    with counted() as verified:
+        again = yolo_mha.compare(**settings)
+    assert set(verified.values()) == {1}
+    assert len(verified) == 16 + 12
     assert again.save_dir == result.save_dir
     assert times == {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
     assert again.contrasts == result.contrasts

@@ -101,6 +101,7 @@ def test_plan__refuses_a_reference_that_is_not_before_the_row(source):
         ([1], [2]),
         ([0, 2, "4.attn"], [0, 3, "4.attn"]),
         (["1.gate"], ["1.gate"]),
+        (99, [0, 2, 3, 5]),
     ],
 )
 def test_moved_freeze__means_the_rows_without_blocks(freeze, moved):

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Item:
         return self.result.plot(**self.drawing)
 
 
-class Output:
+class Output(ABC):
     """A kind of file.
 
     Attributes:
@@ -90,11 +91,11 @@ class Output:
     kind: str
     path: Path | None = None
 
+    @abstractmethod
     def write(self, item: Item) -> None:
         """Add a result."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most have nothing open)
         """Finish the file, where one is open."""
 
 

@@ -145,12 +145,12 @@ def moved_freeze(freeze: int | list[int | str] | None, model: ModelYAML) -> int 
         freeze: A number of first rows, or row indices and parts of parameter names, which stay as they are.
         model: The model's content.
     """
-    if not freeze or not blocks(model):
+    own = blocks(model)
+    if not freeze or not own:
         return freeze
+    rows = [i for i in range(len(all_rows(model))) if i not in own]
     meant = range(freeze) if isinstance(freeze, int) else freeze
-    places = without_block_rows(model)[1].place
-    rows: list[int | str] = [i for i, place in enumerate(places) if place is not None and place in meant]
-    return rows + [name for name in meant if isinstance(name, str)]
+    return [x if isinstance(x, str) else rows[x] for x in meant if isinstance(x, str) or x < len(rows)]
 
 
 def without_block_rows(model: ModelYAML) -> tuple[ModelYAML, RowPlan]:
