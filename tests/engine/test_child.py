@@ -50,6 +50,19 @@ def start(tmp_path, monkeypatch):
         child.close()
 
 
+def test_answering__keeps_what_libraries_print_in_the_log(tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(
+        "import os\nfrom yolo_mha.engine.child import answering\n\n"
+        "def main():\n    answer = answering()\n    print('printed', flush=True)\n    os.system('echo by a command')\n"
+        "    answer({'got': 1})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    child = Child("noisy", nn.Identity(), tmp_path / "log.txt")
+    assert child.receive() == {"got": 1}
+    child.close(patience=20)
+    assert (tmp_path / "log.txt").read_text().splitlines() == ["printed", "by a command"]
+
+
 def test_child__answers_and_ends_with_its_input(start):
     child = start()
     child.send("answer")

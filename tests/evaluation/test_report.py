@@ -124,6 +124,11 @@ def test_report__holds_the_numbers_and_needs_no_network(folder):
     assert not re.search(r"https?://(?!www\.w3\.org)", re.sub(r"base64,[^\"]*", "", page))
 
 
+def test_comparison__with_a_failed_run_is_not_ok(comparison):
+    assert (comparison.ok, comparison.exit_code) == (False, 1)
+    assert replace(comparison, runs=[run for run in comparison.runs if run.state == "done"]).exit_code == 0
+
+
 def test_report__draws_truth_and_both_arms_for_every_win(folder):
     pictures = sorted((folder / "wins").glob("*.jpg"))
     assert [p.name for p in pictures] == ["1-attention.jpg", "2-attention.jpg"]
