@@ -184,8 +184,9 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     log = run.folder.with_name(f"{run.folder.name}.log")
     process = Child(Job.__module__, network, log, answers=False, append=goes_on)
     process.send(job)
-    task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=run.epochs if goes_on else 0)
-    return _Attempt(run, process, task, run.epochs)
+    before = run.epochs if goes_on else 0
+    task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=before)
+    return _Attempt(run, process, task, before)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
