@@ -26,9 +26,9 @@ from rich.table import Table as RichTable
 from scipy import stats
 
 from yolo_mha.data.files import write_text
-from yolo_mha.evaluation.intervals import paired_interval
-from yolo_mha.evaluation.matches import Matches, Table, Threshold
-from yolo_mha.evaluation.resample import bootstrap_weights, resampled_ap
+from yolo_mha.scoring.intervals import paired_interval
+from yolo_mha.scoring.matches import Matches, Table, Threshold
+from yolo_mha.scoring.resample import bootstrap_weights, resampled_ap
 
 EXAMPLES = """examples:
   python benchmarks/coverage.py                                      both models; about 20 minutes on two cores

@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from yolo_mha.evaluation.matches import match_detections
-from yolo_mha.evaluation.resample import bootstrap_weights, resampled_scores
 from yolo_mha.scoring.coco import BACKENDS, evaluate
+from yolo_mha.scoring.matches import match_detections
+from yolo_mha.scoring.resample import bootstrap_weights, resampled_scores
 
 EXAMPLES = """examples:
   python benchmarks/evidence.py                  5,000 images; about five minutes

@@ -17,7 +17,6 @@ from yolo_mha.engine.own_settings import COMMANDS
 from yolo_mha.engine.train import TrainResult
 from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
-from yolo_mha.evaluation.intervals import Interval
 from yolo_mha.evaluation.plan import build_arms
 from yolo_mha.evaluation.recipe import recipe_from_settings
 from yolo_mha.evaluation.verdict import judge
@@ -27,6 +26,7 @@ from yolo_mha.profiling.cost import Cost
 from yolo_mha.profiling.footprint import Footprint, Step
 from yolo_mha.result import Result
 from yolo_mha.scoring.coco import METRICS
+from yolo_mha.scoring.intervals import Interval
 from yolo_mha.show import duration, show, show_settings
 
 WIDTH = 80

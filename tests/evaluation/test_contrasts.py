@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from yolo_mha.evaluation.contrasts import contrasts
-from yolo_mha.evaluation.matches import match_detections
 from yolo_mha.evaluation.recipe import Arm, Recipe
+from yolo_mha.scoring.matches import match_detections
 
 ARMS = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml"), "control": Arm("c.yaml")}
 

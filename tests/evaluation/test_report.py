@@ -13,12 +13,12 @@ import pytest
 
 from yolo_mha.data.dataset import Sample
 from yolo_mha.evaluation import comparison as found
-from yolo_mha.evaluation.intervals import Interval
 from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.evaluation.report import write_reports
 from yolo_mha.evaluation.verdict import judge
 from yolo_mha.profiling.cost import Cost
 from yolo_mha.scoring.coco import METRICS
+from yolo_mha.scoring.intervals import Interval
 
 SCHEMA = json.loads((Path(found.__file__).parent / "compare.schema.json").read_text())
 ROOT = Path(__file__).parents[2]

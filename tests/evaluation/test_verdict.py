@@ -1,7 +1,7 @@
 import pytest
 
-from yolo_mha.evaluation.intervals import Interval
 from yolo_mha.evaluation.verdict import HELPS, HURTS, INCONCLUSIVE, NONE, SAME, judge
+from yolo_mha.scoring.intervals import Interval
 
 
 def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and images", by_image: float = 0.001):

@@ -10,11 +10,11 @@ from ultralytics.utils import LOGGER
 
 from ..engine.own_settings import checked
 from ..guard import guarded
+from ..scoring.intervals import LEAST_SEEDS
 from .comparison import Comparison
 from .conclude import conclude
 from .estimate import Estimate, measure_plan
 from .folder import open_folder
-from .intervals import LEAST_SEEDS
 from .plan import prepare
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
 from .runs import train_runs

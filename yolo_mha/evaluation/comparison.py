@@ -7,7 +7,7 @@ from typing import Any
 
 from ..profiling.cost import Cost
 from ..result import Result
-from .intervals import Interval
+from ..scoring.intervals import Interval
 from .recipe import Recipe
 from .verdict import Verdict
 

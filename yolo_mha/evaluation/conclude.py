@@ -20,12 +20,12 @@ from ..engine.model import YOLO
 from ..engine.progress import with_bar
 from ..errors import RunError
 from ..profiling.cost import Cost, measure
+from ..scoring.intervals import LEAST_SEEDS
+from ..scoring.matches import Matches, match_detections
 from ..scoring.truth import read_truth
 from ..scoring.val import ValResult, read_scores, score
 from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
 from .contrasts import RESAMPLES, contrasts, counted
-from .intervals import LEAST_SEEDS
-from .matches import Matches, match_detections
 from .plan import Plan
 from .recipe import Recipe
 from .report import write_reports

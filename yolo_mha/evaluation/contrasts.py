@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.progress import Progress, silent
+from ..scoring.intervals import paired_interval
+from ..scoring.matches import Matches
+from ..scoring.resample import OVERALL, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
 from .comparison import Contrast, Win
-from .intervals import paired_interval
-from .matches import Matches
 from .recipe import Recipe
-from .resample import OVERALL, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
 from .verdict import judge
 
 RESAMPLES = 1000

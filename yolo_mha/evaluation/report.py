@@ -18,9 +18,9 @@ from ultralytics.utils.plotting import Annotator, colors
 from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
+from ..scoring.resample import OVERALL
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
-from .resample import OVERALL
 
 WIDTH = 400  # pixels of one of the pictures side by side
 SHOWN_SCORE = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .intervals import LEAST_SEEDS, Interval, images_needed, seeds_needed, seeds_to_settle
+from ..scoring.intervals import LEAST_SEEDS, Interval, images_needed, seeds_needed, seeds_to_settle
 
 HELPS, HURTS, INCONCLUSIVE, NONE = "helps", "hurts", "inconclusive", "no verdict"
 SAME = "no difference that matters"

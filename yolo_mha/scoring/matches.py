@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.instances import Id, Instances, Prediction
 from ..data.progress import Progress, silent
-from ..scoring.coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes
+from .coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes
 
 Positions = NDArray[np.int32]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from yolo_mha.evaluation.intervals import (
+from yolo_mha.scoring.intervals import (
     images_needed,
     paired_interval,
     seeds_needed,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.progress import Progress, silent
-from ..scoring.coco import AREAS, RECALLS
+from .coco import AREAS, RECALLS
 from .matches import Matches, Table, Threshold
 
 MAX_ARRAY_ENTRIES = 4_000_000  # of one array at a time

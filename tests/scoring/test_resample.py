@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from yolo_mha.evaluation.matches import match_detections
-from yolo_mha.evaluation.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
 from yolo_mha.scoring.coco import evaluate
+from yolo_mha.scoring.matches import match_detections
+from yolo_mha.scoring.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
 
 
 def _reference(truth, results) -> dict[str, float]:
@@ -63,7 +63,7 @@ def test_resampled_scores__do_not_depend_on_the_size_of_the_parts(random_coco, m
     matches = match_detections(*random_coco(np.random.default_rng(3), images=8, classes=2))
     weights = bootstrap_weights(8, 23)
     whole = resampled_scores(matches, weights)
-    monkeypatch.setattr("yolo_mha.evaluation.resample.MAX_ARRAY_ENTRIES", 60)
+    monkeypatch.setattr("yolo_mha.scoring.resample.MAX_ARRAY_ENTRIES", 60)
     np.testing.assert_array_equal(resampled_ap(matches, weights), resampled_scores(matches, weights)["AP"])
     for name, values in resampled_scores(matches, weights).items():
         np.testing.assert_allclose(values, whole[name], atol=1e-14)
