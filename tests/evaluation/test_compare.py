@@ -108,6 +108,26 @@ def test_compare__of_one_seed_gives_no_verdict(finished, monkeypatch, tmp_path):
     )
 
 
+def test_compare__says_of_which_runs_ap_depends_on_equal_scores(finished, monkeypatch, tmp_path):
+    """The scores of one run are rounded to one decimal, and scored again."""
+    result, settings, cwd = finished
+    assert not any("equal scores" in note for note in result.notes)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cwd / "runs", tmp_path / "runs")
+    folder = tmp_path / "runs" / "compare" / "compare" / "val" / "attention"
+    predictions, annotations = (folder / "seed0" / f"{name}.json" for name in ("predictions", "annotations"))
+    rounded = [{**r, "score": round(r["score"], 1)} for r in json.loads(predictions.read_text())]
+    predictions.write_text(json.dumps(rounded))
+    where = {"project": str(folder), "name": "seed0", "exist_ok": True}
+    yolo_mha.val(predictions=predictions, annotations=annotations, plots=False, **where)
+    again = yolo_mha.compare(**settings)
+    ties = next(r.ties for r in again.runs if (r.arm, r.seed) == ("attention", 0))
+    assert ties.best_ap - ties.worst_ap > 0.001
+    (note,) = (note for note in again.notes if "equal scores" in note)
+    assert f"in attention seed 0 {ties.worst_ap:.3f} to {ties.best_ap:.3f}." in note
+    assert note in (folder.parents[1] / "report.md").read_text()
+
+
 def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monkeypatch, tmp_path):
     _, settings, cwd = finished
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -129,6 +130,14 @@ def test_val__a_predictions_file_scores_as_the_model_that_made_it(shapes, expect
         del r["file_name"], r["category_name"]
     (tmp_path / "p.json").write_text(json.dumps(results))
     assert yolo_mha.val(predictions=tmp_path / "p.json", data=shapes, plots=False).coco == expected.coco
+
+
+def test_val__writes_every_digit_of_the_model(expected):
+    """The model computes in float32; rounding to five decimals would make scores equal that are not."""
+    results = json.loads(Path(expected.predictions).read_text())
+    numbers = np.array([[r["score"], *r["bbox"][:2]] for r in results])
+    np.testing.assert_array_equal(numbers, numbers.astype(np.float32))
+    assert (numbers[:, 0] != numbers[:, 0].round(5)).mean() > 0.9
 
 
 def test_read_scores__of_a_moved_folder_equals_what_val_returned(expected, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from ..profiling.cost import Cost
 from ..result import Result
 from ..scoring.intervals import Interval
+from ..scoring.ties import Ties
 from .recipe import Recipe
 from .verdict import Verdict
 
@@ -43,6 +44,7 @@ class RunResult:
         resumed: How often it went on after an interruption.
         peak_mib: The most memory that the training process held, in MiB.
         curve: Ultralytics' mAP50-95 on the validation images after each epoch.
+        ties: How AP depends on the order of equal scores.
     """
 
     arm: str
@@ -57,6 +59,7 @@ class RunResult:
     resumed: int
     peak_mib: float
     curve: list[float]
+    ties: Ties | None = None
 
 
 @dataclass(frozen=True)

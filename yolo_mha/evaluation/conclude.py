@@ -101,7 +101,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         start=start,
         looks=looks,
         settings={k: v for k, v in settings.items() if k not in ("model", "data")},
-        notes=[*_notes(plan, runs, start, looks), *truth.audit.notes],
+        notes=[*_notes(plan, runs, start, looks), *_tie_notes(results), *truth.audit.notes],
         environment=_environment(str(settings["device"])),
         commands=_commands(recipe, folder),
         save_dir=str(folder),
@@ -127,7 +127,8 @@ def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
     if scores is None:
         return RunResult(**own, weights="", metrics={}, per_class={})
     weights = (run.folder / "weights" / "last.pt").relative_to(folder).as_posix()
-    return RunResult(**own, weights=weights, metrics=scores.coco.metrics, per_class=scores.coco.per_class)
+    coco = scores.coco
+    return RunResult(**own, weights=weights, metrics=coco.metrics, per_class=coco.per_class, ties=coco.ties)
 
 
 def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> ArmResult:
@@ -194,6 +195,17 @@ def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: 
         f"{s.parameters:,} ({s.difference:+.2%})."
         for name, arm in plan.arms.items()
         for s in arm.substitutes
+    ]
+
+
+def _tie_notes(results: Sequence[RunResult]) -> list[str]:
+    """Say of which runs AP depends on the order of equal scores."""
+    tied = [f"{r.arm} seed {r.seed} {r.ties}" for r in results if r.ties and r.ties.matter]
+    if not tied:
+        return []
+    return [
+        f"AP depends on the order of equal scores in {'; '.join(tied)}. Few epochs and half precision make scores "
+        "equal: train longer, or score in full precision."
     ]
 
 

@@ -18,6 +18,7 @@ from ..data.instances import Annotation, Id, Instances, Prediction, check_instan
 from ..data.labels import MAX_NAMED
 from ..data.progress import Progress, silent
 from ..errors import ConfigError, DataError, DependencyError, nearest
+from .ties import Ties, class_ties, join_ties
 
 METRICS = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -40,6 +41,7 @@ class CocoScores:
         detections: Number of detections given.
         ignored: Number of ground-truth boxes that are crowds or marked ``ignore``.
         backend: What computed the numbers.
+        ties: How AP depends on the order of equal scores; None with faster-coco-eval, which does not show its matches.
         precision: Precision at recall 0, 0.01, ... 1 by class name, float64 of shape (10, 101), a row an IoU threshold
             from 0.5 to 0.95; classes with objects only.
     """
@@ -51,6 +53,7 @@ class CocoScores:
     detections: int
     ignored: int = 0
     backend: str = BACKENDS[0]
+    ties: Ties | None = None
     precision: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -83,11 +86,13 @@ def evaluate(
     modules = load_backend(backend)
     truth = check_truth(truth)
     results = check_results(truth, results)
-    parts = []
+    parts, ties = [], []
     for evaluation in evaluated_classes(truth, results, modules, progress):
         with quiet():
             evaluation.accumulate()
         parts.append((evaluation.eval["precision"], evaluation.eval["recall"]))
+        if modules is REFERENCE:
+            ties.append(class_ties(evaluation))
     precisions, recalls = zip(*parts, strict=True)
     precision = np.concatenate(precisions, axis=2)  # IoU, recall, class, area, detections
     whole = reference_cocoeval.COCOeval(iouType="bbox")
@@ -116,6 +121,7 @@ def evaluate(
         detections=len(results),
         ignored=len(truth["annotations"]) - objects,
         backend=backend,
+        ties=join_ties(ties) if ties else None,
         precision=curves,
     )
 

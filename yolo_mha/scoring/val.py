@@ -24,6 +24,7 @@ from ..guard import guarded
 from ..result import Result
 from .coco import BACKENDS, CocoScores, check_truth, evaluate, load_backend
 from .curves import draw_pr_curves
+from .ties import Ties
 from .truth import Truth, detections, read_results, read_truth
 
 SETTINGS_FOR_FILES = ("split", "plots", "project", "name", "exist_ok")  # those that mean something without a model
@@ -90,6 +91,7 @@ def read_scores(folder: Path) -> ValResult | None:
     try:
         content = json.loads((folder / SCORES).read_text(encoding="utf-8"))  # written last, so everything is there
         coco = CocoScores(**{f.name: content.pop(f.name) for f in fields(CocoScores) if f.name in content})
+        coco = coco if coco.ties is None else replace(coco, ties=Ties(**coco.ties))  # type: ignore[arg-type]
         return ValResult(**{**content, **files, "coco": coco, "audit": Audit(**content["audit"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -265,6 +267,17 @@ def _cut_off(results: Sequence[Prediction]) -> list[str]:
     ]
 
 
+def _tied(scores: CocoScores) -> list[str]:
+    """Say so where AP depends on the order of equal scores."""
+    if scores.ties is None or not scores.ties.matter:
+        return []
+    return [
+        f"AP is {scores.metrics['AP']:.3f} in this order of the images, and {scores.ties} in other orders of equal "
+        f"scores: {scores.ties.detections:,} detections share their score with one that is judged the other way. Few "
+        "epochs, half precision and rounding make scores equal: train longer, or write scores in full precision."
+    ]
+
+
 def _scored(
     truth: Truth,
     results: list[Prediction],
@@ -282,7 +295,8 @@ def _scored(
 
 
 def _written(result: ValResult, folder: Path, plots: bool) -> ValResult:
-    """Draw the curves if wanted, and write the scores, last of all files."""
+    """Note what ties do to AP, draw the curves if wanted, and write the scores, last of all files."""
+    result.audit.notes.extend(_tied(result.coco))
     if plots:
         result = replace(result, curves=str(draw_pr_curves(result.coco, folder / "pr_curves.png")))
     write_text(folder / SCORES, json.dumps(result.as_dict(), indent=2))
