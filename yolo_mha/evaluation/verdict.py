@@ -168,7 +168,5 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
         return None, f"; {few}: a difference of {margin:g} takes about {images:,} or more"
     most = max(MOST_SEEDS, interval.seeds)
     least = size(smallest_detectable(interval, most), margin)
-    return (
-        None,
-        f"; {margin:g} is too small a difference to find here: even {most} seeds find no less than about {least}",
-    )
+    small = f"{margin:g} is too small a difference to find here"
+    return None, f"; {small}: even {most} seeds find no less than about {least}"
