@@ -199,7 +199,11 @@ def test_report__asks_about_the_arm_by_its_name(comparison, samples, tmp_path):
         recipe=replace(comparison.recipe, arms=arms, primary="ConvBlock"),
         arms={names[name]: arm for name, arm in comparison.arms.items()} | {"control": comparison.arms["baseline"]},
         runs=[replace(run, arm=names[run.arm]) for run in comparison.runs],
-        contrasts=[one, replace(one, against="control", primary=False, seeds=[], verdict=verdict)],
+        contrasts=[
+            one,
+            replace(one, arm="control", primary=False, seeds=[]),
+            replace(one, against="control", primary=False, seeds=[], verdict=verdict),
+        ],
         wins=[],
     )
     write_reports(changed, samples, tmp_path)
