@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
 from yolo_mha.evaluation.plan import build_arms
 from yolo_mha.evaluation.recipe import recipe_from_settings
-from yolo_mha.evaluation.verdict import judge
+from yolo_mha.evaluation.verdict import judge, no_interval
 from yolo_mha.paths import shipped
 from yolo_mha.profiling.blocks import BlockShare
 from yolo_mha.profiling.cost import Cost
@@ -141,21 +142,27 @@ def effect(delta: float) -> Interval:
 
 def test_comparison(folder):
     plan = recipe_from_settings({"model": str(folder / "m.yaml"), "at": "P5", "data": str(folder / "data.yaml")})
-    cost = Cost(12_345_678, 123.45, 1234.5, 1.05, 1234.5)
+    cost = Cost(12_345_678, 123.45, 1234.5, 1.05, (1.01, 1.25), 1234.5)
     arms = {name: ArmResult("m.yaml", dict.fromkeys(METRICS, 0.4), {}, cost, 12345.0) for name in plan.arms}
     contrasts = [
         Contrast("attention", "baseline", True, [0, 1, 2], {"AP": effect(0.05)}, {},
-                 judge(effect(0.05), "attention", "baseline", 0.01, best=0.45, planned=3)),
-        Contrast("attention", "control", False, [0, 1, 2], {"AP": None}, {}, None),
+                 judge(effect(0.05), "attention", "baseline", 0.01, best=0.45), with_failures=effect(-0.3)),
+        Contrast("attention", "control", False, [], {"AP": None}, {}, no_interval("attention", "control", 0)),
     ]  # fmt: skip
     result = Comparison(1, plan, "", "", arms, [], contrasts, [], [], [], {}, ["A note."], {}, [], save_dir=str(folder))
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
     assert (folder / "report.html").as_uri() in text
     assert all(
-        word in text for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5 (x1.05)")
+        word in text
+        for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5", "1.05, 1.01 to 1.25")
     ), text
     assert "exploratory" in text
+    assert "images only" not in text
+    (line,) = re.findall(".*AP 0 for a failed run.*", text)
+    assert "-0.300" in line
+    images = replace(contrasts[0], effects={"AP": replace(effect(0.05), scope="images")})
+    assert "95 % interval, images only" in shown(replace(result, contrasts=[images]), width=200)
     assert max(map(len, tables(text))) <= WIDTH
     assert (result.ok, result.exit_code) == (True, 0)
 

@@ -214,8 +214,10 @@ def _show_benchmark(result: BenchmarkResult, console: Console) -> None:
 
 
 def _show_comparison(result: Comparison, console: Console) -> None:
+    from .evaluation.figures import figures, heading, ratio, size
+
     _say(console, f"{result.recipe.name}: {result.recipe.data}", style="bold")
-    table = _table("", *result.arms)
+    table = _table("mean over seeds", *result.arms)
     arms = result.arms.values()
     for metric in next(a.metrics for a in arms if a.metrics):
         table.add_row(metric, *(_number(a.metrics.get(metric, -1)) for a in arms))
@@ -223,25 +225,28 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     costs = [a.cost for a in arms]
     table.add_row("parameters", *(f"{c.parameters:,}" if c else "-" for c in costs))
     table.add_row("GFLOPs", *(f"{c.gflops:.2f}" if c else "-" for c in costs))
-    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f} (x{c.latency_ratio:.2f})" if c else "-" for c in costs))
+    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f}" if c else "-" for c in costs))
+    if costs[0]:
+        table.add_row(f"times {result.baseline}", "1", *(ratio(c) if c else "-" for c in costs[1:]))
     table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
-    table.add_row("training, s", *(f"{a.train_seconds:.0f}" for a in arms))
+    table.add_row("training, s", *(f"{a.train_seconds:.0f}" if a.metrics else "-" for a in arms))
     console.print(table)
-    table = Table("difference in AP", "", "95 % interval", "smallest detectable", "")
+    interval = heading(c.effects["AP"] for c in result.contrasts)
+    table = Table("difference in AP", "", interval, "smallest detectable", "")
     table.columns[0].no_wrap, table.columns[-1].min_width = True, len("exploratory")
     for contrast in result.contrasts:
-        effect, verdict = contrast.effects["AP"], contrast.verdict
+        effect = contrast.effects["AP"]
         role = "primary" if contrast.primary else "exploratory"
         cells = ["-", "-", "-"]
         if effect:
-            cells = [f"{effect.delta:+.3f}", f"{effect.low:+.3f} to {effect.high:+.3f}"]
-            cells.append("-" if effect.smallest_detectable is None else f"{effect.smallest_detectable:.3f}")
-        word = f"{role}\n{verdict.word if verdict else 'no verdict'}"
-        table.add_row(f"{contrast.arm} - {contrast.against}", *cells, word)
+            least = effect.smallest_detectable
+            cells = [*figures(effect, result.recipe.margin), size(least) if least else "-"]
+        table.add_row(f"{contrast.arm} - {contrast.against}", *cells, f"{role}\n{contrast.verdict.word}")
+        if contrast.with_failures:
+            table.add_row("AP 0 for a failed run", *figures(contrast.with_failures, result.recipe.margin))
     console.print(table)
     for contrast in result.contrasts:
-        control = result.recipe.is_control(contrast.against, of=contrast.arm)
-        if contrast.verdict and (contrast.primary or control):
+        if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):
             _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
     folder = Path(result.save_dir)
     _say(console, *result.notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")

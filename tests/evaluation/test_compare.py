@@ -11,6 +11,7 @@ import yolo_mha
 from yolo_mha.data.beacons import generate
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
 from yolo_mha.evaluation import comparison
+from yolo_mha.evaluation.figures import figures
 from yolo_mha.paths import shipped
 
 DEMO = shipped("weights") / "demo-baseline.pt"
@@ -64,7 +65,7 @@ def test_compare__is_about_the_scores_of_the_runs(finished):
     assert effect.delta == pytest.approx(sum(deltas) / 3)
     assert effect.low < effect.delta < effect.high
     assert (effect.scope, effect.seeds, effect.images) == ("seeds and images", 3, 12)
-    assert f"{effect.delta:+.3f}" in contrast.verdict.sentence
+    assert figures(effect, finished[0].recipe.margin)[0] in contrast.verdict.sentence
 
 
 def test_compare__arms_of_a_seed_began_alike(finished):

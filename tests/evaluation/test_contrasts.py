@@ -4,6 +4,7 @@ import pytest
 from yolo_mha.evaluation.contrasts import contrasts
 from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.scoring.matches import match_detections
+from yolo_mha.scoring.resample import resampled_ap
 
 ARMS = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml"), "control": Arm("c.yaml")}
 
@@ -76,7 +77,8 @@ def test_contrasts__of_a_pair_without_common_seeds_say_nothing():
         "attention": {1: match_detections(TRUTH, found(set()))},
     }
     (first, *_), wins = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
-    assert (first.seeds, first.verdict, first.effects["AP"]) == ([], None, None)
+    assert (first.seeds, first.verdict.word, first.effects["AP"]) == ([], "no verdict", None)
+    assert "no seed finished in both" in first.verdict.sentence
     assert wins == []
 
 
@@ -84,4 +86,37 @@ def test_contrasts__of_models_that_are_the_same():
     runs = {arm: {seed: match_detections(TRUTH, found({1})) for seed in range(3)} for arm in ("baseline", "attention")}
     (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
     assert (first.effects["AP"].low, first.effects["AP"].high) == (0, 0)
-    assert first.verdict.word == "no difference that matters"
+    assert first.verdict.word == "no verdict"
+    assert "gave the same detections" in first.verdict.sentence
+
+
+def test_contrasts__a_failed_run_counts_as_ap_0_beside_the_others():
+    """Of a better arm whose fifth training failed; what was never trained is no failure."""
+    rng = np.random.default_rng(0)
+    runs: dict = {"baseline": {}, "attention": {}}
+    for seed in range(5):
+        shift = 8 + rng.normal(0, 0.8)
+        runs["baseline"][seed] = match_detections(TRUTH, found({1, 7}, shift))
+        runs["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
+    aps = {arm: [resampled_ap(m, np.ones((IMAGES, 1), np.float32))[0] for m in of.values()] for arm, of in runs.items()}
+    del runs["attention"][4]
+    recipe = plan(arms={k: ARMS[k] for k in runs}, seeds=(0, 1, 2, 3, 4, 5))
+    (whole,), _ = contrasts(recipe, runs, ["x"] * IMAGES)
+    assert (whole.verdict.word, whole.with_failures) == ("helps", None)
+    (failed,), _ = contrasts(recipe, runs, ["x"] * IMAGES, failed={("attention", 4)})
+    differences = np.subtract([*aps["attention"][:4], 0.0], aps["baseline"])
+    assert failed.with_failures.delta == pytest.approx(differences.mean())
+    assert failed.with_failures.sd_seeds == pytest.approx(differences.std(ddof=1))
+    assert (failed.with_failures.seeds, failed.effects["AP"].seeds) == (5, 4)
+    assert failed.effects == whole.effects
+    assert failed.verdict.word == "inconclusive"
+    assert "1 of 5 seeds failed" in failed.verdict.sentence
+
+
+def test_contrasts__with_too_few_images_say_so():
+    few = {**TRUTH, "images": TRUTH["images"][:9], "annotations": TRUTH["annotations"][:9]}
+    detections = [d for d in found({1}) if d["image_id"] < 9]
+    runs = {arm: {seed: match_detections(few, detections) for seed in range(3)} for arm in ("baseline", "attention")}
+    (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * 9)
+    assert first.verdict.word == "no verdict"
+    assert "fewer than 10 test images hold an object" in first.verdict.sentence

@@ -130,6 +130,21 @@ def test_settings__make_a_control_where_they_insert():
 
 
 @pytest.mark.parametrize(
+    ("block", "arm"),
+    [
+        ({"block": "ConvBlock", "hidden": 64}, "ConvBlock"),
+        ({"block": "S2Attention"}, "attention"),
+        ({"block": "SpatialMHABlock"}, "attention"),
+    ],
+)
+def test_settings__name_the_arm_after_what_it_is(block, arm):
+    plan = recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "data": "x.yaml", **block})
+    assert list(plan.arms) == ["baseline", arm, "control"]
+    assert (plan.primary, plan.arms["control"]) == (arm, Control(arm))
+    build_arms(plan)
+
+
+@pytest.mark.parametrize(
     ("settings", "control"),
     [
         ({"at": "P5", "control": False}, None),

@@ -13,9 +13,10 @@ import pytest
 
 from yolo_mha.data.dataset import Sample
 from yolo_mha.evaluation import comparison as found
-from yolo_mha.evaluation.recipe import Arm, Recipe
+from yolo_mha.evaluation.charts import effects_chart
+from yolo_mha.evaluation.recipe import Arm, Control, Recipe
 from yolo_mha.evaluation.report import write_reports
-from yolo_mha.evaluation.verdict import judge
+from yolo_mha.evaluation.verdict import judge, no_interval
 from yolo_mha.profiling.cost import Cost
 from yolo_mha.scoring.coco import METRICS
 from yolo_mha.scoring.intervals import Interval
@@ -50,15 +51,16 @@ def comparison(tmp_path) -> found.Comparison:
             (folder / "annotations.json").write_text(json.dumps(truth))
             (folder / "predictions.json").write_text(json.dumps(predictions))
     runs.append(found.RunResult("attention", 3, "failed", "out of <memory>", "", {}, {}, 0, 5.0, 0, 10.0, []))
+    cost = Cost(1000, 1.5, 10.0, 1.05, (1.01, 1.25), 3.0)
     arms = {
         arm: found.ArmResult(f"{arm}.yaml", {**dict.fromkeys(METRICS, ap), "APlarge": -1.0},
-                             {"<b>cat</b>": {"AP": ap, "AP50": ap}}, Cost(1000, 1.5, 10.0, 1.05, 3.0), 60.0)
+                             {"<b>cat</b>": {"AP": ap, "AP50": ap}}, cost, 60.0)
         for arm, ap in names.items()
     }  # fmt: skip
     contrast = found.Contrast(
         "attention", "baseline", True, [0, 1, 2],
         {"AP": effect(0.05), "AP50": effect(0.04), "APsmall": effect(0.0), "APmedium": effect(0.1), "APlarge": None},
-        {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", 0.01, best=0.45, planned=3),
+        {"<b>cat</b>": effect(0.05)}, judge(effect(0.05), "attention", "baseline", 0.01, best=0.45),
     )  # fmt: skip
     cv2.imwrite(str(tmp_path / "7.png"), np.full((300, 80, 3), 90, np.uint8))
     arms_of_recipe = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml")}
@@ -106,7 +108,13 @@ def folder(comparison, samples, tmp_path) -> Path:
 
 def test_report__holds_the_numbers_and_needs_no_network(folder):
     page = (folder / "report.html").read_text()
-    numbers = ("attention helps: AP +0.050", "+0.050 [+0.030, +0.070]", "\u00d71.05", "0.460 \u00b1 0.010", "\u2013")
+    numbers = (
+        "attention helps: AP +0.050",
+        "+0.050 [+0.030 to +0.070]",
+        "\u00d71.05, 1.01 to 1.25",
+        "0.460 \u00b1 0.010",
+        "\u2013",
+    )
     for text in (
         *numbers,
         "epochs=2",
@@ -145,16 +153,73 @@ def test_report__as_markdown(folder):
     assert "**helps.** attention helps" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows[:4]} == {9}
-    assert {line.count("|") for line in rows[4:]} == {6}
+    assert {line.count("|") for line in rows[4:]} == {7}
+
+
+def test_report__failed_runs_have_a_line_of_their_own(comparison, samples, tmp_path):
+    contrast = replace(comparison.contrasts[0], with_failures=effect(-0.3))
+    write_reports(replace(comparison, contrasts=[contrast]), samples, tmp_path)
+    for file in ("report.html", "report.md"):
+        (line,) = re.findall(".*AP 0 for a failed run.*", (tmp_path / file).read_text())
+        assert "-0.300 [-0.320 to -0.280]" in line
+
+
+def test_report__of_two_seeds_says_images_only_above_every_interval(comparison, samples, tmp_path):
+    contrast = comparison.contrasts[0]
+    effects = {name: effect(0.05, "images") if e else None for name, e in contrast.effects.items()}
+    two = replace(comparison, contrasts=[replace(contrast, effects=effects)])
+    write_reports(two, samples, tmp_path)
+    for file in ("report.html", "report.md"):
+        heads = re.findall(r"\[(95 % interval[^\]]*)\]", (tmp_path / file).read_text())
+        assert set(heads) == {"95 % interval, images only"}, heads
+    assert b"line: 95 % interval, images only; dots" in effects_chart(two)
+    assert b"images only" not in effects_chart(comparison)
+
+
+def test_report__small_numbers_are_not_nothing(comparison, samples, tmp_path):
+    contrast = comparison.contrasts[0]
+    small = Interval(0.0024, 0.0004, 0.0044, "seeds and images", 3, 40, 0.00021, 0.00032, 0.0041)
+    clamped = replace(small, se_images=0.0)
+    for given, texts in ((small, ("+0.002 [+0.0004 to +0.004]", ">0.0002<", ">0.0003<")), (clamped, (">~ 0<",))):
+        changed = replace(contrast, effects={**contrast.effects, "AP": given})
+        write_reports(replace(comparison, contrasts=[changed]), samples, tmp_path)
+        page = (tmp_path / "report.html").read_text()
+        assert all(text in page for text in texts)
+        assert "~ 0: not distinguishable from 0 with these seeds" in page
+        assert ">0.000<" not in page
+
+
+def test_report__asks_about_the_arm_by_its_name(comparison, samples, tmp_path):
+    names = {"baseline": "baseline", "attention": "ConvBlock", "control": "control"}
+    arms = {"baseline": Arm("a.yaml"), "ConvBlock": Arm("b.yaml"), "control": Control("ConvBlock")}
+    verdict = judge(effect(0.05), "ConvBlock", "control", 0.01, best=0.45)
+    one = replace(comparison.contrasts[0], arm="ConvBlock")
+    changed = replace(
+        comparison,
+        recipe=replace(comparison.recipe, arms=arms, primary="ConvBlock"),
+        arms={names[name]: arm for name, arm in comparison.arms.items()} | {"control": comparison.arms["baseline"]},
+        runs=[replace(run, arm=names[run.arm]) for run in comparison.runs],
+        contrasts=[
+            one,
+            replace(one, arm="control", primary=False, seeds=[]),
+            replace(one, against="control", primary=False, seeds=[], verdict=verdict),
+        ],
+        wins=[],
+    )
+    write_reports(changed, samples, tmp_path)
+    for file in ("report.html", "report.md"):
+        assert "ConvBlock, or more parameters? ConvBlock helps" in (tmp_path / file).read_text()
+    assert "<title>x: ConvBlock, control against baseline</title>" in (tmp_path / "report.html").read_text()
 
 
 def test_report__of_a_comparison_in_which_an_arm_never_finished(comparison, samples, tmp_path):
     nothing = found.ArmResult("attention.yaml", {}, {}, None, 0.0)
-    empty = found.Contrast("attention", "baseline", True, [], dict.fromkeys(comparison.contrasts[0].effects), {}, None)
+    none = no_interval("attention", "baseline", 0)
+    empty = found.Contrast("attention", "baseline", True, [], dict.fromkeys(comparison.contrasts[0].effects), {}, none)
     failed = [r for r in comparison.runs if r.arm == "baseline" or r.state == "failed"]
     arms = {**comparison.arms, "attention": nothing}
     write_reports(replace(comparison, arms=arms, contrasts=[empty], wins=[], runs=failed), samples, tmp_path)
-    assert "Nothing could be compared" in (tmp_path / "report.html").read_text()
+    assert "no seed finished in both" in (tmp_path / "report.html").read_text()
     assert "no verdict" in (tmp_path / "report.md").read_text()
 
 

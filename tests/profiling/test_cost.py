@@ -34,7 +34,10 @@ def test_measure__ratio_is_to_the_first(monkeypatch):
     costs = cost.measure(models, 64)
     assert costs["fast"].latency_ratio == 1
     assert 2 < costs["slow"].latency_ratio < 5
-    assert costs["slow"].latency_ms > costs["fast"].latency_ms
+    slow = costs["slow"]
+    assert slow.latency_ms == pytest.approx(costs["fast"].latency_ms * slow.latency_ratio, rel=1e-12)
+    assert slow.ratio_range[0] <= slow.latency_ratio <= slow.ratio_range[1]
+    assert costs["fast"].ratio_range == (1, 1)
 
 
 def test_measure__leaves_the_models_as_they_were():

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .comparison import Comparison
+from .figures import heading
 
 PALETTE = ("#4b5563", "#d1495b", "#2e86ab", "#edae49", "#5f9e6e", "#8a5a9e")  # the baseline is grey
 
@@ -34,7 +35,8 @@ def effects_chart(comparison: Comparison) -> bytes:
     labels = [f"{c.arm} - {c.against}" + (" (primary)" if c.primary else "") for c, _ in reversed(shown)]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"difference in AP; line: 95 % interval, dots: seeds, band: ± {comparison.recipe.margin:g}")
+    line = heading(interval for _, interval in shown)
+    axes.set_xlabel(f"difference in AP; line: {line}; dots: seeds; band: ± {comparison.recipe.margin:g}")
     axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", alpha=0.3)
     return _svg(axes)

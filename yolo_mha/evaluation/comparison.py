@@ -92,7 +92,9 @@ class Contrast:
         seeds: Seeds that both finished.
         effects: Difference by metric: AP, AP50, APsmall, APmedium, APlarge; None where it is not defined.
         per_class: Difference in AP by class.
-        verdict: On AP; None where no seed is finished in both arms.
+        verdict: On AP.
+        with_failures: Difference in AP over all seeds that were tried, with AP 0 for a failed run; None where none
+            failed.
     """
 
     arm: str
@@ -101,7 +103,8 @@ class Contrast:
     seeds: list[int]
     effects: dict[str, Interval | None]
     per_class: dict[str, Interval | None]
-    verdict: Verdict | None
+    verdict: Verdict
+    with_failures: Interval | None = None
 
 
 @dataclass(frozen=True)

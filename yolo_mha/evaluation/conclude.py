@@ -29,7 +29,7 @@ from .contrasts import RESAMPLES, contrasts, counted
 from .plan import Plan
 from .recipe import Recipe
 from .report import write_reports
-from .runs import DONE, Run
+from .runs import DONE, FAILED, Run
 from .start import shared_start
 from .weights import class_notes
 
@@ -80,7 +80,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         matched[arm][seed] = match_detections(truth.coco, predictions, shown)
     by_id = dict(zip(truth.image_ids, samples, strict=True))
     scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
-    found, wins = contrasts(recipe, matched, [str(sample.image) for sample in scored], with_bar)
+    failed = {(run.arm, run.seed) for run in runs if run.state == FAILED}
+    found, wins = contrasts(recipe, matched, [str(sample.image) for sample in scored], with_bar, failed)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
     start, looks = shared_start(runs), _looks(recipe, folder)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.progress import Progress, silent
-from ..scoring.intervals import paired_interval
+from ..scoring.intervals import Interval, paired_interval
 from ..scoring.matches import Matches
 from ..scoring.resample import OVERALL, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
 from .comparison import Contrast, Win
 from .recipe import Recipe
-from .verdict import judge
+from .verdict import judge, no_interval
 
 RESAMPLES = 1000
 CANDIDATES = 100  # images on either side that are left out one by one, to find those that matter most
@@ -23,7 +23,11 @@ Finished = Mapping[str, Mapping[int, Matches]]  # by arm and seed
 
 
 def contrasts(
-    recipe: Recipe, finished: Finished, files: Sequence[str], progress: Progress = silent
+    recipe: Recipe,
+    finished: Finished,
+    files: Sequence[str],
+    progress: Progress = silent,
+    failed: Collection[tuple[str, int]] = (),
 ) -> tuple[list[Contrast], list[Win]]:
     """Compare all arms with the baseline, and the primary arm with the others.
 
@@ -32,6 +36,7 @@ def contrasts(
         finished: The matched detections of every finished run, all on the same images.
         files: The image files, in the order of the ground truth.
         progress: Shows progress.
+        failed: Arm and seed of the runs that failed.
 
     Returns:
         The contrasts, the primary one first, and the images that move AP's difference most.
@@ -61,6 +66,7 @@ def contrasts(
         differences = {m: np.stack([a[m] - b[m] for a, b in zip(own, other, strict=True)]) for m in metrics}
         effects = {m: paired_interval(d[:, 0], d[:, 1:], support[m]) for m, d in differences.items()}
         overall = {m: effects.get(m) for m in OVERALL}
+        with_failures = _with_failures(arm, against, recipe.seeds, scores, failed, support["AP"])
         ap, best = overall["AP"], max(float(np.mean([s["AP"][0] for s in side] or [0.0])) for side in (own, other))
         found.append(
             Contrast(
@@ -70,7 +76,18 @@ def contrasts(
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=judge(ap, arm, against, recipe.margin, best=best, planned=len(recipe.seeds)) if ap else None,
+                verdict=judge(
+                    ap,
+                    arm,
+                    against,
+                    recipe.margin,
+                    best=best,
+                    with_failures=with_failures,
+                    primary=(arm, against) == pairs[0],
+                )
+                if ap
+                else no_interval(arm, against, len(seeds)),
+                with_failures=with_failures,
             )
         )
         if against == baseline and seeds:
@@ -78,6 +95,24 @@ def contrasts(
             influence = _influence(models, differences["AP"][:, 1:], drawn)
             wins += [Win(files[image], arm, value) for image, value in influence]
     return found, wins
+
+
+def _with_failures(
+    arm: str,
+    against: str,
+    seeds: Sequence[int],
+    scores: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+    failed: Collection[tuple[str, int]],
+    images: int,
+) -> Interval | None:
+    """Compare two arms in AP over all seeds that they tried, a failed run with AP 0; None where none failed."""
+    tried = [s for s in seeds if all((name, s) in scores or (name, s) in failed for name in (arm, against))]
+    nothing = {"AP": np.zeros(1 + RESAMPLES)}
+    pairs = [(scores.get((arm, s), nothing), scores.get((against, s), nothing)) for s in tried]
+    if not any((name, s) in failed for name in (arm, against) for s in tried):
+        return None
+    differences = np.stack([own["AP"] - other["AP"] for own, other in pairs])
+    return paired_interval(differences[:, 0], differences[:, 1:], images)
 
 
 def counted(progress: Progress, text: str) -> Progress:

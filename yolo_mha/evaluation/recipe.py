@@ -24,6 +24,7 @@ FIELDS = (*OWN, "arms", "train")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
 LARGEST_SEED = 2**31
+ATTENTION = ("SpatialMHABlock", "CrossScaleMHA", "S2Attention")  # the arm of any other block has that block's name
 ONE_BATCH = "takes one batch size; Ultralytics would choose another for each arm"
 SAME_EPOCHS = "trains all arms for the same number of epochs"
 
@@ -185,8 +186,9 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
 def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     """Make a recipe of ``model``, ``at`` or ``attention``, ``control`` and settings.
 
-    With ``at`` there is a control matched to the attention unless ``control=False``; with ``attention``, a model of its
-    own, there is one if ``control=True``. ``control`` may also name a model.
+    With ``at`` there is a control matched to the block unless ``control=False``; with ``attention``, a model of its
+    own, there is one if ``control=True``. ``control`` may also name a model. The arm with a block that is no attention
+    has that block's name.
 
     Raises:
         ConfigError: A setting is unknown or missing.
@@ -206,12 +208,13 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     if rest.get("data") is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml")
     inserted = insertion.settings() if insertion else {}
+    arm = insertion.block if insertion and insertion.block not in ATTENTION else "attention"
     arms = {
         "baseline": read_arm("baseline", model),
-        "attention": read_arm("attention", {"model": attention or model, **inserted, "freeze_base": freeze_base or 0}),
+        arm: read_arm(arm, {"model": attention or model, **inserted, "freeze_base": freeze_base or 0}),
     }
     if control is True or (control is None and insertion):
-        arms["control"] = Control("attention")
+        arms["control"] = Control(arm)
     elif control:
         arms["control"] = read_arm("control", control)
     return _recipe(arms, {"name": "compare", **rest})

@@ -18,9 +18,11 @@ from ultralytics.utils.plotting import Annotator, colors
 from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
+from ..scoring.intervals import Interval
 from ..scoring.resample import OVERALL
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
+from .figures import figure, figures, heading, ratio, size
 
 WIDTH = 400  # pixels of one of the pictures side by side
 SHOWN_SCORE = 0.25
@@ -43,15 +45,24 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "interval": _interval, "words": _words}
+    environment.filters |= {
+        "score": _score,
+        "figure": figure,
+        "interval": functools.partial(_interval, margin=comparison.recipe.margin),
+        "size": _size,
+        "ratio": ratio,
+        "heading": heading,
+        "words": _words,
+    }
     values = {
         "comparison": comparison,
-        "primary": next((c for c in comparison.contrasts if c.primary), None),
+        "primary": comparison.contrasts[0],
         "to_baseline": {c.arm: c for c in comparison.contrasts if c.against == comparison.baseline},
         "controls": [c for c in comparison.contrasts if comparison.recipe.is_control(c.against, of=c.arm)],
         "spread": _spread(comparison),
         "metrics": METRICS,
         "overall": OVERALL,
+        "interval": heading(c.effects["AP"] for c in comparison.contrasts),
     }
     charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
     page = environment.get_template("report.html.j2").render(
@@ -71,8 +82,12 @@ def _score(value: float) -> str:
     return DASH if value < 0 else f"{value:.3f}"
 
 
-def _interval(interval: Any) -> str:
-    return DASH if interval is None else f"{interval.delta:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+def _interval(interval: Interval | None, margin: float) -> str:
+    return DASH if interval is None else "{} [{}]".format(*figures(interval, margin))
+
+
+def _size(value: float | None) -> str:
+    return DASH if value is None else size(value) if value else "~ 0"
 
 
 def _words(settings: dict[str, Any]) -> str:
@@ -85,7 +100,7 @@ def _spread(comparison: Comparison) -> dict[str, str]:
     for arm in comparison.arms:
         values = [run.metrics["AP"] for run in comparison.runs if run.arm == arm and run.metrics]
         mean = f"{np.mean(values):.3f}" if values else DASH
-        spread[arm] = mean + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+        spread[arm] = mean + (f" ± {size(float(np.std(values, ddof=1)))}" if len(values) > 1 else "")
     return spread
 
 

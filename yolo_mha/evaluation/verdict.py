@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..scoring.intervals import LEAST_SEEDS, Interval, images_needed, seeds_needed, seeds_to_settle
+from ..scoring.intervals import (
+    LEAST_IMAGES,
+    LEAST_SEEDS,
+    MOST_SEEDS,
+    Interval,
+    images_needed,
+    seeds_needed,
+    seeds_to_settle,
+    smallest_detectable,
+)
+from .figures import DECIMALS, figures, no_spread, size
 
 HELPS, HURTS, INCONCLUSIVE, NONE = "helps", "hurts", "inconclusive", "no verdict"
 SAME = "no difference that matters"
@@ -17,10 +27,11 @@ class Verdict:
     """A verdict on one difference.
 
     Attributes:
-        word: "helps", "hurts", "no difference that matters", "inconclusive" or, below three seeds or where neither arm
-            has learned anything, "no verdict".
+        word: "helps", "hurts", "no difference that matters", "inconclusive" or, below three seeds, without any spread
+            or where neither arm has learned anything, "no verdict".
         sentence: The same with the figures.
-        seeds_needed: With "inconclusive", about how many seeds would be needed; None where seeds alone do not suffice.
+        seeds_needed: With "inconclusive" in the primary contrast, about how many seeds would be needed; None where no
+            practical number suffices.
     """
 
     word: str
@@ -28,12 +39,22 @@ class Verdict:
     seeds_needed: int | None = None
 
 
-def judge(interval: Interval, arm: str, against: str, margin: float, *, best: float, planned: int) -> Verdict:
+def judge(
+    interval: Interval,
+    arm: str,
+    against: str,
+    margin: float,
+    *,
+    best: float,
+    with_failures: Interval | None = None,
+    primary: bool = True,
+) -> Verdict:
     """Say what an interval means.
 
     It helps or hurts where the interval lies on one side of zero. Where it holds zero and lies within the margin on
     both sides, a difference that matters is excluded (two one-sided tests, Schuirmann 1987, at 2.5 % each). Otherwise
-    nothing is known yet, and a rough number of seeds is given that would find a difference of the margin.
+    nothing is known yet. An answer that changes when a failed run counts as AP 0 is none: an arm whose training
+    diverges is not better for its other seeds.
 
     Args:
         interval: Of the difference in AP, the arm less the other.
@@ -41,7 +62,8 @@ def judge(interval: Interval, arm: str, against: str, margin: float, *, best: fl
         against: Name of what it is compared with.
         margin: The smallest difference that matters, chosen before the run.
         best: AP of the better of the two.
-        planned: Number of seeds that were to be trained; runs that failed are missing.
+        with_failures: The same interval over all seeds, with AP 0 for every failed run; None where none failed.
+        primary: Whether it is the primary contrast; where that is inconclusive, the next step is named.
     """
     if best < LEARNED:
         return Verdict(
@@ -49,37 +71,102 @@ def judge(interval: Interval, arm: str, against: str, margin: float, *, best: fl
             f"No verdict on {arm} against {against}: neither has learned anything (AP {best:.3f} at best). Train "
             "longer, or look at the data.",
         )
-    size = f"AP {interval.delta:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
-    if interval.scope == "images":
-        some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
-        return Verdict(
-            NONE,
-            f"No verdict on {arm} against {against}: {size} for these very models on other images of this kind. {some} "
-            f"cannot tell what training again would give; {LEAST_SEEDS} or more can.",
-        )
-    design = f"{interval.seeds} seeds, {interval.images} images"
-    if interval.seeds < planned:
-        design += f"; {planned - interval.seeds} of {planned} seeds failed and are not in it"
+    design, found = _design(interval, with_failures), _found(interval, margin)
+    word = _word(interval, margin)
+    if word == NONE:
+        return Verdict(NONE, f"No verdict on {arm} against {against}: {_reason(interval, found, design)}")
+    if with_failures and word != INCONCLUSIVE:
+        counted = _word(with_failures, margin)
+        if counted != word:
+            return Verdict(
+                INCONCLUSIVE,
+                f"{arm} against {against} is inconclusive, because runs failed. Without them: {word}, {found} "
+                f"({design}). With AP 0 for a failed run: {counted}, {_found(with_failures, margin)}. Find out first "
+                "why they failed.",
+            )
+        design += "; with AP 0 for a failed run the answer is the same"
     widest = max(-interval.low, interval.high, 0.0)
-    small = f", by less than the margin of {margin:g}" if widest < margin else ""
-    if interval.low > 0 or interval.high < 0:
-        word = HELPS if interval.low > 0 else HURTS
-        return Verdict(word, f"{arm} {word}{small}: {size} against {against} ({design}).")
-    if widest <= margin:
-        bound = math.ceil(widest * 1000) / 1000
-        return Verdict(SAME, f"{arm} makes no difference larger than {bound:.3f} against {against}: {size} ({design}).")
-    needed, then = _next(interval, margin)
-    return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {size} ({design}); {then}.", needed)
+    if word in (HELPS, HURTS):
+        small = f", by less than the margin of {margin:g}" if widest < margin else ""
+        return Verdict(word, f"{arm} {word}{small}: {found} against {against} ({design}).")
+    if word == SAME:
+        bound = math.ceil(widest * 10**DECIMALS) / 10**DECIMALS
+        larger = f"{bound:.{DECIMALS}f}" if bound <= margin else f"{margin:g}"
+        return Verdict(SAME, f"{arm} makes no difference larger than {larger} against {against}: {found} ({design}).")
+    needed, then = _next(interval, margin) if primary else (None, "")
+    return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {found} ({design}){then}.", needed)
+
+
+def no_interval(arm: str, against: str, seeds: int) -> Verdict:
+    """Say why there is no interval to judge.
+
+    Args:
+        arm: Name of the arm.
+        against: Name of what it is compared with.
+        seeds: Number of seeds that both finished.
+    """
+    reason = f"fewer than {LEAST_IMAGES} test images hold an object, too few" if seeds else "no seed finished in both"
+    return Verdict(NONE, f"No verdict on {arm} against {against}: {reason}.")
+
+
+def _word(interval: Interval, margin: float) -> str:
+    if no_spread(interval) or interval.scope == "images":
+        return NONE
+    if interval.low > 0:
+        return HELPS
+    if interval.high < 0:
+        return HURTS
+    return SAME if max(-interval.low, interval.high) <= margin else INCONCLUSIVE
+
+
+def _found(interval: Interval, margin: float) -> str:
+    delta, ends = figures(interval, margin)
+    return f"AP {delta}, 95 % interval {ends}"
+
+
+def _design(interval: Interval, with_failures: Interval | None) -> str:
+    seeds = "1 seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
+    design = f"{seeds}, {interval.images} images"
+    if with_failures:
+        failed = with_failures.seeds - interval.seeds
+        design += f"; {failed} of {with_failures.seeds} seeds failed, not counted here"
+    return design
+
+
+def _reason(interval: Interval, found: str, design: str) -> str:
+    """Say why an interval allows no verdict."""
+    if no_spread(interval) and not interval.delta:
+        return (
+            f"as far as AP shows, the two arms gave the same detections ({design}). They may be the same model, or the "
+            "gate of the block may still be 0."
+        )
+    if no_spread(interval):
+        return f"AP {figures(interval, 0.0)[0]} without any spread over seeds or images ({design}), so no interval."
+    some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
+    return (
+        f"{found} for these very models on other images of this kind ({design}). {some} cannot tell what training "
+        f"again would give; {LEAST_SEEDS} or more can."
+    )
 
 
 def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
-    """Return about how many seeds would be needed, None where seeds alone do not suffice, and that in words."""
+    """Return about how many seeds would be needed, None where no practical number suffices, and that in words.
+
+    One advice: a number of seeds; or, where that would not do, what limits the design.
+    """
     needed = seeds_needed(interval, margin)
     if needed is not None and needed > interval.seeds:
-        return needed, f"about {needed} seeds would be needed to find a difference of {margin:g}"
+        return needed, f"; about {needed} seeds would be needed to find a difference of {margin:g}"
     if needed is not None:  # a design large enough, and an unlucky one
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
-            return needed, f"about {needed} seeds would be needed if the estimate stays"
-    images = max(images_needed(interval, margin), interval.images + 1)
-    return None, f"more seeds alone do not suffice, it takes about {images:,} test images as well"
+            return needed, f"; about {needed} seeds would be needed if the estimate stays"
+        return None, "; more seeds alone would hardly settle it, more test images may"
+    images = images_needed(interval, margin)
+    if images > interval.images:
+        few = f"{interval.images} test images are too few for any number of seeds"
+        return None, f"; {few}: a difference of {margin:g} takes about {images:,} or more"
+    most = max(MOST_SEEDS, interval.seeds)
+    least = size(smallest_detectable(interval, most), margin)
+    small = f"{margin:g} is too small a difference to find here"
+    return None, f"; {small}: even {most} seeds find no less than about {least}"

@@ -18,6 +18,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ..engine.memory import MIB, allocator_peak_bytes
 
 ROUNDS, WARMUP = 15, 3
+OUTSIDE = 3  # rounds beyond either bound: of 15, three or fewer lie on one side of the median in 1.8 % of cases
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Cost:
     Attributes:
         parameters: Number of parameters as trained.
         gflops: Billions of floating-point operations of the matrix products, convolutions and attention for one image.
-        latency_ms: Median time of one image on the CPU, batch 1, fused, in milliseconds.
+        latency_ms: Time of one image on the CPU, batch 1, fused, in milliseconds: the first model's median, times
+            ``latency_ratio``.
         latency_ratio: Median over rounds of this model's time by the first model's in the same round.
+        ratio_range: Between what bounds that median lies with 96 % confidence, by the order of the rounds.
         memory_mib: The most that one such pass holds at once beyond weights and input, in MiB.
     """
 
@@ -36,6 +39,7 @@ class Cost:
     gflops: float
     latency_ms: float
     latency_ratio: float
+    ratio_range: tuple[float, float]
     memory_mib: float
 
 
@@ -80,7 +84,10 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
         memory = {name: allocator_peak_bytes(partial(model, images), "cpu") for name, model in ready.items()}
     taken = {name: own[WARMUP:] for name, own in times.items()}
     first, costs = next(iter(taken.values())), {}
+    scale = statistics.median(first)
     for name, own in taken.items():
-        ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
-        costs[name] = Cost(*counts[name], statistics.median(own), ratio, round(memory[name] / MIB, 2))
+        ratios = sorted(a / b for a, b in zip(own, first, strict=True))
+        ratio, bounds = statistics.median(ratios), (ratios[OUTSIDE], ratios[-1 - OUTSIDE])
+        # a median of its own would be from other rounds than the ratio's, and the two could contradict each other
+        costs[name] = Cost(*counts[name], scale * ratio, ratio, bounds, round(memory[name] / MIB, 2))
     return costs

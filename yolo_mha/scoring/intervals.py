@@ -37,7 +37,7 @@ LEVEL = 0.95
 POWER = 0.80
 LEAST_SEEDS = 3  # for a statement about training in general
 LEAST_IMAGES = 10  # that hold an object of the kind; resamples of fewer are too coarse to say anything
-MOST_SEEDS = 200
+MOST_SEEDS = 30  # more are no plan
 
 
 @dataclass(frozen=True)
