@@ -54,10 +54,11 @@ def judge(interval: Interval, arm: str, against: str, margin: float, *, best: fl
         some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
         return Verdict(
             NONE,
-            f"No verdict on {arm} against {against}: {size} for these very models on other images of this kind. {some} "
+            f"No verdict on {arm} against {against}: {size} for these very models on other images of this kind "
+            f"({interval.sample()}). {some} "
             f"cannot tell what training again would give; {LEAST_SEEDS} or more can.",
         )
-    design = f"{interval.seeds} seeds, {interval.images} images"
+    design = f"{interval.seeds} seeds, {interval.sample()}"
     if interval.seeds < planned:
         design += f"; {planned - interval.seeds} of {planned} seeds failed and are not in it"
     widest = max(-interval.low, interval.high, 0.0)
@@ -81,5 +82,5 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
             return needed, f"about {needed} seeds would be needed if the estimate stays"
-    images = max(images_needed(interval, margin), interval.images + 1)
-    return None, f"more seeds alone do not suffice, it takes about {images:,} test images as well"
+    more = interval.sample(max(images_needed(interval, margin), interval.units + 1))
+    return None, f"more seeds alone do not suffice, it takes about {more} to test on as well"
