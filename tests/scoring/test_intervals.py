@@ -158,7 +158,7 @@ def test_score_interval__stays_within_0_and_1_and_says_where_there_is_none():
     assert (found.high, found.images, found.groups) == (1.0, 50, None)
     assert found.low < 0.95
     assert "95 % interval" in found.sentence("AP")
-    assert "(50 images)" in found.sentence("AP")
+    assert "from 50 images, for these" in found.sentence("AP")
     few = score_interval(0.97, replicates, 50, SIZES[:7])
     assert (few.low, few.high, few.groups) == (None, None, 7)
     assert few.sentence("AP") == "AP 0.970, no interval: 7 groups (50 images) are too few, 10 or more are needed"

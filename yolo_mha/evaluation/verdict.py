@@ -54,8 +54,8 @@ def judge(interval: Interval, arm: str, against: str, margin: float, *, best: fl
         some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
         return Verdict(
             NONE,
-            f"No verdict on {arm} against {against}: {size} for these very models on other images of this kind "
-            f"({interval.sample()}). {some} "
+            f"No verdict on {arm} against {against}: {size} for these very models on other images of this kind, "
+            f"from {interval.sample()}. {some} "
             f"cannot tell what training again would give; {LEAST_SEEDS} or more can.",
         )
     design = f"{interval.seeds} seeds, {interval.sample()}"

@@ -118,7 +118,7 @@ class ScoreInterval:
         tested = sample(self.images, self.groups)
         if self.low is None or self.high is None:
             return f"{name} {self.score:.3f}, no interval: {tested} are too few, {LEAST_UNITS} or more are needed"
-        ends = f"95 % interval {self.low:.3f} to {self.high:.3f} ({tested})"
+        ends = f"95 % interval {self.low:.3f} to {self.high:.3f} from {tested}"
         return f"{name} {self.score:.3f}, {ends}, for these very weights on other images of this kind"
 
 
