@@ -140,6 +140,7 @@ def _show_val(result: ValResult, console: Console) -> None:
     for name, value in scores.metrics.items():
         table.add_row(name, _number(value))
     console.print(table)
+    _say(console, *(found.sentence(name) for name, found in (result.intervals or {}).items()))
     columns = ("AP", "AP50", "APsmall", "APmedium", "APlarge")
     table = Table("class", "objects", *columns)
     for name, values in scores.per_class.items():

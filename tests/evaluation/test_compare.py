@@ -187,3 +187,34 @@ def test_run_recipe__is_missing():
     for function in (yolo_mha.run_recipe, yolo_mha.estimate):
         with pytest.raises(ConfigError, match="Recipe not found"):
             function("nowhere.yaml")
+
+
+def test_compare__resamples_groups(finished, monkeypatch, tmp_path):
+    """The finished runs, taken for a comparison with ten groups; images 0 and 10, 1 and 11 are together."""
+    result, settings, cwd = finished
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cwd / "runs", tmp_path / "runs")
+    folder, group = tmp_path / "runs" / "compare" / "compare", r"(\d)\.png"
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("group: null", f"group: {group}"))
+    grouped = yolo_mha.compare(**settings, group=group)
+    assert grouped.save_dir == str(folder)
+    effect, alone = grouped.contrasts[0].effects["AP"], result.contrasts[0].effects["AP"]
+    assert (effect.delta, effect.sd_seeds) == (alone.delta, alone.sd_seeds)
+    assert (effect.groups, effect.images, alone.groups) == (10, 12, None)
+    assert 8 < effect.effective_groups < 10
+    assert group in grouped.method
+    assert "Images are taken as independent" in result.method
+    for report in ("report.html", "report.md"):
+        assert "10 groups (12 images)" in (folder / report).read_text()
+    jsonschema.validate(json.loads((folder / "compare.json").read_text()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("group", "error"), [(r"(x\d)", ConfigError), ("folder", ConfigError), (".", ConfigError), ("no.csv", DataError)]
+)
+def test_compare__refuses_a_group_that_does_not_fit_before_anything_is_trained(beacons, group, error):
+    for function in (yolo_mha.compare, yolo_mha.estimate):
+        with pytest.raises(error, match="group"):
+            function(model="demo-baseline.yaml", at="neck", data=str(beacons), group=group)
+    assert not Path("runs").exists()

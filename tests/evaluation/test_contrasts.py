@@ -119,4 +119,60 @@ def test_contrasts__with_too_few_images_say_so():
     runs = {arm: {seed: match_detections(few, detections) for seed in range(3)} for arm in ("baseline", "attention")}
     (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * 9)
     assert first.verdict.word == "no verdict"
-    assert "fewer than 10 test images hold an object" in first.verdict.sentence
+    assert "for which 9 images are too few; 10 or more are needed" in first.verdict.sentence
+
+
+def runs(seeds: int = 3, shift: float = 4) -> dict:
+    """A better arm that misses image 4, which the baseline finds."""
+    rng, arms = np.random.default_rng(0), {"baseline": {}, "attention": {}}
+    for seed in range(seeds):
+        off = 8 + rng.normal(0, 0.8)
+        arms["baseline"][seed] = match_detections(TRUTH, found({1, 7}, off))
+        arms["attention"][seed] = match_detections(TRUTH, found({4}, off - shift))
+    return arms
+
+
+TWO, FILES = plan(arms={k: ARMS[k] for k in ("baseline", "attention")}), [f"{i}.jpg" for i in range(IMAGES)]
+
+
+def test_contrasts__of_groups_say_how_many_and_show_single_images():
+    """Two images a group; a detector that is right by group is less sure than one that is right by image."""
+    (grouped,), wins = contrasts(TWO, runs(), FILES, groups=[f"video{i // 2}" for i in range(IMAGES)])
+    (alone,), wins_alone = contrasts(TWO, runs(), FILES)
+    effect = grouped.effects["AP"]
+    assert (effect.images, effect.groups) == (30, 15)
+    assert effect.delta == alone.effects["AP"].delta
+    assert effect.low != alone.effects["AP"].low
+    assert "15 groups (30 images)" in grouped.verdict.sentence
+    assert (grouped.per_class["dog"].images, grouped.per_class["dog"].groups) == (15, 15)
+    assert wins == wins_alone
+
+
+def test_contrasts__of_copies_of_images_know_that_they_are_copies():
+    """Each image ten times, as frames of a video that stands still: groups tell as much as the first of each."""
+    copies = 10
+    ids = [(i, i * 100 + k) for i in range(IMAGES) for k in range(copies)]
+    truth = {
+        **TRUTH,
+        "images": [{"id": new} for _, new in ids],
+        "annotations": [{**TRUTH["annotations"][i], "id": new + 1, "image_id": new} for i, new in ids],
+    }
+    arms: dict = {"baseline": {}, "attention": {}}
+    for seed in range(3):
+        for arm, missed in (("baseline", {1, 7, 8, 20}), ("attention", {4, 9})):
+            results = {r["image_id"]: r for r in found(missed, 6 + seed)}
+            many = [{**results[i], "image_id": new} for i, new in ids if i in results]
+            arms[arm][seed] = match_detections(truth, many)
+    files = [str(new) for _, new in ids]
+    (grouped,), _ = contrasts(TWO, arms, files, groups=[str(i) for i, _ in ids])
+    (ignored,), _ = contrasts(TWO, arms, files)
+    wide, narrow = (c.effects["AP"].high - c.effects["AP"].low for c in (grouped, ignored))
+    assert grouped.effects["AP"].effective_groups == pytest.approx(IMAGES)
+    assert wide == pytest.approx(narrow * copies**0.5, rel=0.15)
+
+
+def test_contrasts__of_too_few_groups_say_so():
+    (contrast,), _ = contrasts(TWO, runs(), FILES, groups=[f"video{i % 7}" for i in range(IMAGES)])
+    assert set(contrast.effects.values()) == {None}
+    assert contrast.verdict.word == "no verdict"
+    assert "for which 7 groups (30 images) are too few; 10 or more are needed" in contrast.verdict.sentence

@@ -95,3 +95,41 @@ def test_open_folder__goes_where_project_says(data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"), open_folder(prepare(recipe), "file"):
         pass
+
+
+def test_open_folder__is_a_new_one_for_another_table_of_groups(data, tmp_path, monkeypatch):
+    (tmp_path / "g.csv").write_text("0000.png,a\n0001.png,b\n")
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "group": "g.csv"}
+    recipe = recipe_from_settings(settings)
+    assert recipe.group == str((tmp_path / "g.csv").resolve())
+    first = opened(recipe)
+    assert opened(read_recipe(first / "recipe.yaml", {})) == first
+    (tmp_path / "g.csv").write_text("0000.png,b\n0001.png,a\n")
+    assert opened(recipe).name == "compare-2"
+
+
+@pytest.mark.parametrize(
+    ("group", "note"),
+    [
+        (r"(\d)\.", "2 groups (2 images) are too few for an interval"),
+        ("image", None),
+        (None, None),
+    ],
+)
+def test_prepare__notes_groups_that_are_too_few(data, group, note):
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "group": group}
+    notes = prepare(recipe_from_settings(settings)).group_notes
+    assert notes == [] if note is None else note in notes[0]
+
+
+def test_prepare__proposes_groups_for_names_like_those_of_frames(data):
+    for folder, suffix in (("images", "png"), ("labels", "txt")):
+        for split in ("train", "val"):
+            for file in sorted((data.parent / folder / split).glob(f"*.{suffix}")):
+                for copy in range(2):
+                    file.with_name(f"street{file.stem}_{copy}.{suffix}").write_bytes(file.read_bytes())
+                file.unlink()
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data)}
+    (note,) = prepare(recipe_from_settings(settings)).group_notes
+    assert "4 of 4 images, such as street0000_0.png, form 2 sets" in note
+    assert prepare(recipe_from_settings({**settings, "group": "image"})).group_notes == []

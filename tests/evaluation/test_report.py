@@ -20,6 +20,7 @@ from yolo_mha.evaluation.verdict import judge, no_interval
 from yolo_mha.profiling.cost import Cost
 from yolo_mha.scoring.coco import METRICS
 from yolo_mha.scoring.intervals import Interval
+from yolo_mha.scoring.resample import Support
 
 SCHEMA = json.loads((Path(found.__file__).parent / "compare.schema.json").read_text())
 ROOT = Path(__file__).parents[2]
@@ -214,7 +215,7 @@ def test_report__asks_about_the_arm_by_its_name(comparison, samples, tmp_path):
 
 def test_report__of_a_comparison_in_which_an_arm_never_finished(comparison, samples, tmp_path):
     nothing = found.ArmResult("attention.yaml", {}, {}, None, 0.0)
-    none = no_interval("attention", "baseline", 0)
+    none = no_interval("attention", "baseline", 0, Support(40, None))
     empty = found.Contrast("attention", "baseline", True, [], dict.fromkeys(comparison.contrasts[0].effects), {}, none)
     failed = [r for r in comparison.runs if r.arm == "baseline" or r.state == "failed"]
     arms = {**comparison.arms, "attention": nothing}

@@ -22,7 +22,7 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
             INCONCLUSIVE,
             "even 30 seeds find no less than about 0.014",
         ),
-        (interval(0.0, 0.5, by_image=0.1), INCONCLUSIVE, "100 test images are too few for any number of seeds"),
+        (interval(0.0, 0.5, by_image=0.1), INCONCLUSIVE, "100 images are too few to test on for any number of seeds"),
         (interval(0.005, 0.0055, by_image=0.0027), INCONCLUSIVE, "more seeds alone would hardly settle it"),
         (interval(0.03, 0.02, seeds=2, scope="images"), NONE, "2 seeds cannot tell what training again would give"),
         (interval(0.03, 0.02, seeds=1, scope="images"), NONE, "One seed cannot tell"),

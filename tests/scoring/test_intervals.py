@@ -5,8 +5,11 @@ import pytest
 from scipy import stats
 
 from yolo_mha.scoring.intervals import (
+    effective_groups,
     images_needed,
     paired_interval,
+    sample,
+    score_interval,
     seeds_needed,
     smallest_detectable,
 )
@@ -111,3 +114,56 @@ def test_seeds_needed__fewer_for_a_larger_margin_and_none_where_images_are_too_f
     assert smallest_detectable(interval, many) <= 0.06 < smallest_detectable(interval, many - 1)
     assert seeds_needed(interval, 0.001) is None
     assert images_needed(interval, 0.001) > 60
+
+
+SIZES = np.array([2, 4, 6, 8, 10, 12, 14, 16, 18, 20])
+
+
+def test_effective_groups__are_all_of_them_where_sizes_are_equal_and_fewer_otherwise():
+    assert effective_groups(np.full(12, 7)) == pytest.approx(12)
+    assert effective_groups(SIZES) == pytest.approx(1540**2 / 405_328)  # sums of squares and of fourth powers
+    assert effective_groups(np.array([1] * 30 + [1000])) < 1.01
+
+
+def test_paired_interval__of_groups_has_the_freedom_of_their_effective_number():
+    deltas, replicates = crossed(1, 110, (0.2, 0.0, 0))
+    interval = paired_interval(deltas, replicates, 110, SIZES)
+    freedom = effective_groups(SIZES) - 1
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(replicates[0].var(ddof=1) * 10 / 9)
+    assert interval.high == pytest.approx(deltas[0] + half)
+    assert (interval.images, interval.groups, interval.freedom) == (110, 10, pytest.approx(freedom))
+    assert interval.sample() == "10 groups (110 images)"
+    assert interval.sample(30) == "30 groups (330 images)"
+
+
+def test_paired_interval__of_fewer_than_ten_groups_is_none():
+    deltas, replicates = crossed(3, 110, (0.2, 0.1, 0))
+    assert paired_interval(deltas, replicates, 110, SIZES[1:]) is None
+    assert paired_interval(deltas, replicates, 110, SIZES) is not None
+
+
+def test_images_needed__counts_groups_where_groups_are_resampled():
+    deltas, replicates = crossed(4, 110, (0.4, 0.01, 0.0), seed=1)
+    by_group, by_image = paired_interval(deltas, replicates, 110, SIZES), paired_interval(deltas, replicates, 110)
+    assert 10 < images_needed(by_group, 0.05) < images_needed(by_image, 0.05) / 3
+    freedom = by_group.freedom
+    least = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * by_group.se_images
+    assert images_needed(by_group, 0.05) == math.ceil(10 * (least / 0.05) ** 2)
+    assert by_group.smallest_detectable == smallest_detectable(by_group, 4) > least  # and seeds
+
+
+def test_score_interval__stays_within_0_and_1_and_says_where_there_is_none():
+    replicates = np.random.default_rng(0).normal(0.97, 0.03, 500)
+    found = score_interval(0.97, replicates, 50)
+    assert (found.high, found.images, found.groups) == (1.0, 50, None)
+    assert found.low < 0.95
+    assert "95 % interval" in found.sentence("AP")
+    assert "from 50 images, for these" in found.sentence("AP")
+    few = score_interval(0.97, replicates, 50, SIZES[:7])
+    assert (few.low, few.high, few.groups) == (None, None, 7)
+    assert few.sentence("AP") == "AP 0.970, no interval: 7 groups (50 images) are too few, 10 or more are needed"
+
+
+def test_sample__says_images_or_groups_of_them():
+    assert sample(1200, None) == "1,200 images"
+    assert sample(121, 20) == "20 groups (121 images)"

@@ -3,7 +3,7 @@ import pytest
 
 from yolo_mha.scoring.coco import evaluate
 from yolo_mha.scoring.matches import match_detections
-from yolo_mha.scoring.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores
+from yolo_mha.scoring.resample import OVERALL, bootstrap_weights, resampled_ap, resampled_scores, supports
 
 
 def _reference(truth, results) -> dict[str, float]:
@@ -23,12 +23,13 @@ def test_resampled_scores__of_the_images_as_they_are_equal_pycocotools(random_co
         assert scores[name] == pytest.approx([value, value], abs=1e-12, nan_ok=True), name
 
 
+@pytest.mark.parametrize("groups", [None, np.array([0, 1, 1, 2, 0, 2, 2, 3, 2])], ids=["images", "groups"])
 @pytest.mark.parametrize("seed", range(8))
-def test_resampled_scores__of_drawn_images_equal_pycocotools_on_copies_of_them(random_coco, seed):
+def test_resampled_scores__of_drawn_images_equal_pycocotools_on_copies_of_them(random_coco, seed, groups):
     """Every image that a resample holds several times is copied so often, with its boxes and its detections."""
     rng = np.random.default_rng(seed)
     truth, results = random_coco(rng, images=9, classes=2, ties=False)
-    weights = bootstrap_weights(9, 4, seed)
+    weights = bootstrap_weights(9, 4, seed, groups)
     scores = resampled_scores(match_detections(truth, results), weights)
     for column in range(4):
         copied: dict = {**truth, "images": [], "annotations": []}
@@ -87,3 +88,38 @@ def test_bootstrap_weights__draw_as_many_images_as_there_are():
     assert (weights == np.round(weights)).all()
     assert weights.std() > 0.5
     np.testing.assert_array_equal(weights, bootstrap_weights(30, 50))
+
+
+def test_bootstrap_weights__draw_groups_with_all_their_images():
+    groups = np.array([0, 1, 1, 2, 0, 2, 2, 3])
+    weights = bootstrap_weights(8, 500, groups=groups)
+    by_group = np.stack([weights[groups == g][0] for g in range(4)])
+    np.testing.assert_array_equal(weights, by_group[groups])
+    assert (by_group.sum(axis=0) == 4).all()  # as many groups as there are, of whatever size
+    assert len(set(weights.sum(axis=0))) > 3
+    np.testing.assert_array_equal(bootstrap_weights(8, 9), bootstrap_weights(8, 9, groups=np.arange(8)))
+
+
+def test_supports__count_the_groups_that_hold_an_object():
+    box = {"bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0}
+    truth = {
+        "images": [{"id": i} for i in range(6)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {**box, "id": n, "image_id": i, "category_id": c}
+            for n, (i, c) in enumerate([(0, 1), (0, 1), (1, 1), (2, 1), (4, 2)], 1)
+        ],
+    }
+    matches = match_detections(truth, [])
+    found = supports(matches, np.array([0, 0, 1, 1, 2, 2]))
+    assert {m: (s.images, s.group_sizes.tolist()) for m, s in found.items()} == {
+        "AP": (4, [2, 1, 1]),
+        "AP50": (4, [2, 1, 1]),
+        "APsmall": (0, []),
+        "APmedium": (4, [2, 1, 1]),
+        "APlarge": (0, []),
+        "AP of cat": (3, [2, 1]),
+        "AP of dog": (1, [1]),
+    }
+    for groups in (None, np.arange(6)):  # each image by itself
+        assert supports(matches, groups)["AP"] == (4, None)

@@ -237,3 +237,61 @@ def test_val__bccd_perfect_predictions_by_file_name(test_data, tmp_path):
     assert result.coco.metrics["AP"] > 0.99
     assert (result.coco.images, result.audit.format) == (87, "Pascal VOC")
     assert result.audit.prediction_ids.startswith("images by file name")
+
+
+def test_val__group_gives_ap_an_interval(shapes, expected):
+    result = yolo_mha.val(DEMO, shapes, imgsz=192, device="cpu", rect=False, group="image", plots=False)
+    assert result.coco.metrics == expected.coco.metrics
+    assert expected.intervals is None
+    for name, found in result.intervals.items():
+        assert found.score == result.coco.metrics[name]
+        assert found.low <= found.score <= found.high <= 1
+        assert (found.images, found.groups) == (12, None)
+    written = json.loads((Path(result.predictions).parent / "scores.json").read_text())
+    assert written["intervals"]["AP"]["low"] == result.intervals["AP"].low
+
+
+def test_val__group_of_predictions_is_read_before_anything_is_written(expected, shapes, tmp_path):
+    """From a table with data, from file names with annotations; both give the same."""
+    names = [image["file_name"] for image in json.loads(Path(expected.annotations).read_text())["images"]]
+    (tmp_path / "g.csv").write_text("".join(f"{name},{i % 4}\n" for i, name in enumerate(names)))
+    for bad, error in ((r"(x\d)", ConfigError), ("lacking.csv", DataError)):
+        for truth in ({"data": shapes}, {"annotations": expected.annotations}):
+            with pytest.raises(error, match="group"):
+                yolo_mha.val(predictions=expected.predictions, **truth, group=bad)
+    assert not (tmp_path / "runs").exists()
+    for truth in ({"data": shapes}, {"annotations": expected.annotations}):
+        result = yolo_mha.val(predictions=expected.predictions, **truth, group="g.csv", plots=False)
+        assert (result.intervals["AP"].groups, result.intervals["AP"].low) == (4, None)  # too few
+    with pytest.raises(ConfigError, match="All images are in one group"):
+        yolo_mha.val(DEMO, shapes, group="folder", imgsz=192)
+
+
+def videos(frames: int) -> tuple[dict, list[dict]]:
+    """Twelve videos that stand still, in some of which the object is missed."""
+    ids = range(12 * frames)
+    truth = {
+        "images": [{"id": i, "file_name": f"v{i // frames}/v{i // frames}_{i % frames}.jpg"} for i in ids],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": i + 1, "image_id": i, "category_id": 1, "bbox": [9, 9, 50, 50]} for i in ids],
+    }
+    seen = [i for i in ids if i // frames % 3]
+    return truth, [{"image_id": i, "category_id": 1, "bbox": [9, 9, 50, 45], "score": 0.9} for i in seen]
+
+
+def test_val__group_takes_frames_of_a_video_for_one_image(tmp_path):
+    ends = {}
+    for frames, group in ((1, "image"), (8, "image"), (8, "folder"), (8, r"(v\d+)_")):
+        truth, results = videos(frames)
+        (tmp_path / "t.json").write_text(json.dumps(truth))
+        (tmp_path / "p.json").write_text(json.dumps(results))
+        result = yolo_mha.val(predictions="p.json", annotations="t.json", group=group, plots=False)
+        found = result.intervals["AP50"]
+        ends[frames, group] = found.high - found.low
+        assert found.groups == (None if group == "image" else 12)
+    assert ends[8, "folder"] == ends[8, r"(v\d+)_"] == pytest.approx(ends[1, "image"], rel=0.05)
+    assert ends[8, "image"] < ends[8, "folder"] / 2
+    del truth["images"][3]["file_name"]
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="without a file name"):
+        yolo_mha.val(predictions="p.json", annotations="t.json", group="folder")

@@ -96,6 +96,12 @@ LOOKED_AT = (
     Setting("save_csv", FLAG, "writes the detections as a table too", False),
 )
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
+GROUP = Setting(
+    "group",
+    "pattern, .csv, word",
+    r"images that are not independent, such as frames of a video, and are resampled together: a pattern of file names, "
+    r"such as '(writer\d+)'; a table image,group; folder; or image, each for itself",
+)
 BLOCKS = Setting("blocks", "modules", "your modules that register blocks, separated by commas, imported first")
 
 BLOCK_OPTIONS = (
@@ -141,6 +147,7 @@ COMMANDS = {
         Setting("predictions", PATH, "COCO results JSON, in place of model"),
         Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
         Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
+        replace(GROUP, meaning=f"gives AP a 95 % interval. {GROUP.meaning}"),
         TRUST,
         others="validation settings, such as split, imgsz, batch, conf, iou and plots",
     ),
@@ -188,8 +195,8 @@ COMMANDS = {
         Setting(
             "recipe",
             PATH,
-            "recipe YAML with name, data, arms, train, seeds, primary, margin and jobs, or demo.yaml; also without "
-            "recipe=",
+            "recipe YAML with name, data, arms, train, seeds, primary, margin, group and jobs, or demo.yaml; also "
+            "without recipe=",
         ),
         replace(MODEL, meaning="the baseline, in place of a recipe"),
         replace(AT, meaning="puts attention into the baseline, at places as for insert"),
@@ -208,6 +215,7 @@ COMMANDS = {
         Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
         Setting("primary", "name", "arm that the verdict is about; the second if not given"),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
+        GROUP,
         Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
         others="training settings, the same for every arm",
     ),

@@ -53,7 +53,8 @@ def compare(
         project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
         name: Name of this comparison's folder. It is taken up again if it is about the same; otherwise the next free
             one of ``name-2``, ``name-3``, ... is made.
-        **settings: ``block`` and its options, ``freeze_base``, ``primary`` and training settings, for all arms alike.
+        **settings: ``block`` and its options, ``freeze_base``, ``primary``, ``group`` (see `read_groups`) and training
+            settings, for all arms alike.
 
     Returns:
         The comparison, also written as JSON, HTML and Markdown.

@@ -21,8 +21,16 @@ METHOD = (
     "Seeds and images are crossed: all models are scored on the same images. AP is recomputed on {resamples:,} "
     "resamples of the images, drawn once for all models. The 95 % interval joins the spread over seeds, with Student's "
     "t, and the share of the images that all seeds have in common (two-way random model; Howe 1974). With fewer than 3 "
-    "seeds it covers the choice of images alone. Images are taken as independent: frames of one video are not, and "
-    "intervals on them are too narrow."
+    "seeds it covers the choice of images alone."
+)
+INDEPENDENT = (
+    " Images are taken as independent. Where they are not, such as frames of one video, the intervals are too narrow; "
+    "group= resamples groups of them. With fewer than 10 images that hold an object of a kind there is no interval."
+)
+GROUPED = (
+    " Images are resampled in groups (group={group}), because those of a group are not independent; groups of unequal "
+    "size count as fewer (effective number of groups, Carter et al. 2017). With fewer than 10 groups that hold an "
+    "object of a kind there is no interval."
 )
 
 

@@ -22,10 +22,21 @@ from ..errors import RunError
 from ..profiling.cost import Cost, measure
 from ..scoring.intervals import LEAST_SEEDS
 from ..scoring.matches import Matches, match_detections
+from ..scoring.resample import RESAMPLES
 from ..scoring.truth import read_truth
 from ..scoring.val import ValResult, read_scores, score
-from .comparison import ESTIMAND, METHOD, SCHEMA_VERSION, ArmResult, Comparison, RunResult, StartCheck
-from .contrasts import RESAMPLES, contrasts, counted
+from .comparison import (
+    ESTIMAND,
+    GROUPED,
+    INDEPENDENT,
+    METHOD,
+    SCHEMA_VERSION,
+    ArmResult,
+    Comparison,
+    RunResult,
+    StartCheck,
+)
+from .contrasts import contrasts, counted
 from .plan import Plan
 from .recipe import Recipe
 from .report import write_reports
@@ -81,7 +92,9 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     by_id = dict(zip(truth.image_ids, samples, strict=True))
     scored = [by_id[image["id"]] for image in truth.coco["images"]]  # images without annotations are not
     failed = {(run.arm, run.seed) for run in runs if run.state == FAILED}
-    found, wins = contrasts(recipe, matched, [str(sample.image) for sample in scored], with_bar, failed)
+    groups = None if plan.groups is None else [plan.groups[sample.image] for sample in scored]
+    files = [str(sample.image) for sample in scored]
+    found, wins = contrasts(recipe, matched, files, with_bar, failed, groups)
     first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
     costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
     start, looks = shared_start(runs), _looks(recipe, folder)
@@ -91,7 +104,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         schema_version=SCHEMA_VERSION,
         recipe=recipe,
         estimand=ESTIMAND,
-        method=METHOD.format(resamples=RESAMPLES),
+        method=METHOD.format(resamples=RESAMPLES) + (GROUPED.format(group=recipe.group) if groups else INDEPENDENT),
         arms={
             name: _arm_result(arm.described, [r for r in results if r.arm == name and r.metrics], costs.get(name))
             for name, arm in plan.arms.items()
@@ -160,7 +173,7 @@ def _looks(recipe: Recipe, folder: Path) -> list[list[int]]:
 
 def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: Sequence[Sequence[int]]) -> list[str]:
     """Say what may and may not be concluded."""
-    notes = [SAME_IMAGES]
+    notes = [SAME_IMAGES, *plan.group_notes]
     if len(plan.recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
     if plan.recipe.data == EMBEDDED:

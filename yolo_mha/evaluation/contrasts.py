@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 from ..data.progress import Progress, silent
 from ..scoring.intervals import Interval, paired_interval
 from ..scoring.matches import Matches
-from ..scoring.resample import OVERALL, Weights, bootstrap_weights, class_metric, resampled_ap, resampled_scores
+from ..scoring.resample import (
+    OVERALL,
+    RESAMPLES,
+    Support,
+    Weights,
+    bootstrap_weights,
+    class_metric,
+    resampled_ap,
+    resampled_scores,
+    supports,
+)
 from .comparison import Contrast, Win
 from .recipe import Recipe
 from .verdict import judge, no_interval
 
-RESAMPLES = 1000
 CANDIDATES = 100  # images on either side that are left out one by one, to find those that matter most
 MOST_WINS = 3  # images that are shown for either side
 
@@ -28,6 +37,7 @@ def contrasts(
     files: Sequence[str],
     progress: Progress = silent,
     failed: Collection[tuple[str, int]] = (),
+    groups: Sequence[str] | None = None,
 ) -> tuple[list[Contrast], list[Win]]:
     """Compare all arms with the baseline, and the primary arm with the others.
 
@@ -37,6 +47,7 @@ def contrasts(
         files: The image files, in the order of the ground truth.
         progress: Shows progress.
         failed: Arm and seed of the runs that failed.
+        groups: The group of each image, where groups are resampled.
 
     Returns:
         The contrasts, the primary one first, and the images that move AP's difference most.
@@ -45,13 +56,14 @@ def contrasts(
     if not runs:
         return [], []
     images = next(iter(runs.values())).images
-    drawn = bootstrap_weights(images, RESAMPLES)
+    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn = bootstrap_weights(images, RESAMPLES, groups=numbers)
     weights = np.concatenate([np.ones((images, 1), np.float32), drawn], axis=1)  # the images as they are come first
     scores = {}
     for i, (run, matches) in enumerate(runs.items(), 1):
         named = counted(progress, f"resampling images, run {i} of {len(runs)}")
         scores[run] = resampled_scores(matches, weights, named)
-    support = _support(next(iter(runs.values())))
+    tested = supports(next(iter(runs.values())), numbers)
 
     baseline, *others = recipe.arms
     pairs = [(recipe.primary, baseline)]
@@ -64,10 +76,23 @@ def contrasts(
         metrics = next(iter(own), {})
         # arm less other by metric, shape (S, 1 + R), the images as they are first
         differences = {m: np.stack([a[m] - b[m] for a, b in zip(own, other, strict=True)]) for m in metrics}
-        effects = {m: paired_interval(d[:, 0], d[:, 1:], support[m]) for m, d in differences.items()}
+        effects = {m: paired_interval(d[:, 0], d[:, 1:], *tested[m]) for m, d in differences.items()}
         overall = {m: effects.get(m) for m in OVERALL}
-        with_failures = _with_failures(arm, against, recipe.seeds, scores, failed, support["AP"])
+        with_failures = _with_failures(arm, against, recipe.seeds, scores, failed, tested["AP"])
         ap, best = overall["AP"], max(float(np.mean([s["AP"][0] for s in side] or [0.0])) for side in (own, other))
+        verdict = (
+            judge(
+                ap,
+                arm,
+                against,
+                recipe.margin,
+                best=best,
+                with_failures=with_failures,
+                primary=(arm, against) == pairs[0],
+            )
+            if ap
+            else no_interval(arm, against, len(seeds), tested["AP"])
+        )
         found.append(
             Contrast(
                 arm=arm,
@@ -76,23 +101,17 @@ def contrasts(
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=judge(
-                    ap,
-                    arm,
-                    against,
-                    recipe.margin,
-                    best=best,
-                    with_failures=with_failures,
-                    primary=(arm, against) == pairs[0],
-                )
-                if ap
-                else no_interval(arm, against, len(seeds)),
+                verdict=verdict,
                 with_failures=with_failures,
             )
         )
         if against == baseline and seeds:
             models = [(finished[arm][s], finished[against][s]) for s in seeds]
-            influence = _influence(models, differences["AP"][:, 1:], drawn)
+            replicates, by_image = differences["AP"][:, 1:], drawn
+            if groups is not None:  # drawn together, the images of a group cannot be told apart
+                by_image = bootstrap_weights(images, RESAMPLES)
+                replicates = np.stack([resampled_ap(a, by_image) - resampled_ap(b, by_image) for a, b in models])
+            influence = _influence(models, replicates, by_image)
             wins += [Win(files[image], arm, value) for image, value in influence]
     return found, wins
 
@@ -103,7 +122,7 @@ def _with_failures(
     seeds: Sequence[int],
     scores: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
     failed: Collection[tuple[str, int]],
-    images: int,
+    tested: Support,
 ) -> Interval | None:
     """Compare two arms in AP over all seeds that they tried, a failed run with AP 0; None where none failed."""
     tried = [s for s in seeds if all((name, s) in scores or (name, s) in failed for name in (arm, against))]
@@ -112,23 +131,12 @@ def _with_failures(
     if not any((name, s) in failed for name in (arm, against) for s in tried):
         return None
     differences = np.stack([own["AP"] - other["AP"] for own, other in pairs])
-    return paired_interval(differences[:, 0], differences[:, 1:], images)
+    return paired_interval(differences[:, 0], differences[:, 1:], *tested)
 
 
 def counted(progress: Progress, text: str) -> Progress:
     """Let a progress display say another text than the one that it is given."""
     return lambda items, _, total: progress(items, text, total)
-
-
-def _support(matches: Matches) -> dict[str, int]:
-    """Return how many images hold an object that the metric counts."""
-
-    def images(tables: Sequence[NDArray[np.float32]]) -> int:
-        return int(np.count_nonzero(np.sum(tables, axis=0)))
-
-    by_area = [images([tables[a].objects for tables in matches.classes.values()]) for a in range(4)]
-    support = dict(zip(OVERALL, (by_area[0], by_area[0], *by_area[1:]), strict=True))
-    return support | {class_metric(name): images([tables[0].objects]) for name, tables in matches.classes.items()}
 
 
 def _influence(

@@ -21,6 +21,7 @@ from ultralytics.utils import LOGGER
 
 from ..data.dataset import Sample
 from ..data.files import require_writable, write_text
+from ..data.groups import is_table
 from ..engine.model import existing
 from ..engine.progress import with_bar
 from ..engine.run_folder import OTHER_FOLDER, cannot_write
@@ -75,6 +76,8 @@ def fingerprint(plan: Plan) -> dict[str, str]:
     if isinstance(pretrained := plan.recipe.train.get("pretrained"), str):
         named.add(pretrained)
     files = {name: find_model_yaml(name) if name.endswith((".yaml", ".yml")) else existing(name) for name in named}
+    if is_table(plan.recipe.group):
+        files[str(plan.recipe.group)] = str(plan.recipe.group)
     files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
     found = {name: hashlib.sha256(Path(str(files[name])).read_bytes()).hexdigest() for name in sorted(files)}
     return {**found, "classes": _digest(plan.dataset.names.values()), "data": _digest(_contents(plan.samples))}

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ultralytics.utils import LOGGER
+
 from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..data.groups import IMAGE, frames_note, read_groups
 from ..engine.freeze_base import check_freeze_base
 from ..engine.model import YOLO, check_checkpoint, require_detection
 from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block
+from ..scoring.intervals import LEAST_UNITS, sample
 from ..surgery.graft import renamed, same_values
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
@@ -47,12 +51,16 @@ class Plan:
         arms: By name, the baseline first.
         dataset: What is trained on.
         samples: Images and labels of ``train`` and ``val``.
+        groups: The group of each image that is scored; None where each is by itself.
+        group_notes: What to consider about groups.
     """
 
     recipe: Recipe
     arms: dict[str, PlannedArm]
     dataset: Dataset
     samples: dict[str, list[Sample]]
+    groups: dict[Path, str] | None = None
+    group_notes: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> PlannedArm:
@@ -67,7 +75,8 @@ def prepare(recipe: Recipe) -> Plan:
         recipe: From `read_recipe` or `recipe_from_settings`.
 
     Raises:
-        ConfigError: An arm would begin with other weights than the baseline, or a control cannot be matched.
+        ConfigError: An arm would begin with other weights than the baseline, a control cannot be matched, or ``group``
+            does not fit the images.
         ModelError, CheckpointError: A model cannot be read, or would not get all of the weights of ``pretrained``.
         DataError: The dataset is missing or broken.
         UnsupportedTaskError: A model is not for box detection.
@@ -78,7 +87,24 @@ def prepare(recipe: Recipe) -> Plan:
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
-    return Plan(recipe, arms, dataset, samples)
+    scored = [sample.image for sample in samples["val"]]
+    groups = read_groups(recipe.group, scored)
+    notes = _group_notes(recipe.group, groups, scored)
+    for note in notes:
+        LOGGER.warning(note)
+    by_image = None if groups is None else dict(zip(scored, groups, strict=True))
+    return Plan(recipe, arms, dataset, samples, by_image, notes)
+
+
+def _group_notes(group: str | None, groups: list[str] | None, images: list[Path]) -> list[str]:
+    """Say what to consider about images that belong together."""
+    if groups is None:
+        note = None if group == IMAGE else frames_note(images)
+        return [note] if note else []
+    if (found := len(set(groups))) < LEAST_UNITS:
+        size = sample(len(images), found)
+        return [f"{size} are too few for an interval, so there is no verdict; {LEAST_UNITS} groups or more are needed."]
+    return []
 
 
 def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:

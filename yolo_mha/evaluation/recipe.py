@@ -13,13 +13,14 @@ import yaml
 from ultralytics.cfg import smart_value
 
 from ..data.files import read_yaml
+from ..data.groups import is_table
 from ..engine import settings as config
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 
-OWN = ("name", "data", "seeds", "jobs", "primary", "margin")
+OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "group")
 FIELDS = (*OWN, "arms", "train")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
@@ -85,6 +86,7 @@ class Recipe:
         primary: The arm of the one contrast, with the baseline and in AP, that the comparison is made for; the second
             arm unless another is named.
         margin: The smallest difference in AP that matters.
+        group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Recipe:
     jobs: int = JOBS
     primary: str = ""
     margin: float = MARGIN
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if not self.primary:
@@ -230,6 +233,7 @@ def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Reci
     own = {key: value for key, value in settings.items() if key in OWN}
     own |= {"name": str(own["name"]), "data": str(own["data"]), "primary": str(own.get("primary") or "")}
     own["seeds"] = _seeds(own.get("seeds", SEEDS))
+    own["group"] = _plain(own.get("group"), path=is_table(own.get("group")))
     train = {k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None}
     recipe = Recipe(arms=arms, train=train, **own)
     _check_own(recipe)

@@ -6,15 +6,17 @@ import math
 from dataclasses import dataclass
 
 from ..scoring.intervals import (
-    LEAST_IMAGES,
     LEAST_SEEDS,
+    LEAST_UNITS,
     MOST_SEEDS,
     Interval,
     images_needed,
+    sample,
     seeds_needed,
     seeds_to_settle,
     smallest_detectable,
 )
+from ..scoring.resample import Support
 from .figures import DECIMALS, figures, no_spread, size
 
 HELPS, HURTS, INCONCLUSIVE, NONE = "helps", "hurts", "inconclusive", "no verdict"
@@ -97,15 +99,19 @@ def judge(
     return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {found} ({design}){then}.", needed)
 
 
-def no_interval(arm: str, against: str, seeds: int) -> Verdict:
+def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
     """Say why there is no interval to judge.
 
     Args:
         arm: Name of the arm.
         against: Name of what it is compared with.
         seeds: Number of seeds that both finished.
+        tested: What AP was tested on.
     """
-    reason = f"fewer than {LEAST_IMAGES} test images hold an object, too few" if seeds else "no seed finished in both"
+    reason = "no seed finished in both"
+    if seeds:
+        few = sample(tested.images, None if tested.group_sizes is None else tested.units)
+        reason = f"there is no interval, for which {few} are too few; {LEAST_UNITS} or more are needed"
     return Verdict(NONE, f"No verdict on {arm} against {against}: {reason}.")
 
 
@@ -126,7 +132,7 @@ def _found(interval: Interval, margin: float) -> str:
 
 def _design(interval: Interval, with_failures: Interval | None) -> str:
     seeds = "1 seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
-    design = f"{seeds}, {interval.images} images"
+    design = f"{seeds}, {interval.sample()}"
     if with_failures:
         failed = with_failures.seeds - interval.seeds
         design += f"; {failed} of {with_failures.seeds} seeds failed, not counted here"
@@ -162,10 +168,10 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
         if needed is not None:
             return needed, f"; about {needed} seeds would be needed if the estimate stays"
         return None, "; more seeds alone would hardly settle it, more test images may"
-    images = images_needed(interval, margin)
-    if images > interval.images:
-        few = f"{interval.images} test images are too few for any number of seeds"
-        return None, f"; {few}: a difference of {margin:g} takes about {images:,} or more"
+    units = images_needed(interval, margin)
+    if units > interval.units:
+        few = f"{interval.sample()} are too few to test on for any number of seeds"
+        return None, f"; {few}: a difference of {margin:g} takes about {interval.sample(units)} or more"
     most = max(MOST_SEEDS, interval.seeds)
     least = size(smallest_detectable(interval, most), margin)
     small = f"{margin:g} is too small a difference to find here"

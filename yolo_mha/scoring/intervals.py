@@ -15,12 +15,20 @@ The half-width joins both parts, each with its own quantile of Student's t: sqrt
 (1974) does for sums of components with unequal degrees of freedom. It was chosen by simulation, see
 benchmarks/coverage.py: t over seeds alone leaves out the images, and a bootstrap of three seeds is much too narrow.
 
+Images of one video, scene or writer are not independent. Then groups are resampled in place of images (Davison &
+Hinkley 1997, section 3.8), and groups of unequal size count as fewer: with n_g images in group g, as G* = (sum n_g²)² /
+sum n_g⁴, and their variance has G* - 1 degrees of freedom. This is the effective number of groups of Carter, Schnepel &
+Steigerwald (2017) in their worst case, that what differs between images is their group alone.
+
 Sources:
     Brennan, R. L. (2001). Generalizability Theory. Springer.
     Efron, B. & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
     Howe, W. G. (1974). Approximate confidence limits on the mean of X + Y where X and Y are two tabled independent
     random variables. JASA 69, 789-794.
     Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components. Biometrics 2, 110-114.
+    Carter, A. V., Schnepel, K. T. & Steigerwald, D. G. (2017). Asymptotic behavior of a t-test robust to cluster
+    heterogeneity. Review of Economics and Statistics 99, 698-709.
+    Davison, A. C. & Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.
     Bloom, H. S. (1995). Minimum detectable effects. Evaluation Review 19, 547-556.
 """
 
@@ -36,7 +44,7 @@ from scipy import stats
 LEVEL = 0.95
 POWER = 0.80
 LEAST_SEEDS = 3  # for a statement about training in general
-LEAST_IMAGES = 10  # that hold an object of the kind; resamples of fewer are too coarse to say anything
+LEAST_UNITS = 10  # images or groups that hold an object of the kind; resamples of fewer are too coarse
 MOST_SEEDS = 30  # more are no plan
 
 
@@ -56,6 +64,8 @@ class Interval:
         se_images: Standard error for the choice of images that all seeds share.
         smallest_detectable: The true difference that a design like this one finds with probability 0.8 (Bloom 1995);
             None with fewer than three seeds.
+        groups: Number of groups of these images, where groups are resampled; None where each image is by itself.
+        effective_groups: To how many groups of equal size they amount.
     """
 
     delta: float
@@ -67,9 +77,71 @@ class Interval:
     sd_seeds: float | None
     se_images: float
     smallest_detectable: float | None
+    groups: int | None = None
+    effective_groups: float | None = None
+
+    @property
+    def units(self) -> int:
+        """The number of what is resampled: groups, or images."""
+        return self.groups or self.images
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of ``se_images``."""
+        return max((self.effective_groups or self.images) - 1, 1)
+
+    def sample(self, units: int | None = None) -> str:
+        """Return in words what was tested on, "20 groups (121 images)", or what so many units would be."""
+        return sample(round(self.images * (units or self.units) / self.units), self.groups and (units or self.groups))
 
 
-def paired_interval(deltas: NDArray[np.float64], replicates: NDArray[np.float64], images: int) -> Interval | None:
+@dataclass(frozen=True)
+class ScoreInterval:
+    """A score of one model with its 95 % interval over the choice of images, within 0 and 1.
+
+    Attributes:
+        score: The score on all images.
+        low: Lower end; None where fewer than ten images or groups hold an object of the kind.
+        high: Upper end.
+        images: Number of images that hold an object of the kind.
+        groups: Number of groups of these images, where groups are resampled; None where each image is by itself.
+    """
+
+    score: float
+    low: float | None
+    high: float | None
+    images: int
+    groups: int | None = None
+
+    def sentence(self, name: str) -> str:
+        """Say in words what the interval of a score is, and what it covers."""
+        tested = sample(self.images, self.groups)
+        if self.low is None or self.high is None:
+            return f"{name} {self.score:.3f}, no interval: {tested} are too few, {LEAST_UNITS} or more are needed"
+        ends = f"95 % interval {self.low:.3f} to {self.high:.3f} from {tested}"
+        return f"{name} {self.score:.3f}, {ends}, for these very weights on other images of this kind"
+
+
+def sample(images: int, groups: int | None) -> str:
+    """Return a number of images in words, with that of their groups where there are any."""
+    return f"{images:,} images" if groups is None else f"{groups:,} groups ({images:,} images)"
+
+
+def score_interval(
+    score: float, replicates: NDArray[np.float64], images: int, group_sizes: NDArray[np.int64] | None = None
+) -> ScoreInterval:
+    """Return the interval of a score of one model; see `paired_interval`."""
+    found = paired_interval(np.array([score]), replicates[None], images, group_sizes)
+    low, high = (None, None) if found is None else (max(found.low, 0.0), min(found.high, 1.0))
+    return ScoreInterval(score, low, high, images, None if group_sizes is None else len(group_sizes))
+
+
+def paired_interval(
+    deltas: NDArray[np.float64],
+    replicates: NDArray[np.float64],
+    images: int,
+    group_sizes: NDArray[np.int64] | None = None,
+) -> Interval | None:
     """Return the interval of a difference between two arms.
 
     Args:
@@ -77,28 +149,43 @@ def paired_interval(deltas: NDArray[np.float64], replicates: NDArray[np.float64]
         replicates: The same on each resample of the images, the same resamples for all seeds, shape (S, R); NaN where
             a resample holds no object of the kind.
         images: Number of images that hold an object of the kind.
+        group_sizes: How many of them are in each group that has any, where the resamples are of groups.
 
     Returns:
-        The interval; None where the difference is not defined, or there are fewer than ten such images.
+        The interval; None where the difference is not defined, or there are fewer than ten such images or groups.
     """
     seeds = len(deltas)
     valid = ~np.isnan(replicates).any(axis=0)
-    if seeds == 0 or np.isnan(deltas).any() or images < LEAST_IMAGES or valid.sum() < 2:
+    units = images if group_sizes is None else len(group_sizes)
+    if seeds == 0 or np.isnan(deltas).any() or units < LEAST_UNITS or valid.sum() < 2:
         return None
     drawn = replicates[:, valid]
-    # a resample of n images has n - 1 degrees of freedom, and so too small a variance by that factor
-    correction = images / (images - 1)
+    # a resample of n units has n - 1 degrees of freedom, and so too small a variance by that factor
+    correction = units / (units - 1)
     of_mean = float(drawn.mean(axis=0).var(ddof=1)) * correction
     delta = float(deltas.mean())
     sd = float(deltas.std(ddof=1)) if seeds > 1 else None
+    groups = None if group_sizes is None else len(group_sizes)
+    effective = None if group_sizes is None else effective_groups(group_sizes)
+    of_images = Interval(delta, 0.0, 0.0, "images", seeds, images, sd, math.sqrt(of_mean), None, groups, effective)
     if seeds < LEAST_SEEDS:
-        half = _t(images - 1) * math.sqrt(of_mean)
-        return Interval(delta, delta - half, delta + half, "images", seeds, images, sd, math.sqrt(of_mean), None)
+        half = _t(of_images.freedom) * math.sqrt(of_mean)
+        return replace(of_images, low=delta - half, high=delta + half)
     of_one = float(drawn.var(axis=1, ddof=1).mean()) * correction
     shared = max((seeds * of_mean - of_one) / (seeds - 1), 0.0)
-    interval = Interval(delta, 0.0, 0.0, "seeds and images", seeds, images, sd, math.sqrt(shared), None)
+    interval = replace(of_images, scope="seeds and images", se_images=math.sqrt(shared))
     half, least = _half_width(interval, seeds), smallest_detectable(interval, seeds)
     return replace(interval, low=delta - half, high=delta + half, smallest_detectable=least)
+
+
+def effective_groups(sizes: NDArray[np.int64]) -> float:
+    """Return to how many groups of equal size these amount (Carter, Schnepel & Steigerwald 2017).
+
+    Args:
+        sizes: Number of images of each group.
+    """
+    squares = sizes.astype(np.float64) ** 2
+    return float(squares.sum() ** 2 / (squares**2).sum())
 
 
 def smallest_detectable(interval: Interval, seeds: int) -> float:
@@ -113,7 +200,7 @@ def smallest_detectable(interval: Interval, seeds: int) -> float:
     total = by_seed + by_image
     if total == 0:
         return 0.0
-    freedom = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / (interval.images - 1))  # Satterthwaite 1946
+    freedom = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.freedom)  # Satterthwaite 1946
     return _half_width(interval, seeds) + float(stats.t.ppf(POWER, freedom)) * math.sqrt(total)
 
 
@@ -147,21 +234,20 @@ def seeds_to_settle(interval: Interval, margin: float) -> int | None:
 
 
 def images_needed(interval: Interval, margin: float) -> int:
-    """Return about how many test images would let very many seeds show a difference of ``margin``.
+    """Return about how many test images, or groups of them, would let very many seeds show a difference of ``margin``.
 
     Args:
         interval: With three seeds or more.
         margin: The smallest difference that matters.
     """
-    freedom = interval.images - 1
-    least = (_t(freedom) + float(stats.t.ppf(POWER, freedom))) * interval.se_images
-    return math.ceil(interval.images * (least / margin) ** 2)
+    least = (_t(interval.freedom) + float(stats.t.ppf(POWER, interval.freedom))) * interval.se_images
+    return math.ceil(interval.units * (least / margin) ** 2)
 
 
 def _half_width(interval: Interval, seeds: int) -> float:
     by_seed = (interval.sd_seeds or 0.0) / math.sqrt(seeds)
-    return math.hypot(_t(seeds - 1) * by_seed, _t(interval.images - 1) * interval.se_images)
+    return math.hypot(_t(seeds - 1) * by_seed, _t(interval.freedom) * interval.se_images)
 
 
-def _t(freedom: int) -> float:
+def _t(freedom: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

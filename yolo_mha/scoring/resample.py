@@ -8,7 +8,9 @@ precision at this recall or beyond, needs precision at the hits alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from ..data.progress import Progress, silent
 from .coco import AREAS, RECALLS
 from .matches import Matches, Table, Threshold
 
+RESAMPLES = 1000
 MAX_ARRAY_ENTRIES = 4_000_000  # of one array at a time
 OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
 
@@ -24,19 +27,21 @@ Weights = NDArray[np.float32]
 Values = NDArray[np.float64]
 
 
-def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Weights:
+def bootstrap_weights(images: int, resamples: int, seed: int = 0, groups: NDArray[np.intp] | None = None) -> Weights:
     """Draw how often each image is in each resample (Efron & Tibshirani 1993, chapter 6).
 
     Args:
         images: Number of images.
         resamples: Number of resamples.
         seed: Of the random numbers; the same one gives all models the same resamples.
+        groups: The group of each image, 0, 1, ..., where as many groups are drawn as there are, with all their images.
 
     Returns:
-        Counts of shape (images, resamples); each column sums to ``images``.
+        Counts of shape (images, resamples); without groups each column sums to ``images``.
     """
-    counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
-    return np.ascontiguousarray(counts.T, np.float32)
+    units = images if groups is None else int(groups.max()) + 1
+    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples).T
+    return np.ascontiguousarray(counts if groups is None else counts[groups], np.float32)
 
 
 def resampled_scores(matches: Matches, weights: Weights, progress: Progress = silent) -> dict[str, Values]:
@@ -72,6 +77,43 @@ def resampled_ap(matches: Matches, weights: Weights) -> Values:
 def class_metric(name: str) -> str:
     """Return the name of the AP of one class among the scores."""
     return f"AP of {name}"
+
+
+class Support(NamedTuple):
+    """What a metric was tested on.
+
+    Attributes:
+        images: Number of images that hold an object that it counts.
+        group_sizes: How many of them are in each group that has any; None where each image is by itself.
+    """
+
+    images: int
+    group_sizes: NDArray[np.int64] | None
+
+    @property
+    def units(self) -> int:
+        """The number of what is resampled: groups, or images."""
+        return self.images if self.group_sizes is None else len(self.group_sizes)
+
+
+def supports(matches: Matches, groups: NDArray[np.intp] | None = None) -> dict[str, Support]:
+    """Return what each metric of `resampled_scores` was tested on.
+
+    Args:
+        matches: Of any model; they hold the ground truth.
+        groups: The group of each image, as for `bootstrap_weights`.
+    """
+
+    def support(objects: Sequence[NDArray[np.float32]]) -> Support:
+        held = np.flatnonzero(np.sum(objects, axis=0))
+        if groups is None or groups.max() + 1 == len(groups):  # each image by itself
+            return Support(len(held), None)
+        sizes = np.bincount(groups[held])
+        return Support(len(held), sizes[sizes > 0])
+
+    by_area = [support([tables[a].objects for tables in matches.classes.values()]) for a in range(len(AREAS))]
+    found = dict(zip(OVERALL, (by_area[0], *by_area), strict=True))
+    return found | {class_metric(name): support([tables[0].objects]) for name, tables in matches.classes.items()}
 
 
 def _mean(values: Values) -> Values:

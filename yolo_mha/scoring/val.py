@@ -8,10 +8,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..data.audit import Audit, audit_instances
 from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_split
 from ..data.files import read_json, write_text
-from ..data.instances import Prediction
+from ..data.groups import read_groups
+from ..data.instances import Image, Instances, Prediction
 from ..data.labels import refuse_shared_labels
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
@@ -24,6 +28,9 @@ from ..guard import guarded
 from ..result import Result
 from .coco import BACKENDS, CocoScores, check_truth, evaluate, load_backend
 from .curves import draw_pr_curves
+from .intervals import ScoreInterval, score_interval
+from .matches import match_detections
+from .resample import RESAMPLES, bootstrap_weights, resampled_scores, supports
 from .ties import Ties
 from .truth import Truth, detections, read_results, read_truth
 
@@ -63,6 +70,8 @@ class ValResult(Result):
             class index.
         audit: Which images and objects were scored, and what is unusual about them.
         curves: Path of the precision-recall curves, where they were drawn.
+        intervals: AP and AP50 with their 95 % intervals, where ``group`` was given: what these very weights would score
+            on other images of this kind.
     """
 
     coco: CocoScores
@@ -72,6 +81,7 @@ class ValResult(Result):
     annotations: str
     audit: Audit
     curves: str | None = None
+    intervals: dict[str, ScoreInterval] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result without the points of the curves, which are in ``pr_curves.csv``."""
@@ -106,6 +116,7 @@ def val(
     predictions: str | Path | None = None,
     annotations: str | Path | None = None,
     backend: str = BACKENDS[0],
+    group: str | Path | None = None,
     trust: bool = False,
     **settings: Any,
 ) -> ValResult:
@@ -117,6 +128,7 @@ def val(
         predictions: COCO results JSON in place of a model; with ``data`` or ``annotations``.
         annotations: COCO instances JSON; with ``predictions`` in place of ``data``.
         backend: Which implementation counts: "pycocotools" or "faster-coco-eval".
+        group: Gives AP a 95 % interval: what is resampled, see `read_groups`; "image" where images are independent.
         trust: Read the checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' validation settings: ``split``, ``imgsz``, ``batch``, ``conf``, ``iou``, ... With
             ``plots=False`` no curves are drawn.
@@ -126,7 +138,7 @@ def val(
         run's folder.
 
     Raises:
-        ConfigError: A setting is unknown, unusable or missing.
+        ConfigError: A setting is unknown, unusable or missing, or ``group`` does not fit the images.
         CheckpointError: The checkpoint is missing, broken, or may not be loaded.
         DataError: The dataset or a file is missing or broken, or has other classes or images than the predictions.
         UnsupportedTaskError: The model is not for box detection.
@@ -138,7 +150,7 @@ def val(
     plots = passed.get("plots", True)
     if annotations is not None:
         with run_folder(passed, "val") as folder:
-            return _score_files(str(predictions), str(annotations), folder, backend, plots)
+            return _score_files(str(predictions), str(annotations), folder, backend, plots, group)
     network = None if model is None else YOLO(model, trust=trust)
     if network:
         require_detection(network.task, "val")
@@ -148,17 +160,24 @@ def val(
         refuse_shared_labels(image_files(dataset, split), split)
     samples = read_split(dataset, split, with_bar)
     if network:
-        return score(network, dataset, samples, backend=backend, **passed)
+        return score(network, dataset, samples, backend=backend, group=group, **passed)
     truth = read_truth(dataset, split, samples)
+    units = _resampled(group, _scored_images(truth, samples))
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
     truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
     with run_folder(passed, "val") as folder:
-        return _scored(truth, results, folder, stated, plots)
+        return _scored(truth, results, folder, stated, units, plots)
 
 
 def score(
-    network: YOLO, dataset: Dataset, samples: Sequence[Sample], split: str, backend: str = BACKENDS[0], **settings: Any
+    network: YOLO,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    split: str,
+    backend: str = BACKENDS[0],
+    group: str | Path | None = None,
+    **settings: Any,
 ) -> ValResult:
     """Run a model over a split and score it; see `val`.
 
@@ -168,10 +187,12 @@ def score(
         samples: The split, from `read_split`.
         split: Its name.
         backend: See `val`.
+        group: See `val`.
         **settings: Ultralytics' validation settings, checked.
     """
     order = class_order(network.names, dataset)
     truth = read_truth(dataset, split, samples)
+    units = _resampled(group, _scored_images(truth, samples))
     with run_folder(settings, "val") as folder:
         arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml), "split": split}
         made: list[Validator] = []  # by Ultralytics
@@ -203,7 +224,7 @@ def score(
         )
         results = detections(samples, made[0].records, truth)
         metrics = {"mAP50-95": float(own.map), "mAP50": float(own.map50)}
-        return _scored(truth, results, folder, stated, settings.get("plots", True), metrics)
+        return _scored(truth, results, folder, stated, units, settings.get("plots", True), metrics)
 
 
 def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
@@ -245,15 +266,57 @@ def _check_sources(model: object, data: object, predictions: object, annotations
         )
 
 
-def _score_files(predictions: str, annotations: str, folder: Path, backend: str, plots: bool) -> ValResult:
+def _score_files(
+    predictions: str, annotations: str, folder: Path, backend: str, plots: bool, group: str | Path | None
+) -> ValResult:
     """Score a COCO results file against a COCO instances file, whose ids it has."""
     truth, results = check_truth(read_json(annotations, "annotations")), read_json(predictions, "predictions")
+    units = _resampled(group, [_file_of(image, annotations) for image in truth["images"]] if group else [])
     scores = evaluate(truth, results, backend=backend, progress=with_bar)
     audit = audit_instances(truth)
     audit.prediction_ids = "those of the annotations"
     audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=predictions, annotations=annotations, backend=backend)
-    return _written(ValResult(scores, None, stated, predictions, annotations, audit), folder, plots)
+    intervals = _intervals(truth, results, scores, units)
+    result = ValResult(scores, None, stated, predictions, annotations, audit, intervals=intervals)
+    return _written(result, folder, plots)
+
+
+def _file_of(image: Image, annotations: str) -> Path:
+    """Return the file that annotations name for an image, by which groups are read."""
+    if not isinstance(image.get("file_name"), str):
+        raise DataError(
+            "An image without a file name has no group.",
+            given=f"{annotations}: {str(image)[:200]}",
+            expected="file_name of each image",
+        )
+    return Path(image["file_name"])
+
+
+def _scored_images(truth: Truth, samples: Sequence[Sample]) -> list[Path]:
+    """Return the files of the images that are scored, in the order of the ground truth."""
+    by_id = dict(zip(truth.image_ids, samples, strict=True))
+    return [by_id[image["id"]].image for image in truth.coco["images"]]
+
+
+def _resampled(group: str | Path | None, images: Sequence[Path]) -> NDArray[np.intp] | None:
+    """Return the number of the group of each image, a group an image for ``group=image``; None without ``group``."""
+    if group is None:
+        return None
+    groups = read_groups(group, images)
+    return np.arange(len(images)) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def _intervals(
+    truth: Instances, results: list[Prediction], scores: CocoScores, units: NDArray[np.intp] | None
+) -> dict[str, ScoreInterval] | None:
+    """Return the intervals of AP and AP50."""
+    if units is None:
+        return None
+    matches = match_detections(truth, results, with_bar)
+    drawn = resampled_scores(matches, bootstrap_weights(matches.images, RESAMPLES, groups=units), with_bar)
+    tested = supports(matches, units)
+    return {name: score_interval(scores.metrics[name], drawn[name], *tested[name]) for name in ("AP", "AP50")}
 
 
 def _cut_off(results: Sequence[Prediction]) -> list[str]:
@@ -283,6 +346,7 @@ def _scored(
     results: list[Prediction],
     folder: Path,
     stated: ScoreSettings,
+    units: NDArray[np.intp] | None,
     plots: bool,
     ultralytics: dict[str, float] | None = None,
 ) -> ValResult:
@@ -290,7 +354,10 @@ def _scored(
     predictions = write_text(folder / "predictions.json", json.dumps(results))
     annotations = write_text(folder / "annotations.json", json.dumps(check_truth(truth.coco)))
     scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
-    result = ValResult(scores, ultralytics, stated, str(predictions), str(annotations), truth.audit)
+    intervals = _intervals(truth.coco, results, scores, units)
+    result = ValResult(
+        scores, ultralytics, stated, str(predictions), str(annotations), truth.audit, intervals=intervals
+    )
     return _written(result, folder, plots)
 
 
