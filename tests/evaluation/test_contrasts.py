@@ -135,8 +135,9 @@ def runs(seeds: int = 3, shift: float = 4) -> dict:
 TWO, FILES = plan(arms={k: ARMS[k] for k in ("baseline", "attention")}), [f"{i}.jpg" for i in range(IMAGES)]
 
 
-def test_contrasts__of_groups_say_how_many_and_show_single_images():
-    """Two images a group; a detector that is right by group is less sure than one that is right by image."""
+def test_contrasts__of_groups_say_how_many_and_show_single_images(monkeypatch):
+    """Two images a group; the images that speak for an arm are found as without groups, among few candidates."""
+    monkeypatch.setattr("yolo_mha.evaluation.contrasts.CANDIDATES", 2)
     (grouped,), wins = contrasts(TWO, runs(), FILES, groups=[f"video{i // 2}" for i in range(IMAGES)])
     (alone,), wins_alone = contrasts(TWO, runs(), FILES)
     effect = grouped.effects["AP"]
