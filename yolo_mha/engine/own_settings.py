@@ -96,7 +96,7 @@ LOOKED_AT = (
     Setting("save_csv", FLAG, "writes the detections as a table too", False),
 )
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
-BLOCKS = Setting("blocks", "modules", "your modules that register blocks, separated by commas, imported first")
+BLOCKS = Setting("blocks", "modules", "your modules that register blocks, by name or file, separated by commas")
 
 BLOCK_OPTIONS = (
     Setting("num_heads", COUNT, "number of heads; heads of 32 channels if not given"),
