@@ -70,7 +70,9 @@ def test_block_sources__need_a_file(monkeypatch):
     assert "InNoFile, of module nowhere" in refused.value.given
 
 
-@pytest.mark.parametrize("word", ["a_block", "a_block.py", "{}/a_block.py", "a_pack", "{}/a_pack", "{}/a_pack/inner.py"])
+@pytest.mark.parametrize(
+    "word", ["a_block", "a_block.py", "{}/a_block.py", "a_pack", "{}/a_pack", "{}/a_pack/inner.py"]
+)
 def test_import_blocks__by_name_or_file(tmp_path, monkeypatch, word):
     (tmp_path / "a_block.py").write_text("")
     (tmp_path / "a_pack").mkdir()

@@ -238,7 +238,9 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     (here / "m.yaml").write_text(
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
-    job = json.dumps({"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run"), "sources": {}})
+    job = json.dumps(
+        {"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run"), "sources": {}}
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,

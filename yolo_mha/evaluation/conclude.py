@@ -119,7 +119,7 @@ def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
         return found
     if changed := _changed_blocks(run, plan):
         raise ConfigError(
-            "A run cannot be scored by another code of its blocks than trained it.",
+            "A run cannot be scored with other code of its blocks than it was trained with.",
             given=f"{run.arm} seed {run.seed}: the source of {', '.join(changed)} has changed since",
             expected="the source with which the comparison was planned",
             fix="bring that source back, or call compare for a new comparison with the present one",
