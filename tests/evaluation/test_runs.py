@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -247,7 +248,7 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
         stderr=subprocess.PIPE,
         text=True,
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(mine)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(mine), str(Path(yolo_mha.__file__).parents[1])])},
     )
     print(job, file=process.stdin, flush=True)
     assert "Dataset YAML not found" in process.stderr.read()
