@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import json as jsonlib
 import re
@@ -12,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, NoReturn
 
@@ -21,7 +19,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
-from .errors import ConfigError, RunError, YoloMHAError, check_flag, with_type
+from .errors import ConfigError, RunError, YoloMHAError, check_flag
 from .result import Result
 from .show import show, show_settings
 
@@ -91,12 +89,13 @@ def _command(function: str) -> Callable[[Callable[[], None]], None]:
 
 def _run(command: str, function: str, words: list[str], json: bool, debug: bool) -> None:
     """Call a command's function with its settings and print the answer; everything else goes to standard error."""
+    from .engine.block_modules import import_blocks
     from .engine.settings import parse
 
     called = resolve_name(f"{__package__}.{function}")
     try:
         settings = parse(words, "recipe" if command == "compare" else None)
-        _import_blocks(settings.pop(BLOCKS.name, ""))
+        import_blocks(word for word in str(settings.pop(BLOCKS.name, "")).split(",") if word)
         for setting in COMMANDS[command].own:
             if setting.required and setting.name not in settings:
                 raise ConfigError(f"{setting.name} is missing.", expected=f"{setting.name}=...", fix="see --help")
@@ -117,23 +116,6 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
         show(result, Console(markup=False))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
-
-
-def _import_blocks(modules: object) -> None:
-    """Import the user's modules that register blocks, also from the working directory.
-
-    The working directory may be a stranger's, so nothing is found there unless the user names modules.
-    """
-    names = [name for name in str(modules).split(",") if name]
-    if names:
-        sys.path.append(str(Path.cwd()))
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as e:  # the module is the user's own, and may fail in any way
-            expected = "modules in the working directory or on Python's path, separated by commas"
-            problem = "A module of blocks cannot be imported."
-            raise ConfigError(problem, given=f"blocks={name}: {with_type(e)}", expected=expected) from e
 
 
 @contextlib.contextmanager

@@ -11,8 +11,14 @@ import yolo_mha
 from yolo_mha.data.beacons import generate
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
 from yolo_mha.evaluation import comparison
+from yolo_mha.evaluation.conclude import conclude
 from yolo_mha.evaluation.figures import figures
+from yolo_mha.evaluation.plan import prepare
+from yolo_mha.evaluation.recipe import read_recipe
+from yolo_mha.evaluation.run_code import installed
+from yolo_mha.evaluation.runs import read_run
 from yolo_mha.paths import shipped
+from yolo_mha.surgery.rows import blocks
 
 DEMO = shipped("weights") / "demo-baseline.pt"
 SCHEMA = json.loads((Path(comparison.__file__).parent / "compare.schema.json").read_text())
@@ -30,6 +36,10 @@ def finished(tiny, tmp_path_factory):
         return yolo_mha.compare(**settings), settings, folder
 
 
+def attention_rows() -> list[str]:
+    return [str(row) for row in blocks(yolo_mha.YOLO(DEMO).insert("neck", num_heads=2).model.yaml)]
+
+
 def test_compare__trains_scores_and_reports(finished):
     result, _, cwd = finished
     folder = Path(result.save_dir)
@@ -45,6 +55,9 @@ def test_compare__trains_scores_and_reports(finished):
         assert len(run.curve) == run.epochs == 1
         assert (folder / run.weights).exists()
         assert run.peak_mib > 100
+        assert run.versions == {name: [version] for name, version in installed().items()}
+        assert list(run.sources) == ([] if run.arm == "baseline" else ["SpatialMHABlock"])
+        assert list(run.gates) == ([] if run.arm == "baseline" else attention_rows())
     base, attention = result.arms["baseline"], result.arms["attention"]
     assert base.cost.latency_ratio == 1
     assert attention.cost.parameters > base.cost.parameters
@@ -141,6 +154,44 @@ def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monk
     assert added.save_dir == str(folder)
     assert added.looks == [[0, 1]]
     assert any("concluded before, with 2 seeds" in note for note in added.notes)
+
+
+def changed(cwd, monkeypatch, tmp_path):
+    """Plan, folder and runs of a copy, as if the source of the attention were another one now."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cwd / "runs", tmp_path / "runs")
+    folder = tmp_path / "runs" / "compare" / "compare"
+    plan = prepare(read_recipe(folder / "recipe.yaml", {}))
+    plan.arms["attention"].sources["SpatialMHABlock"] = "0" * 64
+    return plan, folder, [read_run(folder, arm, seed) for seed in range(3) for arm in plan.arms]
+
+
+def test_conclude__reports_stored_scores_of_blocks_that_changed_since(finished, monkeypatch, tmp_path):
+    plan, folder, runs = changed(finished[2], monkeypatch, tmp_path)
+    result = conclude(plan, folder, runs)
+    assert [run.metrics for run in result.runs] == [run.metrics for run in finished[0].runs]
+    assert result.arms["baseline"].cost is not None
+    assert result.arms["attention"].cost is None
+    assert any("blocks of attention has changed since the training" in note for note in result.notes)
+
+
+def test_conclude__scores_no_run_by_other_code(finished, monkeypatch, tmp_path):
+    plan, folder, runs = changed(finished[2], monkeypatch, tmp_path)
+    shutil.rmtree(folder / "val" / "attention" / "seed1")
+    with pytest.raises(ConfigError, match="other code of its blocks") as refused:
+        conclude(plan, folder, runs)
+    assert "attention seed 1: the source of SpatialMHABlock" in refused.value.given
+    assert not (folder / "val" / "attention" / "seed1").exists()
+
+
+def test_read_run__knows_nothing_of_a_run_of_other_code(finished, monkeypatch, tmp_path):
+    _, folder, runs = changed(finished[2], monkeypatch, tmp_path)
+    assert {run.state for run in runs} == {"done"}
+    code = folder / "arms" / "attention" / "seed1" / "code.json"
+    code.write_text(code.read_text().replace(runs[3].sources["SpatialMHABlock"], "0" * 64))
+    assert [run.state for run in (read_run(folder, "attention", seed) for seed in range(3))] == [
+        "done", "running", "done",
+    ]  # fmt: skip
 
 
 def test_estimate__trains_nothing(beacons, tiny):

@@ -1,3 +1,4 @@
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from yolo_mha import registry
 from yolo_mha.data.beacons import generate
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation.folder import open_folder
@@ -67,6 +69,38 @@ def test_open_folder__is_a_new_one_for_other_content(data, tmp_path, change, cap
     assert opened(recipe_from_settings(settings)).name == "compare-2"
     inputs = [json.loads((folder / "inputs.json").read_text()) for folder in (first, first.with_name("compare-2"))]
     assert sum(inputs[0][key] != inputs[1][key] for key in inputs[0]) == 1
+
+
+BLOCK = """
+import torch
+import yolo_mha
+
+@yolo_mha.register
+class Fixed(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.c = torch.nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x):
+        return x + 0 * self.c(x)
+"""
+
+
+def test_open_folder__is_a_new_one_for_another_source_of_a_block(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "fixed_block.py"
+    file.write_text(BLOCK)
+    importlib.import_module("fixed_block")
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "block": "Fixed", "control": False, "data": str(data)}
+    first = opened(recipe_from_settings(settings))
+    assert yaml.safe_load((first / "recipe.yaml").read_text())["blocks"] == [str(file)]
+    assert opened(read_recipe(first / "recipe.yaml", {})) == first
+    file.write_text(BLOCK.replace("0 *", "5 *"))
+    assert opened(recipe_from_settings(settings)).name == "compare-2"
+    assert f"{first} differs in source of Fixed, so" in caplog.text
+    file.write_text(BLOCK)
+    assert opened(recipe_from_settings(settings)) == first
 
 
 def test_open_folder__is_for_one_at_a_time(data):

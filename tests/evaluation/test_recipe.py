@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def written(text: str) -> Path:
         (f"{TWO}train: {{seeds: 3}}", "stands beside 'train'"),
         (f"{TWO}train: {{data: other.yaml}}", "stands beside 'train'"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need a place"),
+        (f"{TWO}blocks: [1]", "blocks names modules"),
+        (f"{TWO}blocks: {{a: b}}", "blocks names modules"),
         ("[" * 3000, "not readable"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
@@ -170,6 +173,35 @@ def test_saved_recipe__gives_the_same_plan(tmp_path, monkeypatch):
     again = read_recipe("recipe.yaml", {})
     assert again == plan
     build_arms(again)
+
+
+def test_recipe__imports_no_blocks_by_itself(tmp_path, monkeypatch):
+    (tmp_path / "strange.py").write_text("open('ran', 'w')")
+    for blocks in ("strange", str(tmp_path / "strange.py")):
+        with pytest.raises(ConfigError, match="a recipe alone imports none") as refused:
+            read_recipe(written(f"{TWO}blocks: [{blocks}]"), {})
+        assert f"add blocks={blocks} to the command" in refused.value.fix
+    with pytest.raises(ConfigError, match="a recipe alone imports none"):
+        read_recipe(written(f"{TWO}blocks: strange"), {})
+    assert not Path("ran").exists()
+    monkeypatch.setitem(sys.modules, "strange", sys)
+    assert read_recipe(written(f"{TWO}blocks: [{tmp_path}/strange.py]"), {}).blocks == (f"{tmp_path}/strange.py",)
+
+
+def test_settings__that_are_none_are_as_not_given():
+    settings = {"model": "yolov8n.yaml", "at": "P5", "data": "x.yaml"}
+    nothing = {"seeds": None, "margin": None, "primary": None, "control": None, "attention": None, "name": None}
+    assert recipe_from_settings({**settings, **nothing}) == recipe_from_settings(settings)
+    path = written(f"{TWO}seeds: [5]\nmargin: 0.1")
+    assert read_recipe(path, {"seeds": None, "margin": None}) == read_recipe(path, {})
+
+
+def test_seeds__as_a_range():
+    assert recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "data": "x", "seeds": range(5)}).seeds == (
+        0, 1, 2, 3, 4,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="different whole numbers"):
+        recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "data": "x", "seeds": range(0)})
 
 
 def test_demo__is_one_seed_and_usable():

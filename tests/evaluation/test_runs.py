@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -192,7 +193,7 @@ def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_
     state = {**content, "ema": content["model"], "model": None, "optimizer": {}, "epoch": 3}
     torch.save(state, weights / "last.pt")
     for _ in range(2):  # the second time it is stripped already
-        _train(Job({}, 7, str(tmp_path)))
+        _train(Job({}, 7, str(tmp_path), {}))
         after = torch.load(weights / "last.pt", weights_only=False)
         assert after["optimizer"] is None
         assert after["model"].names == content["model"].names
@@ -238,14 +239,16 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     (here / "m.yaml").write_text(
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
-    job = json.dumps({"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run")})
+    job = json.dumps(
+        {"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run"), "sources": {}}
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(mine)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(mine), str(Path(yolo_mha.__file__).parents[1])])},
     )
     print(job, file=process.stdin, flush=True)
     assert "Dataset YAML not found" in process.stderr.read()

@@ -102,7 +102,7 @@ GROUP = Setting(
     r"images that are not independent, such as frames of a video, and are resampled together: a pattern of file names, "
     r"such as '(writer\d+)'; a table image,group; folder; or image, each for itself",
 )
-BLOCKS = Setting("blocks", "modules", "your modules that register blocks, separated by commas, imported first")
+BLOCKS = Setting("blocks", "modules", "your modules that register blocks, by name or file, separated by commas")
 
 BLOCK_OPTIONS = (
     Setting("num_heads", COUNT, "number of heads; heads of 32 channels if not given"),

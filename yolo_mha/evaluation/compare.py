@@ -65,9 +65,8 @@ def compare(
         UnsupportedTaskError: A model is not for box detection.
         RunError: No run finished; the message says where the logs are.
     """
-    given = {"at": at, "attention": attention, "control": control, "seeds": seeds, "margin": margin, "jobs": jobs}
-    given = {key: value for key, value in given.items() if value is not None}
-    recipe = recipe_from_settings({"model": model, "data": data, "name": name, **given, **settings})
+    own = {"at": at, "attention": attention, "control": control, "seeds": seeds, "margin": margin, "jobs": jobs}
+    recipe = recipe_from_settings({"model": model, "data": data, "name": name, **own, **settings})
     return _run(recipe, project)
 
 

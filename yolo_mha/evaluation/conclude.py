@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..data.files import read_json, write_text
 from ..diagnosis.environment import version
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..profiling.cost import Cost, measure
 from ..scoring.intervals import LEAST_SEEDS
 from ..scoring.matches import Matches, match_detections
@@ -40,6 +40,7 @@ from .contrasts import contrasts, counted
 from .plan import Plan
 from .recipe import Recipe
 from .report import write_reports
+from .run_notes import gate_notes, version_notes
 from .runs import DONE, FAILED, Run
 from .start import shared_start
 from .weights import class_notes
@@ -77,11 +78,10 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
             fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
     recipe, samples = plan.recipe, plan.samples["val"]
-    weights = {(run.arm, run.seed): run.folder / "weights" / "last.pt" for run in finished}
     stride = max(int(plan.arms[run.arm].network.stride.max()) for run in finished)
     imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
     scores = {
-        run: _scored(file, plan, folder / "val" / run[0] / f"seed{run[1]}", imgsz) for run, file in weights.items()
+        (run.arm, run.seed): _scored(run, plan, folder / "val" / run.arm / f"seed{run.seed}", imgsz) for run in finished
     }
     truth = read_truth(plan.dataset, "val", samples)
     matched: dict[str, dict[int, Matches]] = {arm: {} for arm, _ in scores}
@@ -95,8 +95,10 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     groups = None if plan.groups is None else [plan.groups[sample.image] for sample in scored]
     files = [str(sample.image) for sample in scored]
     found, wins = contrasts(recipe, matched, files, with_bar, failed, groups)
-    first = {run.arm: weights[run.arm, run.seed] for run in reversed(finished)}  # of the first seed
-    costs = measure({arm: YOLO(first[arm]).model for arm in plan.arms if arm in first}, imgsz)
+    first = {run.arm: run.folder / "weights" / "last.pt" for run in reversed(finished)}  # of the first seed
+    changed = {run.arm for run in finished if _changed_blocks(run, plan)}
+    models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - changed}
+    costs = measure(models, imgsz) if models else {}
     start, looks = shared_start(runs), _looks(recipe, folder)
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     settings = next(reversed(scores.values())).settings
@@ -117,7 +119,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         settings={k: v for k, v in settings.items() if k not in ("model", "data")},
         notes=[*_notes(plan, runs, start, looks), *_tie_notes(results), *truth.audit.notes],
         environment=_environment(str(settings["device"])),
-        commands=_commands(recipe, folder),
+        commands=_commands(recipe, folder, first),
         save_dir=str(folder),
     )
     write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
@@ -125,14 +127,28 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     return comparison
 
 
-def _scored(weights: Path, plan: Plan, folder: Path, imgsz: int) -> ValResult:
-    """Score a checkpoint, or read what that gave before it was interrupted."""
+def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
+    """Score a run, or read what that gave before it was interrupted."""
     if (found := read_scores(folder)) is not None:
         return found
+    if changed := _changed_blocks(run, plan):
+        raise ConfigError(
+            "A run cannot be scored with other code of its blocks than it was trained with.",
+            given=f"{run.arm} seed {run.seed}: the source of {', '.join(changed)} has changed since",
+            expected="the source with which the comparison was planned",
+            fix="bring that source back, or call compare for a new comparison with the present one",
+        )
+    weights = run.folder / "weights" / "last.pt"
     train = plan.recipe.train
     passed = {key: train[key] for key in SCORING if key in train}
     passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return score(YOLO(weights), plan.dataset, plan.samples["val"], "val", verbose=False, plots=False, **passed)
+
+
+def _changed_blocks(run: Run, plan: Plan) -> list[str]:
+    """Name the blocks whose source is not what it was when a run was trained."""
+    now = plan.arms[run.arm].sources
+    return [name for name in now if run.sources.get(name) != now[name]]
 
 
 def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
@@ -173,7 +189,7 @@ def _looks(recipe: Recipe, folder: Path) -> list[list[int]]:
 
 def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: Sequence[Sequence[int]]) -> list[str]:
     """Say what may and may not be concluded."""
-    notes = [SAME_IMAGES, *plan.group_notes]
+    notes, finished = [SAME_IMAGES, *plan.group_notes], [run for run in runs if run.state == DONE]
     if len(plan.recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
     if plan.recipe.data == EMBEDDED:
@@ -203,7 +219,11 @@ def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: 
             f"This comparison was concluded before, with {', then '.join(str(len(seeds)) for seeds in looks)} seeds. "
             "Adding seeds until an answer comes out makes it less sure than 95 %."
         )
-    notes += class_notes(plan)
+    if changed := sorted({run.arm for run in finished if _changed_blocks(run, plan)}):
+        notes.append(
+            f"The source of the blocks of {', '.join(changed)} has changed since the training, so no cost was measured."
+        )
+    notes += [*version_notes(finished), *gate_notes(finished), *class_notes(plan)]
     return notes + [
         f"{name} has in row {s.row} a convolution with {s.own:,} parameters for {s.block} with "
         f"{s.parameters:,} ({s.difference:+.2%})."
@@ -236,12 +256,13 @@ def _environment(device: str) -> dict[str, str]:
     }
 
 
-def _commands(recipe: Recipe, folder: Path) -> list[str]:
-    """Return what gives the same comparison again, and what scores the first model of each arm by itself."""
-    commands = [f"yolo-mha compare {shlex.quote(str(folder / 'recipe.yaml'))}"]
+def _commands(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> list[str]:
+    """Return what gives the same comparison again, and what scores the first finished model of each arm by itself."""
+    own = {"blocks": ",".join(recipe.blocks)} if recipe.blocks else {}
+    commands = [("compare", {"recipe": folder / "recipe.yaml", "project": folder.parent, **own})]
     for arm in recipe.arms:
-        last = folder / "arms" / arm / f"seed{recipe.seeds[0]}" / "weights" / "last.pt"
-        words = {"model": last, "data": recipe.data, "imgsz": recipe.train.get("imgsz", 640)}
-        words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
-        commands.append("yolo-mha val " + " ".join(f"{k}={shlex.quote(str(v))}" for k, v in words.items()))
-    return commands
+        if arm in first:
+            words = {"model": first[arm], "data": recipe.data, "imgsz": recipe.train.get("imgsz", 640)}
+            words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
+            commands.append(("val", {**words, **own}))
+    return [" ".join(["yolo-mha", c, *(shlex.quote(f"{k}={v}") for k, v in words.items())]) for c, words in commands]

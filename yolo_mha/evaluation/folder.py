@@ -30,6 +30,7 @@ from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
+from .run_code import source_inputs
 
 RECIPE, INPUTS, LOCK = "recipe.yaml", "inputs.json", ".lock"
 
@@ -39,8 +40,8 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
     A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that
-    it names (models, checkpoints, images and labels) still have the same content. Otherwise it is left alone, and the
-    next free one of ``name``, ``name-2``, ... is made.
+    it names (models, checkpoints, images and labels) and the source of its blocks are still the same. Otherwise it is
+    left alone, and the next free one of ``name``, ``name-2``, ... is made.
 
     Args:
         plan: The plan.
@@ -71,7 +72,7 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
 
 
 def fingerprint(plan: Plan) -> dict[str, str]:
-    """Return the SHA-256 of what a plan names: each model and checkpoint file, and the images and labels."""
+    """Return the SHA-256 of what a plan names: model and checkpoint files, source of blocks, images and labels."""
     named = {arm.model for arm in plan.recipe.arms.values() if isinstance(arm, Arm)}
     if isinstance(pretrained := plan.recipe.train.get("pretrained"), str):
         named.add(pretrained)
@@ -80,6 +81,7 @@ def fingerprint(plan: Plan) -> dict[str, str]:
         files[str(plan.recipe.group)] = str(plan.recipe.group)
     files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
     found = {name: hashlib.sha256(Path(str(files[name])).read_bytes()).hexdigest() for name in sorted(files)}
+    found |= source_inputs(arm.sources for arm in plan.arms.values())
     return {**found, "classes": _digest(plan.dataset.names.values()), "data": _digest(_contents(plan.samples))}
 
 
@@ -134,7 +136,7 @@ def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[st
         known = {key: found.get(key) for key in inputs}
     except (YoloMHAError, OSError, ValueError, AttributeError):
         return [RECIPE]
-    one, other = vars(replace(saved, jobs=recipe.jobs, seeds=recipe.seeds)), vars(recipe)
+    one, other = vars(replace(saved, jobs=recipe.jobs, seeds=recipe.seeds, blocks=recipe.blocks)), vars(recipe)
     changed = [key for key in other if one[key] != other[key]]
     changed += ["seeds"] * (not set(saved.seeds) <= set(recipe.seeds))
     return changed or [key for key, value in inputs.items() if known[key] != value]

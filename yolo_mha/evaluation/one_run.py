@@ -22,10 +22,13 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from ..data.files import whole_file, write_text
 from ..engine.epoch_seeds import EpochSeeds
 from ..engine.memory import process_peak_mib
+from ..engine.model import YOLO
 from ..engine.start_record import StartRecord
 from ..engine.train import Callbacks, train
 from ..errors import YoloMHAError
 from ..guard import read_checkpoint
+from ..surgery.graft import gates
+from .run_code import CodeRecord
 
 END = "end.json"
 
@@ -38,11 +41,13 @@ class Job:
         settings: Arguments of `train`.
         seed: The seed.
         folder: The run's folder.
+        sources: SHA-256 of the source of each block, as planned.
     """
 
     settings: dict[str, Any]
     seed: int
     folder: str
+    sources: dict[str, str]
 
 
 def main() -> None:
@@ -52,28 +57,31 @@ def main() -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         job = Job(**json.loads(line))
-        _train(job)
-        write_text(Path(job.folder) / END, json.dumps({"peak_mib": process_peak_mib()}))
+        gates = _train(job)
+        write_text(Path(job.folder) / END, json.dumps({"peak_mib": process_peak_mib(), "gates": gates}))
     except YoloMHAError as e:
         traceback.print_exc()
         print(f"error: {e}", file=sys.stderr)
         sys.exit(1)
 
 
-def _train(job: Job) -> None:
-    """Train from the start, or go on from the last checkpoint."""
-    callbacks: Callbacks = {"on_train_epoch_start": EpochSeeds(job.seed), "on_train_start": StartRecord()}
+def _train(job: Job) -> dict[int, float]:
+    """Train from the start, or go on from the last checkpoint; return the gates at the end."""
+    callbacks: Callbacks = {
+        "on_pretrain_routine_end": CodeRecord(job.sources),
+        "on_train_start": StartRecord(),
+        "on_train_epoch_start": EpochSeeds(job.seed),
+    }
     last = Path(job.folder) / "weights" / "last.pt"
     if not last.exists():
-        train(**job.settings, seed=job.seed, callbacks=callbacks)
-        return
+        return train(**job.settings, seed=job.seed, callbacks=callbacks).gates
     state = read_checkpoint(last)
     if state["optimizer"] is not None and state["epoch"] + 1 < state["train_args"]["epochs"]:
-        train(resume=last, data=job.settings["data"], callbacks=callbacks)
-        return
+        return train(resume=last, data=job.settings["data"], callbacks=callbacks).gates
     for file in last.parent.glob("*.pt"):  # interrupted after the last epoch, so only this is left to do
         with whole_file(file) as temporary:
             strip_optimizer(file, s=str(temporary))
+    return gates(YOLO(last).model)
 
 
 def _end_with_input() -> None:

@@ -10,6 +10,7 @@ from ultralytics.utils import LOGGER
 from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample, load_dataset, read_split
 from ..data.groups import IMAGE, frames_note, read_groups
+from ..engine.block_modules import block_sources, own_modules
 from ..engine.freeze_base import check_freeze_base
 from ..engine.model import YOLO, check_checkpoint, require_detection
 from ..engine.progress import with_bar
@@ -33,6 +34,7 @@ class PlannedArm:
         extends: Whether it is the baseline with or without blocks, so that it can begin with the baseline's weights.
         source: The network whose weights it would begin with if it were trained alone; None where they are drawn.
         substitutes: Its convolutions, where it is the control of another arm.
+        sources: SHA-256 of the source of each of its blocks, see `block_sources`.
     """
 
     described: str
@@ -40,6 +42,7 @@ class PlannedArm:
     extends: bool
     source: Network | None = None
     substitutes: list[Substitute] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Plan:
     """A recipe with all that is decided before the first training.
 
     Attributes:
-        recipe: The recipe, its dataset by full path.
+        recipe: The recipe, its dataset and the modules of its blocks by full path.
         arms: By name, the baseline first.
         dataset: What is trained on.
         samples: Images and labels of ``train`` and ``val``.
@@ -87,6 +90,7 @@ def prepare(recipe: Recipe) -> Plan:
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
+    recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples["val"]]
     groups = read_groups(recipe.group, scored)
     notes = _group_notes(recipe.group, groups, scored)
@@ -132,6 +136,7 @@ def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
         _check(name, planned, arms[recipe.baseline], recipe)
         if source is not None:
             align(source.yaml, planned.network.yaml)
+        arms[name] = replace(planned, sources=block_sources(planned.network))
     return arms
 
 

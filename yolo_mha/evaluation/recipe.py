@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from ultralytics.cfg import smart_value
 from ..data.files import read_yaml
 from ..data.groups import is_table
 from ..engine import settings as config
+from ..engine.block_modules import require_imported
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 
 OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "group")
-FIELDS = (*OWN, "arms", "train")
+FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
 LARGEST_SEED = 2**31
@@ -87,6 +88,7 @@ class Recipe:
             arm unless another is named.
         margin: The smallest difference in AP that matters.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
+        blocks: The modules of the user's blocks, see `import_blocks`; a recipe says what it needs and imports nothing.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Recipe:
     primary: str = ""
     margin: float = MARGIN
     group: str | None = None
+    blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.primary:
@@ -110,7 +113,7 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Return what a recipe YAML holds."""
         arms = {name: arm.settings() for name, arm in self.arms.items()}
-        return {**vars(self), "arms": arms, "seeds": list(self.seeds)}
+        return {**vars(self), "arms": arms, "seeds": list(self.seeds), "blocks": list(self.blocks)}
 
     def origin(self, name: str) -> Arm:
         """Return an arm, or the one whose control it is."""
@@ -157,7 +160,8 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
         overrides: Settings that replace those of the file: its own but ``arms``, and those for training.
 
     Raises:
-        ConfigError: The file is missing, no YAML, or has unknown, missing or repeated keys.
+        ConfigError: The file is missing, no YAML, or has unknown, missing or repeated keys; or it needs blocks whose
+            modules are not imported.
     """
     path = given_path(recipe, "recipe")
     if not path.is_file():
@@ -181,9 +185,11 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
     for key in content.get("train") or {}:
         if key in FIELDS:
             raise ConfigError(f"'{key}' stands beside 'train', not in it.", given=f"{path}, train: {key}", expected=key)
+    blocks = _blocks(content.get("blocks") or [])
+    require_imported(blocks, path)
     arms = {str(name): read_arm(str(name), words) for name, words in content["arms"].items()}
     own = {"name": path.stem, **{key: value for key, value in content.items() if key in OWN}}
-    return _recipe(arms, {**(content.get("train") or {}), **own, **overrides})
+    return replace(_recipe(arms, {**(content.get("train") or {}), **own, **_given(overrides)}), blocks=blocks)
 
 
 def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
@@ -196,6 +202,7 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         ConfigError: A setting is unknown or missing.
     """
+    settings = _given(settings)
     own = ("attention", "control", "freeze_base", *OWN, *insertion_keys(settings.get("block", BLOCK)))
     config.check(settings, own=own)
     insertion, rest = Insertion.from_settings(settings)
@@ -223,6 +230,11 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     return _recipe(arms, {"name": "compare", **rest})
 
 
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings of `compare` that are None, as if they were not given."""
+    return {key: v for key, v in settings.items() if v is not None or key not in ("at", "attention", "control", *OWN)}
+
+
 def insertion_keys(block: str) -> list[str]:
     """Name the settings that say which block goes where."""
     return ["at", "block", *block_options(block)]
@@ -248,9 +260,17 @@ def _plain(value: Any, path: bool = False) -> Any:
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
+def _blocks(value: object) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        expected = "blocks: and a list of modules or their files"
+        raise ConfigError("blocks names modules that register blocks.", given=f"blocks: {value}", expected=expected)
+    return tuple(words)
+
+
 def _seeds(value: object) -> tuple[int, ...]:
     value = smart_value(value) if isinstance(value, str) else value  # 0,1,2 is text in YAML
-    seeds = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    seeds = tuple(value) if isinstance(value, (list, tuple, range)) else (value,)
     whole = all(type(seed) is int and 0 <= seed < LARGEST_SEED for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds):
         expected = "seeds=0,1,2, each one once, 0 or more"

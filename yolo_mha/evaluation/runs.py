@@ -12,14 +12,16 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from ..data.files import write_text
+from ..data.files import read_json, write_text
 from ..engine.child import Child
 from ..engine.progress import bar, console
 from ..registry import Network
 from ..surgery.text import dump, one_scale
+from .folder import INPUTS
 from .one_run import END, Job
 from .plan import Plan
 from .recipe import Arm
+from .run_code import as_planned, read_code
 from .weights import write_start
 
 # What Ultralytics takes from a checkpoint unless it is said, and so not for an arm that is a YAML.
@@ -46,6 +48,9 @@ class Run:
         error: Why it failed.
         curve: Ultralytics' mAP50-95 on the validation images after each epoch.
         peak_mib: The most memory that the process used in its last attempt, in MiB, see `process_peak_mib`.
+        sources: SHA-256 of the source of each of its blocks.
+        versions: Versions of torch, Ultralytics and yolo-mha that trained it; several where it went on with another.
+        gates: Mean absolute weight of each block's gates at the end, by row.
     """
 
     arm: str
@@ -58,6 +63,9 @@ class Run:
     error: str | None = None
     curve: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
+    sources: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,7 +88,8 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
     """Train every arm with every seed, ``jobs`` at a time, seed by seed.
 
     A run that was interrupted goes on from its last checkpoint, or begins anew where it had none; one that is done is
-    left alone, and one that failed is tried again. A run that fails does not stop the others.
+    left alone, and one that failed is tried again. A run that fails does not stop the others. A run whose blocks had
+    another source begins anew.
 
     Args:
         plan: The plan.
@@ -121,7 +130,7 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path, arm: str, seed: int) -> Run:
-    """Return what is known of a run.
+    """Return what is known of a run; nothing of one whose blocks had another source than the comparison's.
 
     Args:
         folder: The comparison's.
@@ -129,6 +138,10 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
         seed: The seed.
     """
     run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
+    code = read_code(run.folder)
+    if code.get("sources") and not as_planned(code["sources"], read_json(folder / INPUTS, "inputs")):
+        return run
+    run = replace(run, **code)
     with contextlib.suppress(OSError, ValueError):
         state = json.loads(run.folder.with_name(f"seed{seed}.json").read_text(encoding="utf-8"))
         run = replace(run, **state)
@@ -171,14 +184,14 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
         "name": run.folder.name,
         "exist_ok": True,
     }
-    return Job(settings, run.seed, str(run.folder))
+    return Job(settings, run.seed, str(run.folder), arm.sources)
 
 
 def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
     """Start the process of a run."""
-    goes_on = (run.folder / "weights" / "last.pt").exists()
+    goes_on = (run.folder / "weights" / "last.pt").exists() and run.sources == job.sources
     if not goes_on:
-        shutil.rmtree(run.folder, ignore_errors=True)  # what an attempt without a checkpoint has left
+        shutil.rmtree(run.folder, ignore_errors=True)  # an attempt without a checkpoint, or of other code
     run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)
     _save(run)
     log = run.folder.with_name(f"{run.folder.name}.log")
