@@ -14,7 +14,7 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
         (interval(0.03, 0.02), HELPS, "attention helps: AP +0.030, 95 % interval +0.010 to +0.050"),
         (interval(-0.03, 0.02), HURTS, "attention hurts: AP -0.030"),
         (interval(0.0022, 0.006), SAME, "no difference larger than 0.009"),
-        (interval(0.01, 0.05), INCONCLUSIVE, "seeds would be needed to find a difference of 0.01"),
+        (interval(0.01, 0.05), INCONCLUSIVE, "fresh seeds would find a difference of 0.01"),
         (interval(0.0, 0.5, by_image=0.1), INCONCLUSIVE, "test images as well"),
         (interval(0.03, 0.02, seeds=2, scope="images"), NONE, "2 seeds cannot tell what training again would give"),
         (interval(0.03, 0.02, seeds=1, scope="images"), NONE, "One seed cannot tell"),

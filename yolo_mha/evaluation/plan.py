@@ -46,7 +46,7 @@ class Plan:
         recipe: The recipe, its dataset by full path.
         arms: By name, the baseline first.
         dataset: What is trained on.
-        samples: Images and labels of ``train`` and ``val``.
+        samples: Images and labels of ``train``, ``val`` and the split that is scored.
     """
 
     recipe: Recipe
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe) -> Plan:
     """
     arms = build_arms(recipe)
     dataset = load_dataset(recipe.data, with_bar)
-    samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
+    samples = {split: read_split(dataset, split, with_bar) for split in dict.fromkeys(("train", "val", recipe.split))}
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))

@@ -76,10 +76,10 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
     """Return about how many seeds would be needed, None where seeds alone do not suffice, and that in words."""
     needed = seeds_needed(interval, margin)
     if needed is not None and needed > interval.seeds:
-        return needed, f"about {needed} seeds would be needed to find a difference of {margin:g}"
+        return needed, f"another comparison with about {needed} fresh seeds would find a difference of {margin:g}"
     if needed is not None:  # a design large enough, and an unlucky one
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
-            return needed, f"about {needed} seeds would be needed if the estimate stays"
+            return needed, f"another comparison with about {needed} fresh seeds would settle it if the estimate stays"
     images = max(images_needed(interval, margin), interval.images + 1)
     return None, f"more seeds alone do not suffice, it takes about {images:,} test images as well"
