@@ -176,15 +176,12 @@ def test_compare__scores_the_test_images_if_they_are_named(finished, copied):
     assert any("last checkpoint on the test images" in note for note in tested.notes)
     assert "the test images are a sample of" in tested.estimand
     assert tested.settings["split"] == "test"
+    assert {Path(win.image).parent.name for win in tested.wins} == {"train"}  # which this dataset names as test
     assert all(" split=test " in command for command in tested.commands[1:])
     assert {run.metrics["AP"] for run in tested.runs} != {run.metrics["AP"] for run in result.runs}
     assert json.loads((folder / "inputs.json").read_text()).keys() >= {"data val", "data test"}
     back = yolo_mha.compare(**settings)
     assert back.contrasts == result.contrasts
-    images = Path(settings["data"]).parent / "images" / "train"
-    other = yolo_mha.compare(**settings, split="test", conclude=True, seeds=(2, 1, 0))
-    assert sorted(win.image for win in other.wins) == sorted(win.image for win in tested.wins)
-    assert all(Path(win.image).parent == images for win in other.wins)
 
 
 def test_compare__concludes_what_is_finished(finished, copied):
