@@ -37,6 +37,7 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "recipe": None,
         "dry_run": False,
         "primary": None,
+        "split": "val",
         "block": BLOCK,
         "freeze_base": 0,
     },

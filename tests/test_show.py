@@ -17,6 +17,7 @@ from yolo_mha.diagnosis.doctor import WITH_BLOCKS, WITHOUT_BLOCKS, Diagnosis
 from yolo_mha.engine.own_settings import COMMANDS
 from yolo_mha.engine.train import TrainResult
 from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
+from yolo_mha.evaluation.declared import Declaration
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
 from yolo_mha.evaluation.plan import build_arms
 from yolo_mha.evaluation.recipe import recipe_from_settings
@@ -149,7 +150,10 @@ def test_comparison(folder):
                  judge(effect(0.05), "attention", "baseline", 0.01, best=0.45), with_failures=effect(-0.3)),
         Contrast("attention", "control", False, [], {"AP": None}, {}, no_interval("attention", "control", 0)),
     ]  # fmt: skip
-    result = Comparison(1, plan, "", "", arms, [], contrasts, [], [], [], {}, ["A note."], {}, [], save_dir=str(folder))
+    planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
+    result = Comparison(
+        1, plan, "", "", arms, [], contrasts, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder)
+    )
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
     assert (folder / "report.html").as_uri() in text

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from reading import counted
 
 import yolo_mha
+from yolo_mha.cli import main
 from yolo_mha.data.beacons import generate
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError, UnsupportedTaskError
 from yolo_mha.evaluation import comparison
@@ -29,6 +31,7 @@ def finished(tiny, tmp_path_factory):
     """Two arms with three seeds, from weights that know the task, and how to call it again."""
     folder = tmp_path_factory.mktemp("compare")
     data = generate(folder / "data", train=16, val=12)
+    data.write_text(data.read_text() + "test: images/train\n")
     settings = {"model": str(DEMO), "at": "neck", "num_heads": 2, "control": False, "data": str(data), "jobs": 2}
     settings |= {**tiny, "imgsz": 188, "batch": 16}  # not a multiple of the stride
     with pytest.MonkeyPatch.context() as patch:
@@ -104,19 +107,25 @@ def test_compare__again_is_the_same_and_trains_nothing(finished, monkeypatch):
     assert (folder / "report.html").exists()
 
 
-def test_compare__of_one_seed_gives_no_verdict(finished, monkeypatch, tmp_path):
-    """The runs of the first seed, taken for a comparison of their own."""
-    result, settings, cwd = finished
+@pytest.fixture
+def copied(finished, monkeypatch, tmp_path):
+    """A copy of the finished comparison in the working directory, and how to call it again."""
+    _, settings, cwd = finished
     monkeypatch.chdir(tmp_path)
     shutil.copytree(cwd / "runs", tmp_path / "runs")
-    folder = tmp_path / "runs" / "compare" / "compare"
-    recipe = (folder / "recipe.yaml").read_text()
-    (folder / "recipe.yaml").write_text(re.sub(r"seeds:\n(- \d\n)+", "seeds:\n- 0\n", recipe))
+    return tmp_path / "runs" / "compare" / "compare", settings
+
+
+def test_compare__of_one_seed_gives_no_verdict(finished, copied):
+    """The runs of the first seed, taken for a comparison of their own."""
+    result, (folder, settings) = finished[0], copied
+    (folder / "looks.json").unlink()
     one = yolo_mha.compare(**settings, seeds=0)
     assert one.save_dir == str(folder)
+    assert any("seeds=1,2,3." in note for note in one.notes)  # what to do for a verdict
     assert one.contrasts[0].verdict.word == "no verdict"
     assert one.contrasts[0].effects["AP"].scope == "images"
-    assert "no verdict" in one.notes[0]
+    assert any("there is no verdict" in note for note in one.notes)
     assert one.contrasts[0].effects["AP"].delta == pytest.approx(
         result.runs[1].metrics["AP"] - result.runs[0].metrics["AP"]
     )
@@ -142,18 +151,134 @@ def test_compare__says_of_which_runs_ap_depends_on_equal_scores(finished, monkey
     assert note in (folder.parents[1] / "report.md").read_text()
 
 
-def test_compare__seeds_may_be_added_and_the_earlier_look_is_told(finished, monkeypatch, tmp_path):
-    _, settings, cwd = finished
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(cwd / "runs", tmp_path / "runs")
-    folder = tmp_path / "runs" / "compare" / "compare"
-    recipe, before = (folder / "recipe.yaml").read_text(), json.loads((folder / "compare.json").read_text())
-    (folder / "recipe.yaml").write_text(recipe.replace("- 2\n", ""))
-    (folder / "compare.json").write_text(json.dumps({**before, "recipe": {**before["recipe"], "seeds": [0, 1]}}))
-    added = yolo_mha.compare(**settings, seeds=(0, 1, 2))
+def test_compare__is_planned_before_it_is_trained(finished):
+    """The plan stands in the folder before the first run, and is named by date and hash in what is written."""
+    result = finished[0]
+    folder = Path(result.save_dir)
+    (declared,) = json.loads((folder / "plan.json").read_text())
+    assert declared == json.loads(json.dumps(vars(result.declaration)))
+    assert set(declared["plan"]["inputs"]) == {str(DEMO), "classes", "data train", "data val"}
+    assert (folder / "plan.json").stat().st_mtime <= (folder / "init" / "seed0.pt").stat().st_mtime
+    for report in ("report.html", "report.md"):
+        assert declared["sha256"][:16] in (folder / report).read_text()
+    assert [look.finished for look in result.looks] == [{"baseline": [0, 1, 2], "attention": [0, 1, 2]}]
+    assert json.loads((folder / "looks.json").read_text())[0]["sha256"] == declared["sha256"]
+    assert result.objections == []
+    assert "weights of demo-baseline.pt: the seeds vary this further training" in result.estimand
+    assert "the validation images are a sample of" in result.estimand
+
+
+def test_compare__has_no_verdict_where_seeds_were_added_after_a_look(copied):
+    folder, settings = copied
+    added = yolo_mha.compare(**settings, seeds=(0, 1, 2, 3), conclude=True)
     assert added.save_dir == str(folder)
-    assert added.looks == [[0, 1]]
-    assert any("concluded before, with 2 seeds" in note for note in added.notes)
+    assert added.objections[0] == "1 of 4 declared seeds are not trained yet (3)"
+    assert added.objections[1].startswith("seed 3 was added after a look at the results of seeds 0, 1, 2")
+    assert {c.verdict.word for c in added.contrasts} == {"no verdict"}
+    assert added.contrasts[0].effects["AP"] is not None
+    assert added.notes[0].startswith("No verdict: 1 of 4")
+    assert "name=compare-seed4 seeds=4,5,6,7. " in added.notes[1]
+    assert "seed 3 was added" in (folder / "report.html").read_text()
+    assert [look.plan["seeds"] for look in added.looks] == [[0, 1, 2], [0, 1, 2, 3]]
+    first = yolo_mha.compare(**settings)  # which was the first, so that its verdict stands
+    assert first.objections == []
+    assert any("later with another plan" in note for note in first.notes)
+
+
+def test_compare__has_no_verdict_where_the_margin_was_changed_after_a_look(finished, copied):
+    result, (folder, settings) = finished[0], copied
+    times = {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
+    changed = yolo_mha.compare(**settings, margin=0.5)
+    assert changed.save_dir == str(folder)
+    assert times == {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
+    assert "margin was 0.01" in changed.contrasts[0].verdict.sentence
+    assert any("The plan was changed" in note and "margin from 0.01 to 0.5" in note for note in changed.notes)
+    assert yolo_mha.compare(**settings).contrasts[0].verdict == result.contrasts[0].verdict
+    (folder / "looks.json").unlink()
+    unseen = yolo_mha.compare(**settings, margin=0.5)  # changed before any look, which is told
+    assert unseen.objections == []
+    assert any("margin from 0.01 to 0.5" in note for note in unseen.notes)
+
+
+def test_compare__scores_the_test_images_if_they_are_named(finished, copied):
+    result, (folder, settings) = finished[0], copied
+    tested = yolo_mha.compare(**settings, split="test")
+    assert tested.save_dir == str(folder)
+    assert (tested.contrasts[0].effects["AP"].images, result.contrasts[0].effects["AP"].images) == (16, 12)
+    assert tested.objections == []
+    assert any("were scored on the val images before" in note for note in tested.notes)
+    assert any("last checkpoint on the test images" in note for note in tested.notes)
+    assert "the test images are a sample of" in tested.estimand
+    assert tested.settings["split"] == "test"
+    assert {Path(win.image).parent.name for win in tested.wins} == {"train"}  # which this dataset names as test
+    assert all(" split=test " in command for command in tested.commands[1:])
+    assert {run.metrics["AP"] for run in tested.runs} != {run.metrics["AP"] for run in result.runs}
+    assert json.loads((folder / "inputs.json").read_text()).keys() >= {"data val", "data test"}
+    back = yolo_mha.compare(**settings)
+    assert back.contrasts == result.contrasts
+
+
+def test_compare__concludes_what_is_finished(finished, copied):
+    """An interim look at a plan that stays as it was: no verdict yet, and one when all seeds are trained."""
+    result, (folder, settings) = finished[0], copied
+    (folder / "looks.json").unlink()
+    for part in ("arms/baseline/seed2", "arms/attention/seed2", "val/baseline/seed2", "val/attention/seed2"):
+        (folder / part).rename(folder / part.replace("/", "-"))
+        (folder / f"{part}.json").unlink(missing_ok=True)
+    early = yolo_mha.compare(**settings, conclude=True)
+    assert early.objections == ["1 of 3 declared seeds are not trained yet (2)"]
+    assert early.contrasts[0].verdict.word == "no verdict"
+    assert [run.state for run in early.runs] == ["done"] * 4 + ["unfinished"] * 2
+    assert [check.seed for check in early.start] == [0, 1]
+    assert early.exit_code == 0
+    jsonschema.validate(json.loads((folder / "compare.json").read_text()), SCHEMA)
+    for part in ("arms/baseline/seed2", "arms/attention/seed2"):
+        (folder / part.replace("/", "-")).rename(folder / part)
+    late = yolo_mha.compare(**settings, conclude=True)
+    assert late.objections == []
+    assert late.contrasts[0].verdict == result.contrasts[0].verdict
+    assert [look.finished["baseline"] for look in late.looks] == [[0, 1], [0, 1, 2]]
+
+
+def test_compare__concludes_nothing_that_was_not_begun(finished, copied):
+    folder, settings = copied
+    with pytest.raises(ConfigError, match="not begun") as caught:
+        yolo_mha.compare(**{**settings, "epochs": 7}, conclude=True)
+    assert f"{folder} differs in train" in caught.value.given
+    with pytest.raises(ConfigError, match="not begun"):
+        yolo_mha.compare(**settings, conclude=True, project="nowhere")
+    assert not Path("nowhere").exists()
+    shutil.rmtree(folder / "arms")
+    with pytest.raises(RunError, match="No run finished") as caught:
+        yolo_mha.compare(**settings, conclude=True)
+    assert "not trained to its end" in caught.value.given
+
+
+def test_compare__notes_a_look_before_anything_of_it_is_written(copied):
+    folder, settings = copied
+    (folder / "looks.json").unlink()
+    shutil.rmtree(folder / "val")
+    (folder / "arms" / "baseline" / "seed0" / "weights" / "last.pt").write_bytes(b"cut")
+    with pytest.raises(CheckpointError):
+        yolo_mha.compare(**settings)
+    assert len(json.loads((folder / "looks.json").read_text())) == 1
+
+
+def test_compare__of_two_equal_arms_claims_nothing(finished, tmp_path, capsys):
+    """The same model twice, by the command: every difference is exactly 0."""
+    _, settings, _ = finished
+    arms = {name: {"model": str(DEMO)} for name in ("baseline", "copy")}
+    recipe = {"name": "twins", "data": settings["data"], "arms": arms, "seeds": [0, 1, 2], "jobs": 2}
+    train = {key: settings[key] for key in ("epochs", "imgsz", "batch", "device", "plots", "workers")}
+    (tmp_path / "twins.yaml").write_text(yaml.safe_dump({**recipe, "train": train}, sort_keys=False))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "twins.yaml", "--json"])
+    assert ended.value.code == 0
+    (contrast,) = json.loads(capsys.readouterr().out)["contrasts"]
+    assert contrast["seeds"] == [0, 1, 2]
+    for effect in (contrast["effects"]["AP"], contrast["effects"]["AP50"]):
+        assert (effect["delta"], effect["low"], effect["high"]) == (0, 0, 0)
+    assert contrast["verdict"]["word"] not in ("helps", "hurts")
 
 
 def changed(cwd, monkeypatch, tmp_path):

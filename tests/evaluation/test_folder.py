@@ -9,7 +9,9 @@ import yaml
 from yolo_mha import registry
 from yolo_mha.data.beacons import generate
 from yolo_mha.errors import ConfigError
-from yolo_mha.evaluation.folder import open_folder
+from yolo_mha.evaluation import folder
+from yolo_mha.evaluation.declared import read_declarations
+from yolo_mha.evaluation.folder import fingerprint, open_folder
 from yolo_mha.evaluation.plan import prepare
 from yolo_mha.evaluation.recipe import read_recipe, recipe_from_settings
 from yolo_mha.paths import shipped
@@ -27,19 +29,69 @@ def opened(recipe) -> Path:
 
 def test_open_folder__finds_the_same_plan_again(data, tmp_path):
     settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "epochs": 2, "seeds": (0, 1)}
+    settings["control"] = False
     recipe = recipe_from_settings(settings)
     first = opened(recipe)
     assert first == tmp_path / "runs" / "compare" / "compare"
     assert opened(replace(recipe, jobs=3)) == first
     assert opened(read_recipe(first / "recipe.yaml", {})) == first
-    for other in ({"epochs": 3}, {"seeds": (0, 2)}, {"margin": 0.02}, {"num_heads": 2}):
+    for other in ({"epochs": 3}, {"num_heads": 2}):
         assert opened(recipe_from_settings({**settings, **other})) != first
+    swapped = replace(recipe, arms=dict(reversed(recipe.arms.items())), primary="baseline")
+    assert opened(swapped).name == "compare-4"  # another baseline
     assert opened(recipe) == first
-    assert len(list(first.parent.iterdir())) == 5  # one a plan, and nothing else
+    assert len(list(first.parent.iterdir())) == 4  # one for what is trained, and nothing else
     saved = yaml.safe_load((first / "recipe.yaml").read_text())
     assert saved["seeds"] == [0, 1]
     assert opened(replace(recipe, seeds=(0, 1, 2))) == first
     assert yaml.safe_load((first / "recipe.yaml").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_open_folder__is_the_same_for_another_plan_of_the_same_runs(data):
+    """Margin, primary, split and seeds change nothing that is trained; the plan is declared anew."""
+    data.write_text(data.read_text() + "test: images/train\n")
+    settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "seeds": (0, 1)}
+    first = opened(recipe_from_settings(settings))
+    others = ({"seeds": (4, 5)}, {"margin": 0.02}, {"primary": "control"}, {"split": "test"}, {})
+    for other in others:
+        assert opened(recipe_from_settings({**settings, **other})) == first
+    plans = [each.plan for each in read_declarations(first)]
+    assert [[key for key in each if each[key] != plans[0][key]] for each in plans] == [
+        [],
+        ["seeds"],
+        ["margin"],
+        ["primary"],
+        ["split", "inputs"],
+        [],
+    ]
+    image = next((data.parent / "images" / "train").glob("*.png"))
+    test = json.loads((first / "inputs.json").read_text())
+    assert test["data test"] == test["data train"]  # the same images by another name
+    image.write_bytes(image.read_bytes() + b"\n")
+    assert opened(recipe_from_settings(settings)) != first
+
+
+def test_open_folder__of_what_was_begun(data, monkeypatch):
+    """With other code of a block since, too, which is a new comparison when something is to be trained."""
+    recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
+    with pytest.raises(ConfigError, match="not begun"), open_folder(prepare(recipe), begun=True):
+        pass
+    assert not Path("runs").exists()
+    monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "1"})
+    first = opened(recipe)
+    monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "2"})
+    with open_folder(prepare(recipe), begun=True) as found:
+        assert found == first
+    assert json.loads((first / "inputs.json").read_text())["source of Own"] == "1"
+    assert len(read_declarations(first)) == 1
+    assert opened(recipe).name == "compare-2"
+
+
+def test_open_folder__refuses_a_damaged_record_before_training(data):
+    recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
+    (opened(recipe) / "looks.json").write_text("[")
+    with pytest.raises(ConfigError, match="damaged"):
+        opened(recipe)
 
 
 def test_open_folder__leaves_a_stranger_alone(data, tmp_path):
@@ -116,10 +168,11 @@ def test_open_folder__is_for_one_at_a_time(data):
 def test_open_folder__takes_up_one_that_was_numbered_without_a_hyphen(data):
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
     first = opened(recipe)
-    second = opened(replace(recipe, margin=0.5))
+    other = replace(recipe, train={"epochs": 5})
+    second = opened(other)
     assert second.name == "compare-2"
     second.rename(first.with_name("compare2"))
-    assert opened(replace(recipe, margin=0.5)).name == "compare2"
+    assert opened(other).name == "compare2"
 
 
 def test_open_folder__goes_where_project_says(data, tmp_path):
@@ -157,9 +210,9 @@ def test_prepare__notes_groups_that_are_too_few(data, group, note):
 
 
 def test_prepare__proposes_groups_for_names_like_those_of_frames(data):
-    for folder, suffix in (("images", "png"), ("labels", "txt")):
+    for kind, suffix in (("images", "png"), ("labels", "txt")):
         for split in ("train", "val"):
-            for file in sorted((data.parent / folder / split).glob(f"*.{suffix}")):
+            for file in sorted((data.parent / kind / split).glob(f"*.{suffix}")):
                 for copy in range(2):
                     file.with_name(f"street{file.stem}_{copy}.{suffix}").write_bytes(file.read_bytes())
                 file.unlink()

@@ -53,6 +53,7 @@ def written(text: str) -> Path:
         (TWO + "seeds: three", "different whole numbers"),
         (TWO + "primary: a", "expected: *one of b"),
         (TWO + "primary: c", "expected: *one of b"),
+        (TWO + "split: train", "expected: *val or test"),
         (TWO + "margin: 0", "above 0 and below 1"),
         (TWO + "margin: 1", "above 0 and below 1"),
         (TWO + "margin: true", "above 0 and below 1"),

@@ -14,6 +14,8 @@ import pytest
 from yolo_mha.data.dataset import Sample
 from yolo_mha.evaluation import comparison as found
 from yolo_mha.evaluation.charts import effects_chart
+from yolo_mha.evaluation.declared import Declaration
+from yolo_mha.evaluation.looks import Look
 from yolo_mha.evaluation.recipe import Arm, Control, Recipe
 from yolo_mha.evaluation.report import write_reports
 from yolo_mha.evaluation.verdict import judge, no_interval
@@ -24,6 +26,7 @@ from yolo_mha.scoring.resample import Support
 
 SCHEMA = json.loads((Path(found.__file__).parent / "compare.schema.json").read_text())
 ROOT = Path(__file__).parents[2]
+PLANNED = Declaration("2026-01-02T03:04:05+00:00", "ef" * 32, {"seeds": [0, 1, 2]})
 
 
 def effect(delta: float, scope: str = "seeds and images") -> Interval:
@@ -87,7 +90,9 @@ def comparison(tmp_path) -> found.Comparison:
                 5,
             )
         ],
-        looks=[[0]],
+        declaration=PLANNED,
+        objections=[],
+        looks=[Look(PLANNED.date, PLANNED.sha256, PLANNED.plan, {"baseline": [0, 1, 2], "attention": [0, 1, 2]})],
         settings={"imgsz": 64, "conf": 0.001},
         notes=["A note."],
         environment={"torch": "2"},
@@ -124,6 +129,8 @@ def test_report__holds_the_numbers_and_needs_no_network(folder):
         "cdcdcdcdcdcdcdcd",
         "yolo-mha compare recipe.yaml",
         "primary: helps",
+        "Planned on 2026-01-02 03:04 UTC",
+        "efefefefefefefef<",
     ):
         assert text in page, text
     assert "<b>cat</b>" not in page

@@ -16,7 +16,7 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
         (interval(0.03, 0.02), HELPS, "attention helps: AP +0.030, 95 % interval +0.010 to +0.050"),
         (interval(-0.03, 0.02), HURTS, "attention hurts: AP -0.030"),
         (interval(0.0022, 0.006), SAME, "no difference larger than 0.009"),
-        (interval(0.01, 0.02), INCONCLUSIVE, "seeds would be needed to find a difference of 0.01"),
+        (interval(0.01, 0.02), INCONCLUSIVE, "fresh seeds would find a difference of 0.01"),
         (
             interval(0.01, 0.05),
             INCONCLUSIVE,

@@ -195,8 +195,8 @@ COMMANDS = {
         Setting(
             "recipe",
             PATH,
-            "recipe YAML with name, data, arms, train, seeds, primary, margin, group and jobs, or demo.yaml; also "
-            "without recipe=",
+            "recipe YAML with name, data, arms, train, seeds, primary, margin, split, group and jobs, or demo.yaml; "
+            "also without recipe=",
         ),
         replace(MODEL, meaning="the baseline, in place of a recipe"),
         replace(AT, meaning="puts attention into the baseline, at places as for insert"),
@@ -216,6 +216,8 @@ COMMANDS = {
         Setting("primary", "name", "arm that the verdict is about; the second if not given"),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
+        Setting("split", "name", "images that are scored in the end: val or test", "val"),
+        Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
         Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
         others="training settings, the same for every arm",
     ),

@@ -12,12 +12,14 @@ from ..engine.own_settings import checked
 from ..guard import guarded
 from ..scoring.intervals import LEAST_SEEDS
 from .comparison import Comparison
-from .conclude import conclude
+from .conclude import conclude as conclude_runs
+from .declared import read_declarations
 from .estimate import Estimate, measure_plan
 from .folder import open_folder
+from .looks import read_looks, review
 from .plan import prepare
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
-from .runs import train_runs
+from .runs import read_run, train_runs
 
 
 @checked
@@ -34,6 +36,7 @@ def compare(
     jobs: int = JOBS,
     project: str | Path | None = None,
     name: str = "compare",
+    conclude: bool = False,
     **settings: Any,
 ) -> Comparison:
     """Train a baseline and its variants with several seeds under one recipe, score them, and say what that shows.
@@ -53,8 +56,9 @@ def compare(
         project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
         name: Name of this comparison's folder. It is taken up again if it is about the same; otherwise the next free
             one of ``name-2``, ``name-3``, ... is made.
-        **settings: ``block`` and its options, ``freeze_base``, ``primary``, ``group`` (see `read_groups`) and training
-            settings, for all arms alike.
+        conclude: Train nothing; score and report the runs that are finished.
+        **settings: ``block`` and its options, ``freeze_base``, ``primary``, ``split``, ``group`` (see `read_groups`)
+            and training settings, for all arms alike.
 
     Returns:
         The comparison, also written as JSON, HTML and Markdown.
@@ -67,17 +71,20 @@ def compare(
     """
     own = {"at": at, "attention": attention, "control": control, "seeds": seeds, "margin": margin, "jobs": jobs}
     recipe = recipe_from_settings({"model": model, "data": data, "name": name, **own, **settings})
-    return _run(recipe, project)
+    return _run(recipe, project, train=not conclude)
 
 
 @checked
 @guarded()
-def run_recipe(recipe: str | Path, *, project: str | Path | None = None, **overrides: Any) -> Comparison:
+def run_recipe(
+    recipe: str | Path, *, project: str | Path | None = None, conclude: bool = False, **overrides: Any
+) -> Comparison:
     """Run a comparison that a YAML describes; see `compare`.
 
     Args:
         recipe: The YAML, or the name of a shipped one ("demo.yaml"); its keys are the attributes of `Recipe`.
         project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
+        conclude: Train nothing; score and report the runs that are finished.
         **overrides: Settings that replace those of the file.
 
     Returns:
@@ -86,7 +93,7 @@ def run_recipe(recipe: str | Path, *, project: str | Path | None = None, **overr
     Raises:
         ConfigError: The file is missing or has unknown, missing or repeated keys; and as `compare`.
     """
-    return _run(read_recipe(recipe, overrides), project)
+    return _run(read_recipe(recipe, overrides), project, train=not conclude)
 
 
 @checked
@@ -110,9 +117,14 @@ def estimate(recipe: str | Path | None = None, **settings: Any) -> Estimate:
     return measure_plan(prepare(wanted))
 
 
-def _run(recipe: Recipe, project: str | Path | None) -> Comparison:
+def _run(recipe: Recipe, project: str | Path | None, train: bool) -> Comparison:
     plan = prepare(recipe)
     if len(recipe.seeds) < LEAST_SEEDS:
         LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
-    with open_folder(plan, project) as folder:
-        return conclude(plan, folder, train_runs(plan, folder))
+    with open_folder(plan, project, begun=not train) as folder:
+        for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:
+            LOGGER.warning(f"There will be no verdict: {objection}")
+        if train:
+            return conclude_runs(plan, folder, train_runs(plan, folder))
+        runs = [read_run(folder, arm, seed) for seed in plan.recipe.seeds for arm in plan.arms]
+        return conclude_runs(plan, folder, runs)

@@ -9,13 +9,21 @@ from ..profiling.cost import Cost
 from ..result import Result
 from ..scoring.intervals import Interval
 from ..scoring.ties import Ties
+from .declared import Declaration
+from .looks import Look
 from .recipe import Recipe
 from .verdict import Verdict
 
 SCHEMA_VERSION = 1
 ESTIMAND = (
-    "The expected difference in AP between two arms over training randomness (the seed: initial weights, order and "
-    "augmentation of the images), on images of the distribution that the validation images are a sample of."
+    "The result is the expected difference in AP between two arms that are trained with this recipe on these training "
+    "images, over training randomness (the seed: initial weights, order and augmentation of the images). Scored is "
+    "the last checkpoint, on images of the distribution that the {images} images are a sample of. {further}Other "
+    "training images, another recipe or images of another kind may give another difference."
+)
+FURTHER = (
+    "Training begins with the weights of {file}: the seeds vary this further training, not the training that made that "
+    "file. "
 )
 METHOD = (
     "Seeds and images are crossed: all models are scored on the same images. AP is recomputed on {resamples:,} "
@@ -41,7 +49,7 @@ class RunResult:
     Attributes:
         arm: Name of the arm.
         seed: The seed.
-        state: "done" or "failed".
+        state: "done", "failed", or "unfinished" where it is not trained to its end and others were concluded alone.
         error: Why it failed.
         weights: The scored checkpoint, below the comparison's folder: the last one, so that none was chosen on the
             images it is scored on.
@@ -172,13 +180,16 @@ class Comparison(Result):
         contrasts: Each arm against the baseline, the primary contrast first, and the primary arm against the others.
         wins: The images that speak most for an arm, and most for the baseline.
         start: Whether the arms of each seed began alike.
-        looks: Seeds with which the comparison was concluded before some were added.
+        declaration: The plan that was concluded, with its date and hash.
+        objections: Why there is no verdict although there are intervals: the plan was changed after a look at the
+            results, or declared seeds are not trained yet.
+        looks: When this comparison was concluded and under which plan, this time too.
         settings: Evaluation settings that the numbers depend on.
         notes: What may and may not be concluded.
         environment: Versions and machine.
         commands: What to type to get the same.
         save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``report.md``, ``recipe.yaml``,
-            ``arms/``, ``val/``.
+            ``plan.json``, ``looks.json``, ``arms/``, and by split ``val/`` and ``test/``.
     """
 
     schema_version: int
@@ -190,7 +201,9 @@ class Comparison(Result):
     contrasts: list[Contrast]
     wins: list[Win]
     start: list[StartCheck]
-    looks: list[list[int]]
+    declaration: Declaration
+    objections: list[str]
+    looks: list[Look]
     settings: dict[str, Any]
     notes: list[str]
     environment: dict[str, str]
@@ -203,7 +216,7 @@ class Comparison(Result):
 
     @property
     def failed(self) -> list[RunResult]:
-        return [run for run in self.runs if run.state != "done"]
+        return [run for run in self.runs if run.state == "failed"]
 
     @property
     def ok(self) -> bool:

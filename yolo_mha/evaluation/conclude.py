@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +29,25 @@ from ..scoring.truth import read_truth
 from ..scoring.val import ValResult, read_scores, score
 from .comparison import (
     ESTIMAND,
+    FURTHER,
     GROUPED,
     INDEPENDENT,
     METHOD,
     SCHEMA_VERSION,
     ArmResult,
     Comparison,
+    Contrast,
     RunResult,
     StartCheck,
 )
 from .contrasts import contrasts, counted
+from .declared import in_words, plan_changes, read_declarations
+from .looks import fresh_seeds, read_looks, record_look, review, withhold
 from .plan import Plan
-from .recipe import Recipe
+from .recipe import Arm, Recipe
 from .report import write_reports
 from .run_notes import gate_notes, version_notes
-from .runs import DONE, FAILED, Run
+from .runs import DONE, FAILED, RUNNING, Run
 from .start import shared_start
 from .weights import class_notes
 
@@ -54,9 +60,10 @@ FEW_SEEDS = (
 )
 MADE_TASK = "The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
 SAME_IMAGES = (
-    "Scores are of the last checkpoint on the validation images; nothing was chosen on them unless the recipe itself "
+    "Scores are of the last checkpoint on the {images} images; nothing was chosen on them unless the recipe itself "
     "was tuned on them."
 )
+IMAGES = {"val": "validation", "test": "test"}
 
 
 def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
@@ -65,7 +72,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     Args:
         plan: The plan.
         folder: From `open_folder`.
-        runs: From `train_runs`.
+        runs: From `train_runs`, or `read_run` where nothing was trained.
 
     Raises:
         RunError: No run finished.
@@ -74,16 +81,23 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     if not finished:
         raise RunError(
             "No run finished.",
-            given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error}",
+            given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error or 'not trained to its end'}",
             fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
-    recipe, samples = plan.recipe, plan.samples["val"]
+    recipe, samples = plan.recipe, plan.samples[plan.recipe.split]
+    declarations, earlier = read_declarations(folder), read_looks(folder)
+    seen = review(declarations[-1].plan, earlier)
+    done = {arm: [run.seed for run in finished if run.arm == arm] for arm in recipe.arms}
+    looks = record_look(folder, declarations[-1], done)  # before any score is there
+    unfinished = sorted({run.seed for run in runs if run.state == RUNNING})
+    objections = [*_not_trained(recipe, unfinished), *seen.objections]
     stride = max(int(plan.arms[run.arm].network.stride.max()) for run in finished)
     imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
     scores = {
-        (run.arm, run.seed): _scored(run, plan, folder / "val" / run.arm / f"seed{run.seed}", imgsz) for run in finished
+        (run.arm, run.seed): _scored(run, plan, folder / recipe.split / run.arm / f"seed{run.seed}", imgsz)
+        for run in finished
     }
-    truth = read_truth(plan.dataset, "val", samples)
+    truth = read_truth(plan.dataset, recipe.split, samples)
     matched: dict[str, dict[int, Matches]] = {arm: {} for arm, _ in scores}
     for i, ((arm, seed), of_run) in enumerate(scores.items(), 1):
         predictions = read_json(of_run.predictions, "predictions")
@@ -99,13 +113,20 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     changed = {run.arm for run in finished if _changed_blocks(run, plan)}
     models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - changed}
     costs = measure(models, imgsz) if models else {}
-    start, looks = shared_start(runs), _looks(recipe, folder)
+    start = shared_start([run for run in runs if run.seed not in unfinished])
+    commands = _commands(recipe, folder, first)
+    found = [replace(c, verdict=withhold(c.verdict, c.arm, c.against, objections)) for c in found]
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
+    notes = [f"No verdict: {'; '.join(objections)}."] if objections else []
+    if count := _wanted(recipe, found[0], seen.objections):
+        notes.append(_advice(recipe, fresh_seeds(declarations[-1].plan, earlier, count), commands[0]))
+    notes += [*plan_changes(declarations), *seen.remarks, *_notes(plan, runs, start)]
+    notes += [*_tie_notes(results), *truth.audit.notes]
     settings = next(reversed(scores.values())).settings
     comparison = Comparison(
         schema_version=SCHEMA_VERSION,
         recipe=recipe,
-        estimand=ESTIMAND,
+        estimand=_estimand(plan),
         method=METHOD.format(resamples=RESAMPLES) + (GROUPED.format(group=recipe.group) if groups else INDEPENDENT),
         arms={
             name: _arm_result(arm.described, [r for r in results if r.arm == name and r.metrics], costs.get(name))
@@ -115,11 +136,13 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         contrasts=found,
         wins=wins,
         start=start,
+        declaration=declarations[-1],
+        objections=objections,
         looks=looks,
         settings={k: v for k, v in settings.items() if k not in ("model", "data")},
-        notes=[*_notes(plan, runs, start, looks), *_tie_notes(results), *truth.audit.notes],
+        notes=notes,
         environment=_environment(str(settings["device"])),
-        commands=_commands(recipe, folder, first),
+        commands=commands,
         save_dir=str(folder),
     )
     write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
@@ -139,10 +162,10 @@ def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
             fix="bring that source back, or call compare for a new comparison with the present one",
         )
     weights = run.folder / "weights" / "last.pt"
-    train = plan.recipe.train
+    train, split = plan.recipe.train, plan.recipe.split
     passed = {key: train[key] for key in SCORING if key in train}
     passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
-    return score(YOLO(weights), plan.dataset, plan.samples["val"], "val", verbose=False, plots=False, **passed)
+    return score(YOLO(weights), plan.dataset, plan.samples[split], split, verbose=False, plots=False, **passed)
 
 
 def _changed_blocks(run: Run, plan: Plan) -> list[str]:
@@ -154,6 +177,8 @@ def _changed_blocks(run: Run, plan: Plan) -> list[str]:
 def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
     own = {key: value for key, value in vars(run).items() if key != "folder"}
     own |= {"seconds": round(run.seconds, 1), "peak_mib": round(run.peak_mib, 1)}
+    if run.state == RUNNING:
+        own["state"] = "unfinished"
     if scores is None:
         return RunResult(**own, weights="", metrics={}, per_class={})
     weights = (run.folder / "weights" / "last.pt").relative_to(folder).as_posix()
@@ -177,19 +202,43 @@ def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> Arm
     )
 
 
-def _looks(recipe: Recipe, folder: Path) -> list[list[int]]:
-    """Return the seeds with which this comparison was concluded before, where there were fewer."""
-    try:
-        before = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-        looks, seeds = list(before["looks"]), list(before["recipe"]["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):
+def _estimand(plan: Plan) -> str:
+    """Say what the result holds for."""
+    first, pretrained = plan.recipe.arms[plan.recipe.baseline], plan.recipe.train.get("pretrained")
+    further = ""
+    if plan.start.source is not None and isinstance(first, Arm):
+        further = FURTHER.format(file=Path(pretrained if isinstance(pretrained, str) else first.model).name)
+    return ESTIMAND.format(further=further, images=IMAGES[plan.recipe.split])
+
+
+def _not_trained(recipe: Recipe, unfinished: list[int]) -> list[str]:
+    """Say which of the declared seeds are not trained yet."""
+    if not unfinished:
         return []
-    return looks if set(seeds) == set(recipe.seeds) else [*looks, seeds]
+    return [f"{len(unfinished)} of {len(recipe.seeds)} declared seeds are not trained yet ({in_words(unfinished)})"]
 
 
-def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: Sequence[Sequence[int]]) -> list[str]:
+def _wanted(recipe: Recipe, primary: Contrast, objections: Sequence[str]) -> int | None:
+    """Return the number of fresh seeds that another comparison should have; None where this one has its answer."""
+    if objections or len(recipe.seeds) < LEAST_SEEDS:
+        return max(len(recipe.seeds), LEAST_SEEDS)
+    return primary.verdict.seeds_needed
+
+
+def _advice(recipe: Recipe, seeds: Sequence[int], command: str) -> str:
+    """Say how to go on."""
+    name = f"{re.sub(r'-seed[0-9]+$', '', recipe.name)}-seed{seeds[0]}"
+    return (
+        "To find out more, plan another comparison with seeds that are not used yet: "
+        f"{command} name={name} seeds={','.join(map(str, seeds))}. Seeds that are added to this one would leave it "
+        "without a verdict: the answer could be steered by when to stop."
+    )
+
+
+def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck]) -> list[str]:
     """Say what may and may not be concluded."""
-    notes, finished = [SAME_IMAGES, *plan.group_notes], [run for run in runs if run.state == DONE]
+    notes = [SAME_IMAGES.format(images=IMAGES[plan.recipe.split]), *plan.group_notes]
+    finished = [run for run in runs if run.state == DONE]
     if len(plan.recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
     if plan.recipe.data == EMBEDDED:
@@ -199,7 +248,7 @@ def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: 
             f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
             "half precision, so such a run is not bit for bit what it would have been."
         )
-    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state != DONE]:
+    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state == FAILED]:
         notes.append(
             f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
             "Means of an arm are over its own finished seeds, differences over those that both arms finished."
@@ -210,14 +259,9 @@ def _notes(plan: Plan, runs: Sequence[Run], start: Sequence[StartCheck], looks: 
         notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
     if apart:
         notes.append(f"Another start than the baseline's: {', '.join(apart)}.")
-    if not other and not apart:
+    if start and not other and not apart:
         notes.append(
             "All arms of a seed began with the same weights in the layers that they share, and the same batch."
-        )
-    if looks:
-        notes.append(
-            f"This comparison was concluded before, with {', then '.join(str(len(seeds)) for seeds in looks)} seeds. "
-            "Adding seeds until an answer comes out makes it less sure than 95 %."
         )
     if changed := sorted({run.arm for run in finished if _changed_blocks(run, plan)}):
         notes.append(
@@ -262,7 +306,12 @@ def _commands(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> list[s
     commands = [("compare", {"recipe": folder / "recipe.yaml", "project": folder.parent, **own})]
     for arm in recipe.arms:
         if arm in first:
-            words = {"model": first[arm], "data": recipe.data, "imgsz": recipe.train.get("imgsz", 640)}
+            words = {
+                "model": first[arm],
+                "data": recipe.data,
+                "split": recipe.split,
+                "imgsz": recipe.train.get("imgsz", 640),
+            }
             words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
             commands.append(("val", {**words, **own}))
     return [" ".join(["yolo-mha", c, *(shlex.quote(f"{k}={v}") for k, v in words.items())]) for c, words in commands]

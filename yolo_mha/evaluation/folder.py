@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
@@ -28,35 +27,47 @@ from ..engine.run_folder import OTHER_FOLDER, cannot_write
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
+from .declared import declare, planned
+from .looks import read_looks
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import source_inputs
 
 RECIPE, INPUTS, LOCK = "recipe.yaml", "inputs.json", ".lock"
+# what is trained does not depend on them
+NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "blocks")
+TEST = "data test"  # the one that may be missing where the test images were not scored yet
+SOURCE = "source of "  # what the names of inputs begin with that are the code of a block
 
 
 @contextmanager
-def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]:
+def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = False) -> Iterator[Path]:
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
-    A folder is taken up again if its recipe is the same in everything but ``jobs`` and added seeds, and the files that
-    it names (models, checkpoints, images and labels) and the source of its blocks are still the same. Otherwise it is
-    left alone, and the next free one of ``name``, ``name-2``, ... is made.
+    A folder is taken up again if its recipe trains the same, so that at most ``jobs``, ``seeds``, ``primary``,
+    ``margin``, ``split``, ``group`` and ``blocks`` differ, and the files that it names (models, checkpoints, images and
+    labels) and the source of its blocks are still the same. Otherwise it is left alone, and the next free one of
+    ``name``, ``name-2``, ... is made. The plan is entered into its ``plan.json``.
 
     Args:
         plan: The plan.
         project: Where the folders of all comparisons are; ``runs/compare`` if not given.
+        begun: Take only one that was begun, also where the code of a block was changed since.
 
     Raises:
-        ConfigError: Another process works in the folder, or it cannot be written to.
+        ConfigError: Another process works in the folder, it cannot be written to, or its records are damaged; or none
+            was begun.
     """
     root = Path(in_working_directory({"project": project}, "runs/compare")["project"]).resolve()
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if not begun:
+            root.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise cannot_write(root, e) from e
-    require_writable(root, OTHER_FOLDER)
-    folder = _find_or_make(plan.recipe, fingerprint(plan), root)
+    if root.is_dir():
+        require_writable(root, OTHER_FOLDER)
+    inputs = fingerprint(plan)
+    folder = _find(plan.recipe, inputs, root) if begun else _find_or_make(plan.recipe, inputs, root)
     try:
         lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout as e:
@@ -67,6 +78,11 @@ def open_folder(plan: Plan, project: str | Path | None = None) -> Iterator[Path]
             fix="wait until it is done, or give another name=",
         ) from e
     with lock:
+        read_looks(folder)  # a damaged record is reported before hours of training
+        found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+        found = {**inputs, **{key: digest for key, digest in found.items() if key != plan.recipe.group}}
+        declare(folder, planned(plan.recipe, {key: found[key] for key in inputs}))
+        write_text(folder / INPUTS, json.dumps(found, indent=2))
         write_text(folder / RECIPE, _text(plan.recipe))
         yield folder
 
@@ -82,18 +98,18 @@ def fingerprint(plan: Plan) -> dict[str, str]:
     files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
     found = {name: hashlib.sha256(Path(str(files[name])).read_bytes()).hexdigest() for name in sorted(files)}
     found |= source_inputs(arm.sources for arm in plan.arms.values())
-    return {**found, "classes": _digest(plan.dataset.names.values()), "data": _digest(_contents(plan.samples))}
+    data = {f"data {split}": _digest(_contents(split, own)) for split, own in plan.samples.items()}
+    return {**found, "classes": _digest(plan.dataset.names.values()), **data}
 
 
-def _contents(samples: Mapping[str, Sequence[Sample]]) -> Iterator[str]:
+def _contents(split: str, samples: Sequence[Sample]) -> Iterator[str]:
     """Yield name and content of every image and label."""
-    for split, own in samples.items():
-        images = [str(sample.image) for sample in own]
-        pairs = list(zip(images, img2label_paths(images), strict=True))
-        with ThreadPoolExecutor() as pool:
-            found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
-            for image, contents in zip(images, found, strict=True):
-                yield f"{split} {os.path.basename(image)} {contents}"
+    images = [str(sample.image) for sample in samples]
+    pairs = list(zip(images, img2label_paths(images), strict=True))
+    with ThreadPoolExecutor() as pool:
+        found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
+        for image, contents in zip(images, found, strict=True):
+            yield f"{os.path.basename(image)} {contents}"
 
 
 def _content(files: tuple[str, str]) -> str:
@@ -104,9 +120,28 @@ def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
+def _begun(recipe: Recipe, root: Path) -> list[Path]:
     numbered = re.compile(rf"{re.escape(recipe.name)}(-?\d+)?")  # without the hyphen as they were called once
-    begun = sorted(folder for folder in root.iterdir() if numbered.fullmatch(folder.name))
+    return sorted(folder for folder in root.glob("*") if numbered.fullmatch(folder.name))
+
+
+def _find(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
+    """Return the folder where a comparison was begun; changed code of a block is no hindrance."""
+    tried = {folder: _changes(folder, recipe, inputs) for folder in _begun(recipe, root)}
+    for folder in sorted(tried, key=lambda each: len(tried[each])):
+        if all(key.startswith(SOURCE) for key in tried[folder]):
+            return folder
+    raise ConfigError(
+        "This comparison was not begun, so nothing can be concluded.",
+        given="; ".join(f"{folder} differs in {', '.join(changed)}" for folder, changed in tried.items())
+        or f"no folder {recipe.name} in {root}",
+        expected="the recipe of a comparison with finished runs",
+        fix="name its folder's recipe.yaml, and project= where it is; or train it without conclude=True",
+    )
+
+
+def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
+    begun = _begun(recipe, root)
     names = chain([recipe.name], (f"{recipe.name}-{number}" for number in count(2)))
     candidates = chain(begun, (root / name for name in names if root / name not in begun))
     folder = next(candidates)
@@ -121,7 +156,7 @@ def _text(recipe: Recipe) -> str:
 
 
 def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[str]:
-    """Name what of a folder decides on the results and is not as wanted; seeds may have been added. Made if missing."""
+    """Name what a folder's runs depend on and is not as wanted; the folder is made if it is missing."""
     if not folder.exists():  # with its files at once, so that another process never finds it half-made
         aside = folder.with_name(f".{folder.name}-{os.getpid()}")
         write_text(aside / RECIPE, _text(recipe))
@@ -133,10 +168,10 @@ def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[st
     try:
         saved = read_recipe(folder / RECIPE, {})
         found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
-        known = {key: found.get(key) for key in inputs}
-    except (YoloMHAError, OSError, ValueError, AttributeError):
+        known = {TEST: inputs.get(TEST), **found}  # the test images may be scored for the first time
+    except (YoloMHAError, OSError, ValueError, TypeError):
         return [RECIPE]
-    one, other = vars(replace(saved, jobs=recipe.jobs, seeds=recipe.seeds, blocks=recipe.blocks)), vars(recipe)
-    changed = [key for key in other if one[key] != other[key]]
-    changed += ["seeds"] * (not set(saved.seeds) <= set(recipe.seeds))
-    return changed or [key for key, value in inputs.items() if known[key] != value]
+    one, other = ({**vars(each), "arms": list(each.arms.items())} for each in (saved, recipe))  # in their order
+    changed = [key for key in other if key not in NOT_TRAINED and one[key] != other[key]]
+    group = recipe.group  # a file, maybe
+    return changed + [key for key, digest in inputs.items() if key != group and known.get(key) != digest]

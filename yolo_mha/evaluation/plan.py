@@ -53,7 +53,7 @@ class Plan:
         recipe: The recipe, its dataset and the modules of its blocks by full path.
         arms: By name, the baseline first.
         dataset: What is trained on.
-        samples: Images and labels of ``train`` and ``val``.
+        samples: Images and labels of ``train``, ``val`` and the split that is scored.
         groups: The group of each image that is scored; None where each is by itself.
         group_notes: What to consider about groups.
     """
@@ -86,12 +86,12 @@ def prepare(recipe: Recipe) -> Plan:
     """
     arms = build_arms(recipe)
     dataset = load_dataset(recipe.data, with_bar)
-    samples = {split: read_split(dataset, split, with_bar) for split in ("train", "val")}
+    samples = {split: read_split(dataset, split, with_bar) for split in dict.fromkeys(("train", "val", recipe.split))}
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
-    scored = [sample.image for sample in samples["val"]]
+    scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
     notes = _group_notes(recipe.group, groups, scored)
     for note in notes:

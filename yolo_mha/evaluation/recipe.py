@@ -21,10 +21,11 @@ from ..paths import find_cfg, given_path
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 
-OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "group")
+OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "split", "group")
 FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
+SCORED = ("val", "test")  # what may be scored
 LARGEST_SEED = 2**31
 ATTENTION = ("SpatialMHABlock", "CrossScaleMHA", "S2Attention")  # the arm of any other block has that block's name
 ONE_BATCH = "takes one batch size; Ultralytics would choose another for each arm"
@@ -87,6 +88,7 @@ class Recipe:
         primary: The arm of the one contrast, with the baseline and in AP, that the comparison is made for; the second
             arm unless another is named.
         margin: The smallest difference in AP that matters.
+        split: The images that are scored in the end, "val" or "test"; training validates on "val" in any case.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
         blocks: The modules of the user's blocks, see `import_blocks`; a recipe says what it needs and imports nothing.
     """
@@ -99,6 +101,7 @@ class Recipe:
     jobs: int = JOBS
     primary: str = ""
     margin: float = MARGIN
+    split: str = SCORED[0]
     group: str | None = None
     blocks: tuple[str, ...] = ()
 
@@ -315,6 +318,12 @@ def _check_own(recipe: Recipe) -> None:
             "margin is the smallest difference in AP that matters.",
             given=f"margin={recipe.margin}",
             expected="above 0 and below 1, for example margin=0.01",
+        )
+    if recipe.split not in SCORED:
+        raise ConfigError(
+            "split says which images are scored in the end.",
+            given=f"split={recipe.split}",
+            expected=" or ".join(SCORED),
         )
     controlled = [name for name in others if isinstance(recipe.arms[name], Arm)]
     for name, arm in recipe.arms.items():

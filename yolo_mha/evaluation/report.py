@@ -22,6 +22,7 @@ from ..scoring.intervals import Interval
 from ..scoring.resample import OVERALL
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
+from .declared import shown
 from .figures import figure, figures, heading, ratio, size
 
 WIDTH = 400  # pixels of one of the pictures side by side
@@ -33,8 +34,8 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
     """Write ``report.html``, ``report.md`` and the pictures in ``wins/``.
 
     Args:
-        comparison: What to report; the predictions of its runs are in ``folder/val``.
-        samples: The validation images in the order of the ground truth.
+        comparison: What to report; the predictions of its runs are in its folder of the split.
+        samples: The scored images in the order of the ground truth.
         folder: The comparison's folder.
     """
     pictures = draw_wins(comparison, samples, folder)
@@ -53,6 +54,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "ratio": ratio,
         "heading": heading,
         "words": _words,
+        "date": shown,
     }
     values = {
         "comparison": comparison,
@@ -112,20 +114,20 @@ def draw_wins(comparison: Comparison, samples: Sequence[Sample], folder: Path) -
 
     Args:
         comparison: What was found.
-        samples: The validation images in the order of the ground truth.
+        samples: The scored images in the order of the ground truth.
         folder: The comparison's folder.
 
     Returns:
         The picture of every win.
     """
-    images = [str(sample.image) for sample in samples]
+    images, scored = [str(sample.image) for sample in samples], folder / comparison.recipe.split
     drawn = []
     for number, win in enumerate(comparison.wins, 1):
         contrast = next(c for c in comparison.contrasts if c.arm == win.arm and c.against == comparison.baseline)
         seed, at = contrast.seeds[0], images.index(win.image)
-        panels = [("ground truth", _drawn(folder / "val" / win.arm / f"seed{seed}", at, "annotations"))]
+        panels = [("ground truth", _drawn(scored / win.arm / f"seed{seed}", at, "annotations"))]
         for arm in (comparison.baseline, win.arm):
-            run = folder / "val" / arm / f"seed{seed}"
+            run = scored / arm / f"seed{seed}"
             panels.append((f"{arm}, seed {seed}", _drawn(run, at, "predictions")))
         path = folder / "wins" / f"{number}-{win.arm}.jpg"
         with whole_file(path) as temporary:

@@ -162,11 +162,11 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
     """
     needed = seeds_needed(interval, margin)
     if needed is not None and needed > interval.seeds:
-        return needed, f"; about {needed} seeds would be needed to find a difference of {margin:g}"
+        return needed, f"; another comparison with about {needed} fresh seeds would find a difference of {margin:g}"
     if needed is not None:  # a design large enough, and an unlucky one
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
-            return needed, f"; about {needed} seeds would be needed if the estimate stays"
+            return needed, f"; another comparison with about {needed} fresh seeds would settle it if the estimate stays"
         return None, "; more seeds alone would hardly settle it, more test images may"
     units = images_needed(interval, margin)
     if units > interval.units:

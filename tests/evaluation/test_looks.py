@@ -1,0 +1,172 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from yolo_mha.errors import ConfigError
+from yolo_mha.evaluation.declared import Declaration
+from yolo_mha.evaluation.looks import LOOKS, Look, fresh_seeds, read_looks, record_look, review, withhold
+from yolo_mha.evaluation.verdict import HELPS, HURTS, NONE, SAME, Verdict, judge
+from yolo_mha.scoring.intervals import paired_interval
+from yolo_mha.scoring.resample import bootstrap_weights
+
+INPUTS = {"yolov8n.yaml": "m", "data train": "a", "data val": "b"}
+
+
+def plan(seeds=(0, 1, 2), **other) -> dict:
+    arms = {
+        "baseline": {"model": "yolov8n.yaml"},
+        "attention": {"model": "yolov8n.yaml", "at": ["P5"]},
+        "control": {"match": "attention"},
+    }
+    content = {"arms": arms, "train": {"epochs": 3}, "primary": "attention", "margin": 0.01, "split": "val"}
+    return {**content, "baseline": "baseline", "group": None, "inputs": INPUTS, "seeds": list(seeds), **other}
+
+
+def look(day: int = 1, **changes) -> Look:
+    return Look(f"2026-01-{day:02d}T10:00:00+00:00", "0" * 64, plan(**changes), {})
+
+
+G = {"group": "g.csv", "inputs": {**INPUTS, "g.csv": "1"}}
+TEST = {"split": "test", "inputs": {**INPUTS, "data test": "t"}}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "objection"),
+    [
+        (plan((0, 1, 2, 3, 4)), {}, "seeds 3, 4 were added after a look at the results of seeds 0, 1, 2"),
+        (plan((0, 1)), {}, "seed 2 was left out after a look at the results of seeds 0, 1, 2"),
+        (plan((1, 2, 5)), {}, "seed 5 was added"),
+        (plan(margin=0.02), {}, "margin was 0.01 when the results were looked at (2026-01-01 10:00 UTC"),
+        (plan(primary="control"), {}, "primary was attention"),
+        (plan(group="(w)"), {}, "group was none"),
+        (plan(group="g.csv", inputs={**INPUTS, "g.csv": "2"}), G, "file that group names"),
+        (plan((0, 1), **TEST), TEST, "seed 2 was left out"),
+    ],
+)
+def test_review__objects_to_a_plan_that_was_changed_after_a_look(now, before, objection):
+    for where in ("", "elsewhere"):
+        found = review(now, [(where, look(**before))])
+        assert objection in found.objections[0]
+        assert ("elsewhere" in found.objections[0]) == bool(where)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "remark"),
+    [
+        (plan((3, 4, 5)), {}, "concluded before with other seeds, 0, 1, 2"),
+        (plan(**TEST), {}, "Seeds 0, 1, 2 were scored on the val images before"),
+        (plan((0, 1, 2, 3), margin=0.2, **TEST), {}, "scored on the val images before"),
+    ],
+)
+def test_review__tells_of_looks_that_do_no_harm(now, before, remark):
+    found = review(now, [("", look(**before))])
+    assert found.objections == []
+    assert remark in found.remarks[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"train": {"epochs": 4}},
+        {"inputs": {**INPUTS, "data train": "x"}},
+        {"inputs": {**INPUTS, "source of Own": "1"}},
+        {"arms": {**plan()["arms"], "attention": {"model": "yolov8n.yaml", "at": ["P4"]}}},
+    ],
+)
+def test_review__is_silent_of_other_questions(other):
+    now = plan((0, 1), inputs={**INPUTS, "source of Own": "2"})
+    assert review(now, [("other", look(**other))]) == review(now, [])
+
+
+def test_review__knows_the_arms_in_a_comparison_with_fewer_arms():
+    """Without the control first, and with it and more seeds then, is the same difference looked at twice."""
+    arms = {name: plan()["arms"][name] for name in ("baseline", "attention")}
+    assert review(plan((0, 1, 2, 3)), [("first", look(arms=arms))]).objections
+
+
+def test_review__of_the_same_plan_again():
+    assert review(plan(), [("", look())]) == review(plan(), [])
+    again = review(plan(), [("first", look())])
+    assert (again.objections, again.remarks) == ([], ["The same was concluded before (2026-01-01 10:00 UTC, first)."])
+
+
+def test_review__the_first_look_at_a_plan_decides():
+    """What is looked at later, and has no verdict then, does not take away that of the first plan."""
+    looks = [("", look()), ("", look(2, seeds=(0, 1, 2, 3)))]
+    assert review(plan(), looks).objections == []
+    assert "later with another plan" in review(plan(), looks).remarks[0]
+    assert review(plan((0, 1, 2, 3)), looks).objections
+
+
+def test_review__names_each_plan_once():
+    looks = [("", look(day)) for day in (1, 2, 3)]
+    assert len(review(plan((0, 1, 2, 3)), looks).objections) == 1
+
+
+def test_review__tells_who_scored_the_test_images_before():
+    other = {**TEST, "train": {"epochs": 99}}
+    found = review(plan(**TEST), [("first", look(**other)), ("first", look(2, **other)), ("val", look(train={}))])
+    assert found.remarks == ["The test images were scored before (2026-01-01 10:00 UTC, first)."]
+    unlike = {"split": "test", "inputs": {**INPUTS, "data test": "others"}}
+    assert review(plan(**TEST), [("first", look(**unlike))]) == review(plan(**TEST), [])
+
+
+def test_withhold__keeps_what_is_no_verdict_already():
+    helps, none = Verdict(HELPS, "a helps.", 5), Verdict(NONE, "neither has learned anything")
+    assert withhold(helps, "a", "b", []) == helps
+    assert withhold(none, "a", "b", ["seed 3 was added"]) == none
+    assert withhold(None, "a", "b", ["seed 3 was added"]) is None
+    assert withhold(helps, "a", "b", ["seed 3 was added", "more"]) == Verdict(
+        NONE, "No verdict on a against b: seed 3 was added."
+    )
+
+
+def test_fresh_seeds__are_neither_planned_nor_seen():
+    looks = [("other", look(seeds=(3, 4))), ("stranger", look(seeds=(50,), train={}))]
+    assert fresh_seeds(plan(), looks, 2) == [5, 6]
+
+
+def test_record_look__keeps_each_look_once(tmp_path):
+    declared = Declaration("2026-01-01T10:00:00+00:00", "a" * 64, plan())
+    for finished in ([0], [0], [0, 1]):
+        looks = record_look(tmp_path / "mine", declared, {"baseline": finished})
+    assert [each.finished for each in looks] == [{"baseline": [0]}, {"baseline": [0, 1]}]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / LOOKS).write_text(json.dumps([asdict(look())]))
+    assert [where for where, _ in read_looks(tmp_path / "mine")] == ["other", "", ""]
+
+
+@pytest.mark.parametrize("content", ["[", "{}x", '[{"date": "2026"}]', "[1]"])
+def test_read_looks__refuses_a_damaged_record(tmp_path, content):
+    (tmp_path / LOOKS).write_text(content)
+    with pytest.raises(ConfigError, match="damaged") as caught:
+        read_looks(tmp_path)
+    assert str(tmp_path / LOOKS) in caught.value.given
+
+
+def test_review__bounds_the_false_verdicts_of_looking_after_every_seed():
+    """Equal arms with 3 to 10 seeds, looked at after each: with the rule the first look alone has a verdict."""
+    random, simulations, images = np.random.default_rng(0), 300, 60
+    weights = bootstrap_weights(images, 60).astype(np.float64)  # (I, R)
+    wrong = {"every look": 0, "with the rule": 0}
+    for _ in range(simulations):
+        # the difference of each seed on each image, mostly the seed's
+        effects = random.normal(0, 0.02, (10, 1)) + random.normal(0, 0.02, (10, images))
+        looks, found = [], {"every look": [], "with the rule": []}
+        for seeds in range(3, 11):
+            own = effects[:seeds]
+            interval = paired_interval(own.mean(axis=1), own @ weights / images, images)
+            verdict = judge(interval, "a", "b", 1.0, best=0.5, planned=seeds)
+            now = plan(range(seeds))
+            objections = review(now, looks).objections
+            looks.append(("", look(len(looks) + 1, seeds=list(range(seeds)))))
+            found["every look"].append(verdict.word)
+            found["with the rule"].append(withhold(verdict, "a", "b", objections).word)
+        assert set(found["with the rule"][1:]) == {NONE}
+        assert found["every look"][0] in (SAME, HELPS, HURTS)
+        for kind, words in found.items():
+            wrong[kind] += bool({HELPS, HURTS} & set(words))
+    assert wrong["every look"] / simulations > 0.10
+    assert wrong["with the rule"] / simulations < 0.07

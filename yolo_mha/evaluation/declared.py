@@ -1,0 +1,127 @@
+"""What a comparison was planned to be, and when: ``plan.json`` in its folder, written before the first training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..data.files import write_text
+from ..errors import ConfigError, one_line
+from .recipe import Recipe
+
+Record = TypeVar("Record")
+PLAN = "plan.json"
+NOT_PLANNED = ("name", "jobs", "blocks")  # they have no part in the result
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A plan with its date.
+
+    Attributes:
+        date: When it was written, in UTC, ISO 8601.
+        sha256: SHA-256 of the plan as JSON with sorted keys and without spaces.
+        plan: The recipe without names of folders and modules, with ``baseline`` as the name of that arm, and as
+            ``inputs`` the SHA-256 of what it names, by name.
+    """
+
+    date: str
+    sha256: str
+    plan: dict[str, Any]
+
+
+def planned(recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the plan that a recipe stands for, in the types of JSON.
+
+    Args:
+        recipe: The recipe.
+        inputs: The SHA-256 of what it names.
+    """
+    content = {key: value for key, value in recipe.as_dict().items() if key not in NOT_PLANNED}
+    content |= {"baseline": recipe.baseline, "seeds": sorted(recipe.seeds), "inputs": dict(inputs)}
+    plan: dict[str, Any] = json.loads(json.dumps(content))
+    return plan
+
+
+def declare(folder: Path, plan: dict[str, Any]) -> None:
+    """Append a plan to ``plan.json`` with the date of now, unless the last one there is the same.
+
+    Args:
+        folder: The comparison's, opened by this process.
+        plan: From `planned`.
+    """
+    before = read_declarations(folder)
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    if not before or before[-1].sha256 != digest:
+        content = [asdict(each) for each in (*before, Declaration(now(), digest, plan))]
+        write_text(folder / PLAN, json.dumps(content, indent=2))
+
+
+def read_declarations(folder: Path) -> list[Declaration]:
+    """Return the plans of a comparison, the last one being what holds; none where it was not begun.
+
+    Args:
+        folder: The comparison's.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    return read_list(folder / PLAN, Declaration)
+
+
+def plan_changes(declarations: Sequence[Declaration]) -> list[str]:
+    """Say in words when a plan was changed, and what in it.
+
+    Args:
+        declarations: The plans in the order of their dates.
+    """
+    said = []
+    for before, after in pairwise(declarations):
+        keys = [key for key in after.plan if key != "inputs" and before.plan.get(key) != after.plan[key]]
+        words = [f"{key} from {in_words(before.plan.get(key))} to {in_words(after.plan[key])}" for key in keys]
+        said.append(f"The plan was changed on {shown(after.date)}: {'; '.join(words) or 'other inputs'}.")
+    return said
+
+
+def read_list(file: Path, kind: Callable[..., Record]) -> list[Record]:
+    """Read a list of records from a JSON file; an empty one where there is no file.
+
+    Args:
+        file: The file.
+        kind: The class of a record.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    try:
+        return [kind(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as e:
+        raise ConfigError(
+            "The record of a comparison is damaged, so it is not known what was planned or looked at.",
+            given=f"{file}: {one_line(e)}",
+            expected="the file as it was written",
+            fix="restore it, or move its folder away and begin anew",
+        ) from e
+
+
+def now() -> str:
+    """Return the date of now, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def shown(date: str) -> str:
+    """Return a date as people read it."""
+    return f"{date[:16].replace('T', ' ')} UTC"
+
+
+def in_words(value: object) -> str:
+    """Return a value of a plan as people write it."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)

@@ -1,0 +1,208 @@
+"""Who looks at results and then changes the plan can go on until an answer comes out: every look is kept, and judged.
+
+A 95 % interval errs in 5 of 100 comparisons if what is compared was fixed before the results were seen. With a look
+after each seed from 3 to 10, a difference of zero is called one in 15 of 100. So each conclusion is noted in
+``looks.json`` before anything of it is shown, and a plan that was changed after a look gets no verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.files import write_text
+from .declared import Declaration, in_words, now, read_list, shown
+from .verdict import NONE, Verdict
+
+LOOKS = "looks.json"
+CHOICES = ("primary", "margin", "group")  # beside the seeds, what an answer could be steered with
+
+
+@dataclass(frozen=True)
+class Look:
+    """A conclusion that was drawn: the scores of the arms were seen.
+
+    Attributes:
+        date: When, in UTC, ISO 8601.
+        sha256: That of the plan, see `Declaration`.
+        plan: The plan.
+        finished: The seeds that were finished, by arm.
+    """
+
+    date: str
+    sha256: str
+    plan: dict[str, Any]
+    finished: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Review:
+    """What earlier looks mean for a plan.
+
+    Attributes:
+        objections: Why it gets no verdict.
+        remarks: What a reader should know and what does no harm.
+    """
+
+    objections: list[str]
+    remarks: list[str]
+
+
+def read_looks(folder: Path) -> list[tuple[str, Look]]:
+    """Return the looks at a comparison and at those beside it, by date.
+
+    Args:
+        folder: The comparison's; the others are beside it.
+
+    Returns:
+        The name of each look's folder, empty for this one, and the look.
+
+    Raises:
+        ConfigError: A file is damaged.
+    """
+    files = [folder / LOOKS, *sorted(file for file in folder.parent.glob(f"*/{LOOKS}") if file.parent != folder)]
+    found = [
+        ("" if file.parent == folder else file.parent.name, look) for file in files for look in read_list(file, Look)
+    ]
+    return sorted(found, key=lambda each: each[1].date)
+
+
+def record_look(folder: Path, plan: Declaration, finished: Mapping[str, list[int]]) -> list[Look]:
+    """Note a look, unless it is the same as the last one; to be called before results are shown or written.
+
+    Args:
+        folder: The comparison's, opened by this process.
+        plan: The plan that holds.
+        finished: The seeds that are finished, by arm.
+
+    Returns:
+        All looks at this comparison, this one too.
+    """
+    looks = read_list(folder / LOOKS, Look)
+    look = Look(now(), plan.sha256, plan.plan, dict(finished))
+    if not looks or replace(looks[-1], date=look.date) != look:
+        looks.append(look)
+        write_text(folder / LOOKS, json.dumps([asdict(each) for each in looks], indent=2))
+    return looks
+
+
+def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Review:
+    """Say what earlier looks mean for the verdict on a plan.
+
+    Looks at the same difference on the same images count: there is no verdict where some of the seeds were seen with
+    others or without some, or where the primary arm, the margin or the groups were others. The first look at a plan
+    decides: looks after it do not take its verdict away. Looks at other seeds alone, or at another split, are told.
+
+    Args:
+        plan: What is to be concluded, see `planned`.
+        earlier: From `read_looks`.
+    """
+    found = Review([], [])
+    about = [(where, look) for where, look in earlier if _same_difference(look.plan, plan)]
+    first = next((i for i, (_, look) in enumerate(about) if _same_choices(look.plan, plan)), len(about))
+    known: list[tuple[str, Mapping[str, Any]]] = []
+    for i, (where, look) in enumerate(about):
+        if any(where == other and _same_choices(look.plan, seen) for other, seen in known):
+            continue
+        known.append((where, look.plan))
+        when = shown(look.date) + (f", {where}" if where else "")
+        seeds = in_words(look.plan["seeds"])
+        if _same_choices(look.plan, plan):
+            if where:
+                found.remarks.append(f"The same was concluded before ({when}).")
+        elif look.plan["split"] != plan["split"]:
+            found.remarks.append(f"Seeds {seeds} were scored on the {look.plan['split']} images before ({when}).")
+        elif not set(look.plan["seeds"]) & set(plan["seeds"]):
+            found.remarks.append(f"The same arms were concluded before with other seeds, {seeds} ({when}).")
+        elif i < first:
+            found.objections.extend(_objections(look.plan, plan, when))
+        else:
+            found.remarks.append(f"It was concluded again later with another plan, seeds {seeds} ({when}).")
+    if plan["split"] == "test":
+        found.remarks.extend(_scored_before(plan, [each for each in earlier if each not in about]))
+    return found
+
+
+def withhold(verdict: Verdict, arm: str, against: str, objections: Sequence[str]) -> Verdict:
+    """Return "no verdict" with the first reason in place of a verdict, where there is one.
+
+    Args:
+        verdict: As the interval allows it.
+        arm: Name of the arm.
+        against: Name of what it is compared with.
+        objections: The reasons.
+    """
+    if verdict.word == NONE or not objections:
+        return verdict
+    return Verdict(NONE, f"No verdict on {arm} against {against}: {objections[0]}.")
+
+
+def fresh_seeds(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]], number: int) -> list[int]:
+    """Return seeds that were neither planned nor seen.
+
+    Args:
+        plan: The plan.
+        earlier: From `read_looks`.
+        number: How many.
+    """
+    plans = [plan, *(look.plan for _, look in earlier if _same_difference(look.plan, plan))]
+    first = 1 + max(seed for each in plans for seed in each["seeds"])
+    return list(range(first, first + number))
+
+
+def _same_difference(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Say whether the primary contrast of a plan is in another plan too: the same arms, trained alike."""
+    groups = (one.get("group"), plan.get("group"))  # a file, maybe
+    shared = {key for key in one["inputs"] if key in plan["inputs"] and key not in groups}
+    return (
+        one["train"] == plan["train"]
+        and _arms(one, plan["primary"]) == _arms(plan, plan["primary"])
+        and all(one["inputs"][key] == plan["inputs"][key] for key in shared)
+    )
+
+
+def _arms(plan: Mapping[str, Any], arm: str) -> list[Any]:
+    """Return what the baseline, an arm, and the arm whose control it is, train."""
+    own = plan["arms"].get(arm)
+    return [plan["arms"][plan["baseline"]], own, plan["arms"].get((own or {}).get("match"))]
+
+
+def _same_choices(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    keys = ("seeds", "split", *CHOICES)
+    return all(one.get(key) == plan.get(key) for key in keys) and _groups(one) == _groups(plan)
+
+
+def _groups(plan: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of the file that ``group`` names, if it is one."""
+    found: str | None = plan["inputs"].get(plan.get("group"))
+    return found
+
+
+def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> list[str]:
+    """Say what of a plan was changed after a look at some of its seeds."""
+    said = []
+    before, after = set(then["seeds"]), set(plan["seeds"])
+    for seeds, what in ((after - before, "added"), (before - after, "left out")):
+        if seeds:
+            some = f"seed {min(seeds)} was" if len(seeds) == 1 else f"seeds {in_words(sorted(seeds))} were"
+            said.append(f"{some} {what} after a look at the results of seeds {in_words(then['seeds'])} ({when})")
+    for key in CHOICES:
+        if then.get(key) != plan.get(key):
+            old, new = in_words(then.get(key)), in_words(plan.get(key))
+            said.append(f"{key} was {old} when the results were looked at ({when}), and is {new} now")
+    if then.get("group") == plan.get("group") and _groups(then) != _groups(plan):
+        said.append(f"the file that group names had another content when the results were looked at ({when})")
+    return said
+
+
+def _scored_before(plan: Mapping[str, Any], others: Sequence[tuple[str, Look]]) -> list[str]:
+    """Name the other comparisons that were scored on the same test images, each with its first look."""
+    images = plan["inputs"]["data test"]
+    first: dict[str, str] = {}
+    for where, look in others:
+        if look.plan["split"] == "test" and look.plan["inputs"].get("data test") == images:
+            first.setdefault(where, shown(look.date))
+    return [f"The test images were scored before ({when}, {where})." for where, when in first.items()]
