@@ -39,6 +39,7 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "primary": None,
         "block": BLOCK,
         "freeze_base": 0,
+        "group": None,
     },
 }
 
