@@ -40,6 +40,7 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "split": "val",
         "block": BLOCK,
         "freeze_base": 0,
+        "group": None,
     },
 }
 

@@ -98,7 +98,7 @@ LOOKED_AT = (
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
 GROUP = Setting(
     "group",
-    "pattern, .csv, word",
+    "text",
     r"images that are not independent, such as frames of a video, and are resampled together: a pattern of file names, "
     r"such as '(writer\d+)'; a table image,group; folder; or image, each for itself",
 )
