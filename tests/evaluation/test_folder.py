@@ -84,7 +84,7 @@ def test_open_folder__of_what_was_begun(data, monkeypatch):
         assert found == first
     assert json.loads((first / "inputs.json").read_text())["source of Own"] == "1"
     assert len(read_declarations(first)) == 1
-    assert opened(recipe).name == "compare-2"
+    assert opened(recipe) == first  # what is trained does not depend on it; what may be concluded does, see looks
 
 
 def test_open_folder__refuses_a_damaged_record_before_training(data):
@@ -99,7 +99,7 @@ def test_open_folder__leaves_a_stranger_alone(data, tmp_path):
     stranger.mkdir(parents=True)
     (stranger / "recipe.yaml").write_text("[")
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
-    assert opened(recipe).name == "compare-2"
+    assert opened(recipe) == first  # what is trained does not depend on it; what may be concluded does, see looks
     assert [p.name for p in stranger.iterdir()] == ["recipe.yaml"]
 
 
@@ -184,7 +184,7 @@ def test_open_folder__goes_where_project_says(data, tmp_path):
         pass
 
 
-def test_open_folder__is_a_new_one_for_another_table_of_groups(data, tmp_path, monkeypatch):
+def test_open_folder__is_the_same_with_another_table_of_groups(data, tmp_path, monkeypatch):
     (tmp_path / "g.csv").write_text("0000.png,a\n0001.png,b\n")
     settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "group": "g.csv"}
     recipe = recipe_from_settings(settings)
@@ -192,7 +192,7 @@ def test_open_folder__is_a_new_one_for_another_table_of_groups(data, tmp_path, m
     first = opened(recipe)
     assert opened(read_recipe(first / "recipe.yaml", {})) == first
     (tmp_path / "g.csv").write_text("0000.png,b\n0001.png,a\n")
-    assert opened(recipe).name == "compare-2"
+    assert opened(recipe) == first  # what is trained does not depend on it; what may be concluded does, see looks
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,6 @@ def test_withhold__keeps_what_is_no_verdict_already():
     helps, none = Verdict(HELPS, "a helps.", 5), Verdict(NONE, "neither has learned anything")
     assert withhold(helps, "a", "b", []) == helps
     assert withhold(none, "a", "b", ["seed 3 was added"]) == none
-    assert withhold(None, "a", "b", ["seed 3 was added"]) is None
     assert withhold(helps, "a", "b", ["seed 3 was added", "more"]) == Verdict(
         NONE, "No verdict on a against b: seed 3 was added."
     )
@@ -158,7 +157,7 @@ def test_review__bounds_the_false_verdicts_of_looking_after_every_seed():
         for seeds in range(3, 11):
             own = effects[:seeds]
             interval = paired_interval(own.mean(axis=1), own @ weights / images, images)
-            verdict = judge(interval, "a", "b", 1.0, best=0.5, planned=seeds)
+            verdict = judge(interval, "a", "b", 1.0, best=0.5)
             now = plan(range(seeds))
             objections = review(now, looks).objections
             looks.append(("", look(len(looks) + 1, seeds=list(range(seeds)))))

@@ -33,7 +33,7 @@ def test_judge__says_what_the_interval_allows(given, word, sentence):
     assert verdict.word == word
     assert sentence in verdict.sentence
     assert (verdict.seeds_needed or 6) in range(6, 31)
-    assert bool(verdict.seeds_needed) == ("about" in verdict.sentence and "seeds would be needed" in verdict.sentence)
+    assert bool(verdict.seeds_needed) == ("about" in verdict.sentence and "fresh seeds would" in verdict.sentence)
 
 
 def test_judge__an_interval_beyond_the_margin_is_no_equality():
@@ -99,7 +99,7 @@ def test_judge__no_figure_contradicts_the_sentence(margin, share):
 def test_judge__only_the_primary_contrast_names_a_next_step():
     """Two contrasts would otherwise advise two things about one design."""
     given = interval(0.01, 0.02)
-    assert "would be needed" in judge(given, "a", "b", margin=0.01, best=0.4).sentence
+    assert "fresh seeds would find" in judge(given, "a", "b", margin=0.01, best=0.4).sentence
     other = judge(given, "a", "b", margin=0.01, best=0.4, primary=False)
     assert other.seeds_needed is None
     assert other.sentence.endswith("(5 seeds, 100 images).")
