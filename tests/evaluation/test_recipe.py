@@ -34,7 +34,7 @@ def written(text: str) -> Path:
         (f"{TWO}train: {{seeds: 3}}", "stands beside 'train'"),
         (f"{TWO}train: {{data: other.yaml}}", "stands beside 'train'"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need a place"),
-        ("[" * 3000, "not readable"),
+        ("[" * 3000, "more than 50 deep"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
         (TWO + "jobs: 0", "positive integer"),
