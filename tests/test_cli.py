@@ -408,3 +408,13 @@ def test_blocks__that_do_not_import_are_named(capsys, tmp_path):
     code, _, err = call(capsys, "remove", "model=x.pt", "blocks=typo")
     assert code == 2
     assert "blocks=typo: SyntaxError" in err
+
+
+@pytest.mark.parametrize("words", ["version", "insert model=yolo11n.yaml at=P5 out=a.yaml", "predict save=False"])
+def test_pipe__a_command_with_nothing_to_say_prints_nothing_on_standard_error(words, tmp_path):
+    """With a user's first start of Ultralytics, which writes its settings."""
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "new")}
+    command = [sys.executable, "-m", "yolo_mha", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

@@ -13,8 +13,10 @@ PACKAGE = Path(yolo_mha.__file__).parent
 ORDER = [
     "errors",
     "paths",
+    "yaml_files",
     "result",
     "nn",
+    "row_errors",
     "registry",
     "guard",
     "data",

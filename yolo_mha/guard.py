@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.utils import checks
+from ultralytics.utils import checks, downloads
 
 from .errors import DownloadError, ModelError
 
@@ -43,7 +43,8 @@ def read_activation(spec: str) -> nn.Module:
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     """Return what a ``.pt`` file holds, read by Ultralytics' restricted loader unless it is trusted."""
-    return tasks.torch_safe_load(str(path), safe_only=not trust)[0]
+    with guarded(trust):
+        return tasks.torch_safe_load(str(path), safe_only=not trust)[0]
 
 
 @contextlib.contextmanager
@@ -67,6 +68,14 @@ def _refuse_download(url: object = None, *_: Any, **__: Any) -> None:
     raise DownloadError(
         "Nothing is downloaded.", given=url, expected="a local file", fix="download it yourself and give its path"
     )
+
+
+_stock_asset = downloads.attempt_download_asset
+
+
+def _local_asset(file: Any, *args: Any, **kwargs: Any) -> str:
+    """Return a file that is there by its own name; Ultralytics would look for yolov5nu.pt in place of yolov5n.pt."""
+    return str(file) if Path(file).exists() else str(_stock_asset(file, *args, **kwargs))
 
 
 def _local_font(font: str = "Arial.ttf") -> Any:
@@ -128,7 +137,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
     from ultralytics.data import dataset
     from ultralytics.data import utils as data_utils
     from ultralytics.engine import exporter, trainer, validator
-    from ultralytics.utils import downloads, plotting
+    from ultralytics.utils import plotting
 
     local_only = functools.partial(data_utils.check_det_dataset, autodownload=False)
     safe_load = _SAFE_LOAD_AT_START or not trust
@@ -139,6 +148,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
             (tasks, "SAFE_LOAD", safe_load),
             (dataset, "load_dataset_cache_file", _load_label_cache),
             (torch.hub, "download_url_to_file", _refuse_download),
+            (downloads, "attempt_download_asset", _local_asset),
             (checks, "AUTOINSTALL", False),
             *((module, "check_det_dataset", local_only) for module in (trainer, validator, exporter)),
             *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),

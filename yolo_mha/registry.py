@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
 import torch
+import torchvision
 from packaging.version import Version
 from torch import nn
 
@@ -38,6 +40,7 @@ from .nn import (
     SplitAttention,
 )
 from .paths import find_cfg, without_scale
+from .row_errors import check_row, check_scale, explained, of_forward, place
 
 ULTRALYTICS_MIN = "8.4.183"
 ULTRALYTICS_TESTED = "8.4.190"
@@ -65,11 +68,19 @@ def check_ultralytics() -> None:
         )
 
 
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
 check_ultralytics()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    _log = logging.getLogger("ultralytics")
+    _log.addFilter(_is_warning)  # what it says of a new settings file when it is imported
     from ultralytics.nn import tasks
     from ultralytics.utils import LOGGER, callbacks
+
+    _log.removeFilter(_is_warning)
 
 Row = list[Any]  # [from, repeats, module, args]
 _blocks: dict[str, type[nn.Module]] = {}
@@ -126,22 +137,9 @@ class Network(Protocol):
 class _BlockRow:
     """What a plugin row says, carried through `parse_model` unchanged because it is no string."""
 
-    def __init__(self, index: int, row: Row) -> None:
-        self.index, self.row = index, row
-        self.sources, self.repeats, self.name, args = row
-        sources = self.sources if isinstance(self.sources, list) and self.sources else [self.sources]
-        if any(type(n) is not int for n in (self.repeats, *sources)) or self.repeats < 1:
-            raise ModelError(
-                f"Row {index} of the model YAML has an unusable 'from' or repeats.",
-                given=row,
-                expected="[from, repeats, module, args] with layer numbers and a positive number of repeats",
-            )
-        if any(not -max(index, 1) <= n < index for n in sources):  # the first row reads the image, -1
-            raise ModelError(
-                f"Row {index} of the model YAML reads a layer that is not before it.",
-                given=row,
-                expected=f"'from' -1, or from 0 to {index - 1}",
-            )
+    def __init__(self, model: ModelYAML, index: int) -> None:
+        self.model, self.index, self.row = model, index, all_rows(model)[index]
+        self.sources, self.repeats, self.name, args = self.row
         args = list(args) if isinstance(args, list) else [args]
         self.kwargs = args.pop() if args and isinstance(args[-1], dict) else {}
         self.args = [_literal(a) for a in args]
@@ -161,7 +159,7 @@ class _BlockRow:
             example = "-1" if inputs == 1 else str([-1, *range(4, 3 + inputs)])
             layers = "one layer" if inputs == 1 else f"{inputs} layers, and does not repeat"
             raise ModelError(
-                f"Row {self.index} of the model YAML: {self.name} reads {layers}.",
+                f"{place(self.model, self.index)}: {self.name} reads {layers}.",
                 given=self.row,
                 expected=f"for example [{example}, 1, {self.name}, []]",
             )
@@ -178,7 +176,7 @@ class _BlockRow:
             wrong = e if isinstance(e, YoloMHAError) else unusable
             given = f"{self.row} on a layer of {' and '.join(map(str, dims))} channels"
             raise ModelError(
-                f"Row {self.index} of the model YAML: {wrong.problem}",
+                f"{place(self.model, self.index)}: {wrong.problem}",
                 given=f"{given} ({wrong.given})" if wrong.given else given,
                 expected=wrong.expected,
                 fix=wrong.fix,
@@ -207,6 +205,13 @@ def _adaptor(block: type[nn.Module]) -> type[nn.Module]:
     return Adaptor
 
 
+MODULE_SOURCES = {"nn.": nn, "torchvision.ops.": torchvision.ops, "": tasks}  # by prefix, as in `parse_model`
+
+
+def _is_layer(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module) and not issubclass(value, tasks.BaseModel)
+
+
 def check_rows(model: Any) -> ModelYAML:
     """Check that a model YAML has rows, and that every row names a module that exists.
 
@@ -227,14 +232,16 @@ def check_rows(model: Any) -> ModelYAML:
                 given=f"{section}: {model.get(section)!r}",
                 expected="a list of rows [from, repeats, module, args]",
             )
+    depth = check_scale(model)
     for i, row in enumerate(model["backbone"] + model["head"]):
-        if not isinstance(row, list) or len(row) != 4:
-            raise ModelError(f"Row {i} of {name} is not a row.", given=row, expected="[from, repeats, module, args]")
+        check_row(model, i, row, depth, is_block)
         module = str(row[2])
-        if module not in vars(tasks) and not module.startswith(("nn.", "torchvision.ops.")):
-            layers = {n for n, v in vars(tasks).items() if isinstance(v, type) and issubclass(v, nn.Module)}
+        prefix = next((p for p in MODULE_SOURCES if module.startswith(p)), "")
+        source = vars(MODULE_SOURCES[prefix])
+        if not _is_layer(source.get(module.removeprefix(prefix))):
+            layers = {prefix + n for n, v in source.items() if _is_layer(v)}
             raise ModelError(
-                f"Row {i} of {name} names an unknown module.",
+                f"{place(model, i)} names an unknown module.",
                 given=module,
                 expected=nearest(module, layers),
                 fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
@@ -257,16 +264,17 @@ def _wrap_parse_model(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def parse_model(d: ModelYAML, ch: int, verbose: bool = True) -> Any:
         rows = all_rows(check_rows(d))
-        plugin = {i: _BlockRow(i, row) for i, row in enumerate(rows) if row[2] in _blocks}
-        if not plugin:
-            return stock(d, ch, verbose)
-        d = deepcopy(d)
+        plugin = {i: _BlockRow(d, i) for i, row in enumerate(rows) if row[2] in _blocks}
+        given, d, activation = d, deepcopy(d), tasks.Conv.default_act
         for i, row in plugin.items():
             section, index = (d["backbone"], i) if i < len(d["backbone"]) else (d["head"], i - len(d["backbone"]))
             # parse_model takes the output width from `ch[from]`, so `from` must be one layer until it is done
             section[index] = [sources_of(row.row)[0], 1, row.name, ["ch", "depth", row]]
-        with _readable_table(plugin):
-            layers, save = stock(d, ch, verbose)
+        try:
+            with _readable_table(plugin), explained(given, stock):
+                layers, save = stock(d, ch, verbose)
+        finally:
+            tasks.Conv.default_act = activation  # which Ultralytics leaves changed after an error
         for i, row in plugin.items():
             if isinstance(row.sources, list):
                 layers[i].f = row.sources
@@ -338,7 +346,7 @@ def build(model: ModelYAML) -> Network:
 
 def does_not_build(name: str, error: Exception) -> ModelError:
     """Say in one sentence why a model YAML was not built."""
-    return ModelError(
+    return of_forward(error, inspect.unwrap(tasks.parse_model)) or ModelError(
         f"{name} does not build.",
         given=with_type(error),
         expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",

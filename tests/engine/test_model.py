@@ -100,7 +100,7 @@ def test_restriction__is_lifted_again_outside(trained):
         ("backbone: [[-1, 1, Konv, [16, 3, 2]]]\nhead: [[[0], 1, Detect, [nc]]]\nnc: 1", "did you mean Conv"),
         (
             "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [7, 1, Conv, [16, 3, 2]]]\nhead: [[[1], 1, Detect, [nc]]]",
-            "does not build",
+            "reads a layer that is not before it",
         ),
     ],
 )

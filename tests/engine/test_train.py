@@ -35,7 +35,7 @@ def test_train__leaves_what_it_says(trained):
     folder = trained.parents[1]
     assert (folder / "results.csv").exists()
     assert sorted(p.name for p in trained.parent.iterdir()) == ["best.pt", "last.pt"]
-    assert not (folder / ".weights-unfinished").exists()
+    assert not (folder / ".unfinished-weights").exists()
     content = torch.load(trained, weights_only=False)
     assert content["optimizer"] is None
 
@@ -106,7 +106,7 @@ def test_save__is_whole_or_not_at_all(trained, beacons, tmp_path, monkeypatch):
         trainer.save_model()
     assert (folder / "last.pt").read_bytes() == before
     assert trainer.last == folder / "last.pt"
-    assert not (tmp_path / ".weights-unfinished").exists()
+    assert not (tmp_path / ".unfinished-weights").exists()
 
 
 def test_resume_training__drops_rows_after_the_checkpoint(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def written(text: str) -> Path:
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need a place"),
         (f"{TWO}blocks: [1]", "blocks names modules"),
         (f"{TWO}blocks: {{a: b}}", "blocks names modules"),
-        ("[" * 3000, "not readable"),
+        ("[" * 3000, "more than 50 deep"),
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
         (TWO + "jobs: 0", "positive integer"),

@@ -18,9 +18,9 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest, one_line
 from ..paths import given_path
+from ..yaml_files import read_yaml
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_dataset, coco_files
-from .files import read_yaml
 from .labels import MAX_NAMED
 from .mirror import ForeignDataset, mirror
 from .pictures import is_cut_off, unusual_samples

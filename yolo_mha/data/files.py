@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..errors import ConfigError, DataError, YoloMHAError, one_line
+from ..errors import ConfigError, DataError, one_line
 from ..paths import given_path
+
+UNFINISHED = ".unfinished-"  # begins the name of what a kill leaves behind
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,26 +38,6 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Args:
-        path: The file.
-        error: What to raise.
-        expected: The keys that it should have, for the message.
-
-    Raises:
-        YoloMHAError: Of the type ``error``, where the file is no YAML or no mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as e:
-        raise error(f"{path} is not readable as YAML.", given=one_line(e), fix="correct the file") from e
-    if not isinstance(content, dict):
-        raise error(f"{path} holds no settings.", given=type(content).__name__, expected=expected)
-    return content
 
 
 def read_json(path: str | Path, key: str) -> Any:

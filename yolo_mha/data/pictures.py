@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
+
+from ..guard import replaced
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # at the beginning of a TIFF; the last of BigTIFF
@@ -39,6 +41,19 @@ def is_cut_off(path: str | Path) -> bool:
     except (OSError, SyntaxError):  # the latter for a broken header
         return True
     return False
+
+
+def size_and_mode(path: str | Path) -> tuple[tuple[int, int], str]:
+    """Return width, height and Pillow's name of the kind of color from the head of a file, without decoding it.
+
+    Args:
+        path: The file; for one that Pillow does not know, the size is (0, 0).
+    """
+    try:
+        with replaced((Image, "MAX_IMAGE_PIXELS", None)), Image.open(path) as opened:  # which limits decoding
+            return opened.size, opened.mode
+    except Exception:  # a broken header is met with any kind of error, and decoding tells
+        return (0, 0), ""
 
 
 def unusual_samples(path: str | Path) -> str:

@@ -158,7 +158,6 @@ def _read(model: str | Path, trust: bool) -> _Base:
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
         rows = read_model_yaml(existing(name))
-        rows["scale"] = scale_letter(name)
         return _Base(name, Path(str(find_model_yaml(name))), build(rows), model_text(name, rows), None)
     if not name.endswith(".pt"):
         raise ConfigError("This is no model to work on.", given=f"model={name}", expected="a .yaml or a .pt file")

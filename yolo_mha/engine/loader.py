@@ -24,6 +24,7 @@ class Loader(LoadImagesAndVideos):
         batch: Frames in a batch.
         stride: Of videos and streams, every so many frames only.
         buffer: Of streams, keep all frames instead of the latest.
+        max_pixels: Of the largest picture that is read; 0 for any.
 
     Attributes:
         channels: Of the model's images, set before reading begins.
@@ -31,9 +32,9 @@ class Loader(LoadImagesAndVideos):
         skipped: What could not be read.
     """
 
-    def __init__(self, source: Source, batch: int, stride: int, buffer: bool) -> None:
+    def __init__(self, source: Source, batch: int, stride: int, buffer: bool, max_pixels: int) -> None:
         # Ultralytics' own constructor opens the first video, which may be the broken one
-        self.source, self.vid_stride, self.buffer = source, stride, buffer
+        self.source, self.vid_stride, self.buffer, self.max_pixels = source, stride, buffer, max_pixels
         self.channels = 3
         self.pending: deque[Frame] = deque()
         self.skipped = Skipped()
@@ -73,8 +74,14 @@ class Loader(LoadImagesAndVideos):
         return chain.from_iterable(self._read())
 
     def _read(self) -> Generator[list[Frame], None, None]:
-        stride, buffer, channels = self.vid_stride, self.buffer, self.channels
-        frames = read(self.source, self.skipped, stride=stride, buffer=buffer, channels=channels)
+        frames = read(
+            self.source,
+            self.skipped,
+            stride=self.vid_stride,
+            buffer=self.buffer,
+            channels=self.channels,
+            max_pixels=self.max_pixels,
+        )
         for _, together in groupby(chain.from_iterable(frames), _video):
             while batch := list(islice(together, self.bs)):
                 yield batch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import LOGGER
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
-from ..data.files import read_yaml
 from ..errors import (
     CheckpointError,
     ConfigError,
@@ -29,11 +27,13 @@ from ..errors import (
 )
 from ..guard import guarded, read_activation, read_checkpoint, replaced
 from ..paths import given_path, shipped, without_scale
-from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml
+from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml, scale_letter
 from ..surgery.advice import warn_of_wide_attention
 from ..surgery.insertion import BLOCK, Insertion
 from ..surgery.rows import blocks, moved_freeze
 from ..surgery.transfer import Transfer, reported
+from ..yaml_files import read_yaml
+from .foreign import described, file_format, framework
 from .freeze_base import FreezeBase, check_freeze_base
 from .record import Record
 from .trainer import Trainer
@@ -284,7 +284,7 @@ def read_model_yaml(name: str) -> ModelYAML:
     """
     path = _find_yaml(name)
     read = read_yaml(path, ModelError, expected="nc:, backbone: and head:")
-    content = check_rows({**read, "yaml_file": name})
+    content = check_rows({**read, "yaml_file": name, "scale": scale_letter(name)})
     if activation := content.get("activation"):
         read_activation(str(activation))
     return content
@@ -326,24 +326,35 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> Checkpoint:
         raise CheckpointError("Checkpoint not found.", given=path, expected="an existing .pt file")
     try:
         content: Checkpoint = read_checkpoint(path, trust)
-        if not isinstance(content.get("ema") or content.get("model"), torch.nn.Module):
-            raise TypeError(f"a dictionary of {', '.join(map(str, list(content)[:5]))}, without a model")
+        if not _model_in(content):
+            raise TypeError("it holds no model")
     except Exception as e:
         raise _checkpoint_error(path, e, trust) from e
     return content
 
 
+def _model_in(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("ema") or content.get("model"), torch.nn.Module)
+
+
 def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointError:
     """Say in one sentence why a checkpoint was not loaded."""
-    if not zipfile.is_zipfile(path):
+    if kind := file_format(path):
         return CheckpointError(
             f"{path} is not a PyTorch checkpoint.",
-            given=f"{path.stat().st_size} bytes that are no torch.save() archive",
+            given=kind,
             expected="a .pt file written by training",
-            fix="copy or download the file again; an old-style pickle is not read, because loading it can run code",
+            fix="copy or download the file again, or name the right one",
         )
     if not trust and (refused := _refused_classes(path)):
         names = ", ".join(refused[:5])
+        if made := framework(refused):
+            return CheckpointError(
+                f"{path} is a checkpoint of {made}, not of Ultralytics.",
+                given=names,
+                expected="a checkpoint of Ultralytics 8 or newer; a YOLOv5 model of that is called yolov5nu.pt",
+                fix="train a model of Ultralytics, or run this one with the program that trained it",
+            )
         if any(name.startswith("__main__.") for name in refused):
             return CheckpointError(
                 f"{path} holds classes of the script that trained it, which nothing else can import.",
@@ -358,6 +369,14 @@ def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointEr
             fix="import the module that registers your blocks (on the command line: blocks=my_module), or pass "
             "trust=True if you made this file yourself",
         )
+    with contextlib.suppress(Exception):  # what cannot be read is damaged
+        if not _model_in(content := read_checkpoint(path, trust)):
+            return CheckpointError(
+                f"{path} holds no model of Ultralytics.",
+                given=described(content),
+                expected="a checkpoint written by Ultralytics, which holds the model itself",
+                fix="name such a checkpoint, or train one",
+            )
     return CheckpointError(
         f"{path} is damaged, or no YOLO checkpoint.",
         given=one_line(error),

@@ -94,6 +94,7 @@ LOOKED_AT = (
         "(rtsp://, ...) or .streams file; a sample image for the demo's model",
     ),
     Setting("save_csv", FLAG, "writes the detections as a table too", False),
+    Setting("max_pixels", COUNT, "larger pictures are skipped and named; 0 reads all", 150_000_000),
 )
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
 GROUP = Setting(

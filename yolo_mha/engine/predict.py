@@ -25,6 +25,7 @@ from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
 from .own_settings import checked
+from .pictures import MOST_PIXELS
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back
@@ -33,7 +34,7 @@ from .sources import Frame, Skipped, find
 from .tracking import DEFAULT_TRACKER, find_tracker
 
 DEMO_MODEL = "demo-mha.pt"
-OWN_SETTINGS = ("save_csv", "slice", "overlap")
+OWN_SETTINGS = ("save_csv", "max_pixels", "slice", "overlap")
 TILE_OVERLAP = 0.2
 # What is written here, and not by the predictor
 FILE_SETTINGS = ("save", "save_txt", "save_conf", "save_crop", "save_json", "save_frames")
@@ -91,7 +92,8 @@ def predict(
         trust: Read the checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' prediction settings: ``conf``, ``imgsz``, ``classes``, ``batch``, ``vid_stride``,
             ``save``, ``save_txt``, ``save_conf``, ``save_crop``, ``save_json``, ``save_frames``, ... Of our own:
-            ``save_csv=True``; and ``slice``, the side of square tiles or [height, width] in pixels, with ``overlap``
+            ``save_csv=True``; ``max_pixels``, above which a picture is skipped (150 million; 0 for none);
+            and ``slice``, the side of square tiles or [height, width] in pixels, with ``overlap``
             (0.2), their share that neighbours repeat, to predict tile by tile, see `Slicer`.
 
     Returns:
@@ -147,7 +149,8 @@ def track(
 def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: bool, **settings: Any) -> PredictResult:
     names = config.class_names(settings)
     passed = _check(tracker, **{k: v for k, v in settings.items() if k != "classes" or not names})
-    found = find(source)
+    max_pixels = settings.get("max_pixels", MOST_PIXELS)
+    found = find(source, max_pixels)
     network = YOLO(model, trust=trust)
     command = "track" if tracker else "predict"
     require_detection(network.task, command)
@@ -156,7 +159,7 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
     if passed.get("augment") and not isinstance(network.model, torch.nn.Module):
         raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
     stride = passed.get("vid_stride") or 1
-    loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")))
+    loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")), max_pixels)
     run = _Run(loader, tracker is not None)
     try:
         with run_folder(passed, command) as folder:
@@ -238,7 +241,7 @@ class _Run:
             skipped=skipped.names,
             skipped_count=skipped.count,
             outputs=outputs.paths,
-            notes=[*self.notes, *(["Audio is not kept."] if outputs.videos else [])],
+            notes=[*self.notes, *skipped.remarks, *(["Audio is not kept."] if outputs.videos else [])],
             tracks=len(self.followed) if self.following else None,
             interrupted=stop is not None,
             exit_code=code,

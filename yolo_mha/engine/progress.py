@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 
 
 def bar(unit: str | None = None) -> Progress:
-    """Return a progress display with a bar, counts, elapsed and remaining time.
+    """Return a progress display with a bar, counts, elapsed and remaining time; in a pipe or a file it shows nothing.
 
     Args:
         unit: What is counted, in the plural; with it the rate is shown too.
@@ -48,6 +48,7 @@ def bar(unit: str | None = None) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..data.files import require_writable
+from filelock import FileLock, Timeout
+
+from ..data.files import UNFINISHED, require_writable
 from ..errors import ConfigError, one_line
 from .settings import in_working_directory
 
 OTHER_FOLDER = "name another with project=path/to/folder"
+LOCK, HOLDER = ".lock", ".lock-holder"  # the latter says who holds it; a locked file cannot be read everywhere
 MKDIR_TRIES = 100  # to make a folder whose parent vanishes
 
 
@@ -46,12 +53,46 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
         except (OSError, ValueError) as e:  # the latter for a name that no file can have
             raise cannot_write(wanted, e) from e
         require_writable(folder, OTHER_FOLDER)  # what was there may be another user's, or a file
-        yield folder
+        with locked(folder):
+            yield folder
     except BaseException:
         for path in reversed(made):
             with suppress(OSError):  # something is in it
                 path.rmdir()
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep the folder of a run for this process while the block runs; what a killed one left half-written goes.
+
+    Args:
+        folder: An existing folder.
+
+    Raises:
+        ConfigError: Another run writes to it.
+    """
+    lock, holder = FileLock(folder / LOCK), folder / HOLDER
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
+        raise ConfigError(
+            "Another run writes to this folder.",
+            given=f"{folder}, held by {one_line(who)}",
+            expected="one run at a time in a folder",
+            fix="wait until it is done, or leave exist_ok out, so that each run has a folder of its own",
+        ) from e
+    try:
+        for left in (*folder.glob(f"{UNFINISHED}*"), *folder.glob(f"*/{UNFINISHED}*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
+        yield
+    finally:
+        for file in (holder, folder / LOCK):  # while it is held, so that nobody else's is taken away
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
 def taken(folder: Path) -> dict[str, Any]:

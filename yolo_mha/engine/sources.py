@@ -20,7 +20,7 @@ from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from ..errors import DataError, nearest, one_line
-from .pictures import read_picture, skipped_name
+from .pictures import MOST_PIXELS, read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
@@ -88,6 +88,7 @@ class Skipped:
     frames: list[str] = field(default_factory=list)
     silent: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+    remarks: list[str] = field(default_factory=list)  # on pictures that were read all the same
 
     def add_frames(self, path: str, lost: list[range], total: int) -> None:
         """Take note of frames of a video; where none are named, of all of it."""
@@ -113,12 +114,13 @@ class Skipped:
         return [*sorted(self.files), *self.frames, *silent]
 
 
-def find(source: Any) -> Source:
+def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     """Find out what a source is, and that something in it can be read, before a model is loaded.
 
     Args:
         source: An image or video file, a folder, a glob, a ``.txt`` or ``.csv`` file or a Python list of these; a
             camera index, a stream address, or a ``.streams`` file with several.
+        max_pixels: Of the largest picture that is read; 0 for any.
 
     Raises:
         DataError: It is missing, empty, or nothing in it can be read.
@@ -126,7 +128,7 @@ def find(source: Any) -> Source:
     if source is None or (isinstance(source, str) and not source.strip()):
         raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
     if isinstance(source, (list, tuple)):
-        return _readable(_listed(map(str, source), Path.cwd()))
+        return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
     if not isinstance(source, (str, int, Path)):
         expected = "a path, a list of paths, a camera index or a stream address"
         raise DataError("source is of a kind that is not read.", given=type(source).__name__, expected=expected)
@@ -136,7 +138,7 @@ def find(source: Any) -> Source:
     if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
         entries = _entries(path)
         if path.suffix.lower() != ".streams":
-            return _readable(_listed(entries, path.absolute().parent))
+            return _readable(_listed(entries, path.absolute().parent), max_pixels)
         for address in entries:
             _probe(address)
         return Source(stream=text, slots=len(entries))
@@ -146,11 +148,17 @@ def find(source: Any) -> Source:
             expected = "files such as x.jpg, x.png, x.mp4"
             raise DataError("The source has no image or video.", given=f"source={text}", expected=expected)
         raise DataError("Source not found.", given=f"source={text}", expected=_near(path))
-    return _readable(_by_kind(files))
+    return _readable(_by_kind(files), max_pixels)
 
 
 def read(
-    source: Source, skipped: Skipped, *, stride: int = 1, buffer: bool = False, channels: int = 3
+    source: Source,
+    skipped: Skipped,
+    *,
+    stride: int = 1,
+    buffer: bool = False,
+    channels: int = 3,
+    max_pixels: int = MOST_PIXELS,
 ) -> Iterator[list[Frame]]:
     """Read pictures, then videos, or streams side by side; what cannot be read is noted and left out.
 
@@ -160,6 +168,7 @@ def read(
         stride: Of videos and streams, every so many frames only.
         buffer: Of streams, keep all frames instead of the latest.
         channels: Of the model's images: 3 for BGR, 1 for gray, others as the file has them.
+        max_pixels: Of the largest picture that is read; 0 for any.
 
     Yields:
         One frame; of streams, one of each.
@@ -170,10 +179,11 @@ def read(
     skipped.files += source.missing
     flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as Ultralytics
     for path in source.pictures:
-        picture = read_picture(path, flags)
+        picture = read_picture(path, flags, max_pixels)
         if picture is None:
-            skipped.files.append(skipped_name(path))
+            skipped.files.append(skipped_name(path, max_pixels))
         else:
+            skipped.remarks += filter(None, [remark(path)])
             yield [Frame(path, picture, sequence=str(Path(path).parent))]
     for path in source.videos:
         for index, fps, image in read_video(path, stride, skipped.add_frames):
@@ -320,13 +330,14 @@ def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
     return Source(pictures, videos, missing=list(missing))
 
 
-def _readable(source: Source) -> Source:
+def _readable(source: Source, max_pixels: int) -> Source:
     """Make sure that a file can be read; normally the first one can, so that this is quick."""
-    if any(read_picture(f) is not None for f in source.pictures) or any(count_frames(v) != 0 for v in source.videos):
+    pictures = (read_picture(f, most=max_pixels) for f in source.pictures)
+    if any(p is not None for p in pictures) or any(count_frames(v) != 0 for v in source.videos):
         return source
     files = [*source.pictures, *source.videos]
     raise DataError(
         "No image or video of the source can be read." if files else "The source has no image or video.",
-        given=", ".join([*map(skipped_name, files[:5]), *source.missing][:5]),
+        given=", ".join([*(skipped_name(f, max_pixels) for f in files[:5]), *source.missing][:5]),
         expected="intact files",
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
-from ..data.files import read_yaml
 from ..errors import ConfigError, DependencyError, nearest
+from ..yaml_files import read_yaml
 
 DEFAULT_TRACKER = "botsort.yaml"
 

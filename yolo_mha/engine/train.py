@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import default_callbacks
 
 from ..data.dataset import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, nearest, run_failed
-from ..guard import guarded
+from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError, nearest, run_failed
+from ..guard import guarded, read_checkpoint
 from ..result import Result
 from ..surgery.graft import gates
 from ..surgery.insertion import BLOCK, Insertion, block_options
@@ -20,7 +24,7 @@ from . import settings as config
 from .model import YOLO, check_checkpoint, check_goes_on_as_it_began
 from .own_settings import checked
 from .progress import with_bar
-from .run_folder import run_folder, taken
+from .run_folder import locked, run_folder, taken
 
 Callbacks = Mapping[str, Callable[[Any], None]]
 
@@ -123,6 +127,16 @@ def _resume(
     checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
 ) -> TrainResult:
     check_checkpoint(checkpoint, trust)
+    # the run's folder is recorded as it was when the run began; it may have been moved since
+    save_dir = checkpoint.resolve().parent.parent
+    passed = {**passed, "resume": str(checkpoint), "save_dir": str(save_dir)}
+    with locked(save_dir) if (save_dir / "args.yaml").is_file() else nullcontext():
+        return _go_on(checkpoint, data, passed, trust, callbacks)
+
+
+def _go_on(
+    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+) -> TrainResult:
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
     arguments = state.get("train_args") or {}
@@ -137,10 +151,7 @@ def _resume(
     data = data or arguments.get("data")
     if network.task == "detect":
         data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
-    # the run's folder is recorded as it was when the run began; it may have been moved since
-    save_dir = checkpoint.resolve().parent.parent
-    passed = {**passed, "resume": str(checkpoint), "data": str(data), "save_dir": str(save_dir)}
-    return _run(network, passed, callbacks)
+    return _run(network, {**passed, "data": str(data)}, callbacks)
 
 
 def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> TrainResult:
@@ -148,8 +159,11 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
         network.add_callback(event, function)
     try:
         network.train(**settings)
+    except (KeyboardInterrupt, SystemExit):
+        LOGGER.warning(f"Training was interrupted. {way_on(network.trainer)}")
+        raise
     except Exception as e:  # whatever Ultralytics meets on the way
-        raise run_failed("Training", e) from e
+        raise _stopped(network.trainer, e) from e
     trainer = network.trainer
     metrics = getattr(network.metrics, "results_dict", network.metrics) or {}  # a plain dict after several GPUs
     return TrainResult(
@@ -161,6 +175,42 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
         transfer=network.transfer,
         gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
     )
+
+
+def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
+    """Say what stopped a training, which checkpoint is good, and how to go on."""
+    failed, text = run_failed("Training", error), str(error)
+    if isinstance(error, YoloMHAError) or not Path(getattr(trainer, "last", "")).is_file():
+        return failed
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return RunError("The disk is full.", given=failed.given, fix=f"make room. {way_on(trainer)}")
+    if "NaN" in text:
+        best = Path(trainer.best)
+        return RunError(
+            "The loss became infinite or not a number, so training stopped.",
+            given=failed.given,
+            expected=f"{best} is of the best epoch before that" if best.is_file() else "a loss that is a number",
+            fix="train again with a lower lr0, a longer warmup_epochs or amp=False"
+            + (f", from there with model={shlex.quote(str(best))}" if best.is_file() else ""),
+        )
+    return RunError(failed.problem, given=failed.given, fix=f"{way_on(trainer)} {failed.fix}")
+
+
+def way_on(trainer: Any) -> str:
+    """Say which checkpoint of a training that stopped is good, and how to go on with it.
+
+    Args:
+        trainer: Ultralytics' trainer; None where there was none yet.
+    """
+    last = Path(getattr(trainer, "last", None) or "none")
+    try:
+        state = read_checkpoint(last)
+    except Exception:  # the first epoch was not over, or the disk is gone
+        return "No checkpoint was written yet, so start it again."
+    epochs, done = trainer.args.epochs, state["epoch"] + 1
+    if state.get("optimizer") is None or done >= epochs:
+        return f"All {epochs} epochs are done, and {last} is good."
+    return f"{last} is good, of epoch {done} of {epochs}. Go on with: yolo-mha train resume={shlex.quote(str(last))}"
 
 
 def _check_callbacks(callbacks: object) -> Callbacks:

@@ -11,7 +11,7 @@ from ultralytics.engine import trainer as stock
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from ..data.files import whole_file, write_text
+from ..data.files import UNFINISHED, whole_file, write_text
 from ..guard import guarded, replaced, restricted
 
 
@@ -40,7 +40,7 @@ class Trainer(DetectionTrainer):
 
         Ultralytics writes them into a folder aside, from where they are moved into place one by one.
         """
-        final, aside = self.wdir, self.wdir.with_name(".weights-unfinished")
+        final, aside = self.wdir, self.wdir.with_name(f"{UNFINISHED}weights")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         self.wdir, self.last, self.best = aside, aside / self.last.name, aside / self.best.name

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.cfg import smart_value
 
-from ..data.files import read_yaml
 from ..data.groups import is_table
 from ..engine import settings as config
 from ..engine.block_modules import require_imported
@@ -20,6 +18,7 @@ from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
+from ..yaml_files import read_yaml
 
 OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "split", "group")
 FIELDS = (*OWN, "arms", "train", "blocks")
@@ -173,8 +172,6 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
             raise ConfigError("Recipe not found.", given=recipe, expected="an existing recipe YAML, or demo.yaml")
         path = found
     content = read_yaml(path, ConfigError, expected=", ".join(FIELDS))
-    with path.open(encoding="utf-8-sig") as file:
-        yaml.load(file, _UniqueKeys)
     for key in content:
         if key not in FIELDS:
             raise ConfigError(f"Unknown key '{key}' in {path}.", given=key, expected=nearest(key, FIELDS))
@@ -279,23 +276,6 @@ def _seeds(value: object) -> tuple[int, ...]:
         expected = "seeds=0,1,2, each one once, 0 or more"
         raise ConfigError("Seeds are different whole numbers.", given=f"seeds={value}", expected=expected)
     return seeds
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuse a key that comes twice in one place: the YAML reader would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.value in lines:
-                raise ConfigError(
-                    f"'{key.value}' comes twice in {self.name}.",
-                    given=f"lines {lines[key.value]} and {line}",
-                    expected="every name once",
-                )
-            lines[key.value if isinstance(key, yaml.ScalarNode) else ""] = line
-        return super().construct_mapping(node, deep)
 
 
 def _check_own(recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from ultralytics.utils import LOGGER
 
 from ..errors import ModelError
 from ..registry import ModelYAML, find_model_yaml, is_block
+from ..yaml_files import load_yaml
 from .rows import RowPlan, edit
 
 Edit = tuple[int, int, str]  # replace text[start:end]
@@ -33,7 +34,7 @@ def model_text(name: str, content: ModelYAML) -> str:
     path = find_model_yaml(Path(str(content.get("yaml_file", ""))).name)
     with contextlib.suppress(Exception):  # whatever lies there under that name, it is not this model's
         text = keep_one_scale(Path(str(path)).read_bytes().decode("utf-8-sig"), letter, content["nc"])
-        if _built_from(yaml.safe_load(text)) == _built_from(content):
+        if _built_from(load_yaml(text, str(path), ModelError)) == _built_from(content):
             return text
     return dump(content)
 
