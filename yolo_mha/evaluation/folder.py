@@ -100,7 +100,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
-    numbered = re.compile(rf"{re.escape(recipe.name)}(-?\d+)?")  # without the hyphen as they were called once
+    numbered = re.compile(rf"{re.escape(recipe.name)}(-\d+)?")
     begun = sorted(folder for folder in root.iterdir() if numbered.fullmatch(folder.name))
     names = chain([recipe.name], (f"{recipe.name}-{number}" for number in count(2)))
     candidates = chain(begun, (root / name for name in names if root / name not in begun))
