@@ -1,6 +1,6 @@
 """What users rely on: public names, files that travel with the package, baselines that are not ours."""
 
-import json
+import hashlib
 import re
 import subprocess
 import sys
@@ -14,6 +14,9 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 import yolo_mha
 from yolo_mha import errors
 from yolo_mha.paths import find_cfg, shipped
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import release_weights
 
 PROJECT = Path(__file__).parents[1]
 
@@ -102,11 +105,18 @@ def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
 
 
 def test_weights__match_their_cards():
-    import hashlib
-
-    cards = json.loads((shipped("weights") / "cards.json").read_text())
+    cards = release_weights.read_cards()
     files = sorted(p.name for p in shipped("weights").glob("*.pt"))
     assert files == sorted(cards)
     for name, card in cards.items():
         assert hashlib.sha256((shipped("weights") / name).read_bytes()).hexdigest() == card["sha256"]
+        assert sum(p.numel() for p in yolo_mha.YOLO(name).model.parameters()) == card["parameters"]
         assert {"model", "data", "recipe", "seed", "metrics"} <= card.keys()
+    assert (shipped("weights") / "README.md").read_text(encoding="utf-8") == release_weights.readme(cards)
+
+
+@pytest.mark.slow
+def test_weights__score_what_their_cards_say():
+    for name, card in release_weights.read_cards().items():
+        found = yolo_mha.val(name, "beacons", imgsz=192, batch=32, device="cpu", plots=False).coco.metrics
+        assert found == pytest.approx(card["metrics"], abs=2e-3)  # another processor adds in another order
