@@ -1,6 +1,8 @@
 """What users rely on: public names, files that travel with the package, baselines that are not ours."""
 
 import hashlib
+import os
+import pickletools
 import re
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
 from yolo_mha import errors
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import read_recipe
 from yolo_mha.paths import find_cfg, shipped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -113,6 +117,21 @@ def test_weights__match_their_cards():
         assert sum(p.numel() for p in yolo_mha.YOLO(name).model.parameters()) == card["parameters"]
         assert {"model", "data", "recipe", "seed", "metrics"} <= card.keys()
     assert (shipped("weights") / "README.md").read_text(encoding="utf-8") == release_weights.readme(cards)
+
+
+def test_weights__are_the_arms_of_the_demo():
+    arms = build_arms(read_recipe("demo.yaml", {}))
+    for arm, name in release_weights.FILES.items():
+        state, shapes = yolo_mha.YOLO(name).model.state_dict(), arms[arm].network.state_dict()
+        assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in shapes.items()}
+
+
+@pytest.mark.parametrize("name", release_weights.FILES.values())
+def test_weights__name_no_path_of_the_machine(name):
+    with zipfile.ZipFile(shipped("weights") / name) as archive:
+        content = pickletools.genops(archive.read("archive/data.pkl"))
+        words = [word for _, word, _ in content if isinstance(word, str)]
+    assert not [word for word in words if os.path.isabs(word)]
 
 
 @pytest.mark.slow
