@@ -1,6 +1,8 @@
 """What users rely on: public names, files that travel with the package, baselines that are not ours."""
 
-import json
+import hashlib
+import os
+import pickletools
 import re
 import subprocess
 import sys
@@ -13,7 +15,12 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 
 import yolo_mha
 from yolo_mha import errors
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import read_recipe
 from yolo_mha.paths import find_cfg, shipped
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import release_weights
 
 PROJECT = Path(__file__).parents[1]
 
@@ -102,11 +109,33 @@ def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
 
 
 def test_weights__match_their_cards():
-    import hashlib
-
-    cards = json.loads((shipped("weights") / "cards.json").read_text())
+    cards = release_weights.read_cards()
     files = sorted(p.name for p in shipped("weights").glob("*.pt"))
     assert files == sorted(cards)
     for name, card in cards.items():
         assert hashlib.sha256((shipped("weights") / name).read_bytes()).hexdigest() == card["sha256"]
+        assert sum(p.numel() for p in yolo_mha.YOLO(name).model.parameters()) == card["parameters"]
         assert {"model", "data", "recipe", "seed", "metrics"} <= card.keys()
+    assert (shipped("weights") / "README.md").read_text(encoding="utf-8") == release_weights.readme(cards)
+
+
+def test_weights__are_the_arms_of_the_demo():
+    arms = build_arms(read_recipe("demo.yaml", {}))
+    for arm, name in release_weights.FILES.items():
+        state, shapes = yolo_mha.YOLO(name).model.state_dict(), arms[arm].network.state_dict()
+        assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in shapes.items()}
+
+
+@pytest.mark.parametrize("name", release_weights.FILES.values())
+def test_weights__name_no_path_of_the_machine(name):
+    with zipfile.ZipFile(shipped("weights") / name) as archive:
+        content = pickletools.genops(archive.read("archive/data.pkl"))
+        words = [word for _, word, _ in content if isinstance(word, str)]
+    assert not [word for word in words if os.path.isabs(word)]
+
+
+@pytest.mark.slow
+def test_weights__score_what_their_cards_say():
+    for name, card in release_weights.read_cards().items():
+        found = yolo_mha.val(name, "beacons", imgsz=192, batch=32, device="cpu", plots=False).coco.metrics
+        assert found == pytest.approx(card["metrics"], abs=2e-3)  # another processor adds in another order

@@ -83,7 +83,7 @@ def _beyond_bounds(text: str) -> str:
     nodes = 0
     event: Any
     for event in yaml.parse(text, Loader=_Loader):
-        line, name = event.start_mark.line + 1, getattr(event, "anchor", None)
+        line, name = event.start_mark.line + 1, str(getattr(event, "anchor", None) or "")
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, before = opened.pop()
             if anchor:

@@ -1,16 +1,13 @@
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel
 
-import yolo_mha  # noqa: F401  (registers the attention block)
 from yolo_mha.data.beacons import MIN_DISTANCE, draw, generate
 from yolo_mha.data.dataset import load_dataset, read_split
-
-CFG = Path(__file__).parents[2] / "cfg" / "models"
+from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.recipe import read_recipe
 
 
 def test_draw__same_seed_same_picture():
@@ -39,11 +36,10 @@ def test_draw__the_beacon_sets_every_class_from_afar():
     assert 0.8 < counts[0] / counts[1] < 1.25
 
 
-@pytest.mark.parametrize(("name", "sees"), [("demo-baseline", False), ("demo-conv", False), ("demo-mha", True)])
+@pytest.mark.parametrize(("name", "sees"), [("baseline", False), ("convolution", False), ("attention", True)])
 def test_task__only_attention_can_see_the_beacon_from_a_shape(name, sees):
     """The gradient of a shape's class scores at the beacon's pixels: exactly zero without attention."""
-    torch.manual_seed(0)
-    model = DetectionModel(str(CFG / f"{name}.yaml"), verbose=False)
+    model = build_arms(read_recipe("demo.yaml", {}))[name].network
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.weight, 1.0)

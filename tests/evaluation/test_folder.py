@@ -165,16 +165,6 @@ def test_open_folder__is_for_one_at_a_time(data):
     assert opened(recipe) == folder
 
 
-def test_open_folder__takes_up_one_that_was_numbered_without_a_hyphen(data):
-    recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
-    first = opened(recipe)
-    other = replace(recipe, train={"epochs": 5})
-    second = opened(other)
-    assert second.name == "compare-2"
-    second.rename(first.with_name("compare2"))
-    assert opened(other).name == "compare2"
-
-
 def test_open_folder__goes_where_project_says(data, tmp_path):
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "name": "mine"})
     with open_folder(prepare(recipe), "elsewhere") as folder:

@@ -81,7 +81,7 @@ def test_recipe__says_what_is_wrong(content, words):
         ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": "a.pt"}, CheckpointError),
         ({"model": "yolov8n.yaml", "at": "P5", "data": "x", "pretrained": str(DEMO)}, ModelError),
         (
-            {"model": "demo-baseline.yaml", "attention": "demo-conv.yaml", "data": "x", "pretrained": str(DEMO)},
+            {"model": "demo-baseline.yaml", "attention": "yolov8n.yaml", "data": "x", "pretrained": str(DEMO)},
             ModelError,
         ),
         ({"model": "yolov8n.yaml", "attention": "yolov8n-mha-p5.yaml", "at": "P5", "data": "x"}, ConfigError),
@@ -205,10 +205,11 @@ def test_seeds__as_a_range():
         recipe_from_settings({"model": "yolov8n.yaml", "at": "P5", "data": "x", "seeds": range(0)})
 
 
-def test_demo__is_one_seed_and_usable():
+def test_demo__is_one_seed_with_a_matched_control():
     plan = read_recipe("demo.yaml", {})
     assert plan.seeds == (0,)
-    build_arms(plan)
+    assert plan.is_control("convolution", of="attention")
+    assert all(arm.extends for arm in build_arms(plan).values())
 
 
 def test_checkpoint__with_the_weights_of_the_baseline_is_an_arm(tmp_path):

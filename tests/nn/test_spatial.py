@@ -226,18 +226,6 @@ def test_copies__give_the_same():
         assert torch.equal(copied(x), attention(x))
 
 
-@pytest.mark.parametrize("position", ["none", "dwconv"])
-def test_old_pickle__opens_without_the_attributes_of_today(position):
-    attention, x = SpatialMHA(16, 2, position=position), torch.randn(1, 16, 6, 5)
-    new = {"scope", "window", "kv_stride", "position", "bias", "q_norm", "k_norm"}
-    state = {k: v for k, v in attention.__dict__.items() if k not in new}
-    state["_modules"] = {k: v for k, v in attention._modules.items() if k not in new}
-    old = SpatialMHA.__new__(SpatialMHA)
-    old.__setstate__(state)
-    assert torch.equal(old(x), attention(x))
-    assert (old.position, old.scope, old.pairs(4, 5)) == (position, "global", 400)
-
-
 @pytest.mark.parametrize(
     ("scope", "size", "pairs"),
     [

@@ -5,10 +5,11 @@ blue one makes it *night*; the shapes themselves look the same in both. The beac
 away from every shape, horizontally or vertically.
 
 Why convolution fails here: a convolutional layer's output depends on the pixels of its receptive field alone. That of
-the demo's detector is 111 pixels wide (143 with one more C2f), 71 pixels to a side at most, so from a cell inside a
-shape the beacon is out of sight whatever the weights are: the boxes can be found, the two classes only guessed. One
-attention block relates every cell to every other and so carries the colour across. The task shows what global context
-is for. It says nothing about natural images, where a backbone with stride 32 sees most of the image already.
+the demo's detector is 111 pixels wide (127 with the control's convolution), 63 pixels to a side at most, so from a cell
+inside a shape the beacon is out of sight whatever the weights are: the boxes can be found, the two classes only
+guessed. One attention block relates every cell to every other and so carries the colour across. The task shows what
+global context is for. It says nothing about natural images, where a backbone with stride 32 sees most of the image
+already.
 """
 
 from __future__ import annotations

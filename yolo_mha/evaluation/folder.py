@@ -121,7 +121,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def _begun(recipe: Recipe, root: Path) -> list[Path]:
-    numbered = re.compile(rf"{re.escape(recipe.name)}(-?\d+)?")  # without the hyphen as they were called once
+    numbered = re.compile(rf"{re.escape(recipe.name)}(-\d+)?")
     return sorted(folder for folder in root.glob("*") if numbered.fullmatch(folder.name))
 
 

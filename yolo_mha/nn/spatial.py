@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,14 +127,6 @@ class SpatialMHA(nn.Module):
         self.proj = nn.Conv2d(inner, dim, 1)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open checkpoints of the time when there were global scope and two positions only."""
-        if "scope" not in state:
-            position = "none" if state["_modules"].get("pe") is None else "dwconv"
-            state = {**state, "scope": "global", "window": DEFAULT_WINDOW, "kv_stride": 1, "position": position}
-            state["_modules"] = {**state["_modules"], "q_norm": nn.Identity(), "k_norm": nn.Identity(), "bias": None}
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend among positions.
