@@ -88,10 +88,12 @@ def _beyond_bounds(text: str) -> str:
             if anchor:
                 sizes[anchor] = nodes - before
             continue
+        line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            if any(anchor == event.anchor for anchor, _ in opened):
-                return f"line {event.start_mark.line + 1}: *{event.anchor} stands within itself"
-            nodes += sizes.get(event.anchor, 1)
+            name = str(event.anchor)
+            if any(anchor == name for anchor, _ in opened):
+                return f"line {line}: *{name} stands within itself"
+            nodes += sizes.get(name, 1)
         elif isinstance(event, yaml.NodeEvent):
             nodes += 1
             if isinstance(event, yaml.CollectionStartEvent):
@@ -101,7 +103,7 @@ def _beyond_bounds(text: str) -> str:
         if nodes > MOST_NODES:
             return f"more than {MOST_NODES:,} values, with all aliases written out"
         if len(opened) > MOST_DEPTH:
-            return f"line {event.start_mark.line + 1}: lists or mappings more than {MOST_DEPTH} deep"
+            return f"line {line}: lists or mappings more than {MOST_DEPTH} deep"
     return ""
 
 
