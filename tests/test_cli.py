@@ -22,6 +22,7 @@ from yolo_mha.cli import app, main
 from yolo_mha.diagnosis import environment
 from yolo_mha.engine.own_settings import BLOCK_OPTIONS, COUNT, FLAG, PATH
 from yolo_mha.engine.own_settings import COMMANDS as COMMANDS_TABLE
+from yolo_mha.engine.pictures import MOST_PIXELS
 from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
 from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options
@@ -31,8 +32,8 @@ TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "trac
 ROOT = Path(__file__).parents[1]
 PYTHON_ONLY = {"train": {"callbacks"}}
 IN_SETTINGS = {  # own settings that a function takes among **settings, and what they are where they are not given
-    "predict": {"save_csv": False, "slice": None, "overlap": TILE_OVERLAP},
-    "track": {"save_csv": False},
+    "predict": {"save_csv": False, "max_pixels": MOST_PIXELS, "slice": None, "overlap": TILE_OVERLAP},
+    "track": {"save_csv": False, "max_pixels": MOST_PIXELS},
     "compare": {
         "recipe": None,
         "dry_run": False,

@@ -83,22 +83,23 @@ def _beyond_bounds(text: str) -> str:
     nodes = 0
     event: Any
     for event in yaml.parse(text, Loader=_Loader):
-        line, name = event.start_mark.line + 1, str(getattr(event, "anchor", None) or "")
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, before = opened.pop()
             if anchor:
                 sizes[anchor] = nodes - before
             continue
+        line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
+            name = str(event.anchor)
             if any(anchor == name for anchor, _ in opened):
                 return f"line {line}: *{name} stands within itself"
             nodes += sizes.get(name, 1)
         elif isinstance(event, yaml.NodeEvent):
             nodes += 1
             if isinstance(event, yaml.CollectionStartEvent):
-                opened.append((name, nodes - 1))
-            elif name:
-                sizes[name] = 1
+                opened.append((event.anchor, nodes - 1))
+            elif event.anchor:
+                sizes[event.anchor] = 1
         if nodes > MOST_NODES:
             return f"more than {MOST_NODES:,} values, with all aliases written out"
         if len(opened) > MOST_DEPTH:

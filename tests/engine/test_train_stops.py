@@ -42,6 +42,11 @@ def test_train__on_a_full_disk_names_the_good_checkpoint_and_the_command(beacons
     assert result.epochs == 3
 
 
+def test_train__on_a_full_disk_before_the_first_checkpoint_says_so(beacons, tiny):
+    with pytest.raises(RunError, match=r"disk is full(.|\n)*make room. No checkpoint was written yet"):
+        _run(beacons, tiny, _stop_at(0, OSError(errno.ENOSPC, "No space left on device")))
+
+
 def test_train__that_met_an_unforeseen_error_says_how_to_go_on(beacons, tiny):
     with pytest.raises(RunError, match=r"Go on with: yolo-mha train resume='.*last\.pt'.*--debug"):
         _run(beacons, tiny, _stop_at(1, RuntimeError("who knows")))

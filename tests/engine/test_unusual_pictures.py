@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 
 import yolo_mha
-from yolo_mha.engine.own_settings import COMMANDS
-from yolo_mha.engine.pictures import MOST_PIXELS
 from yolo_mha.errors import ConfigError, DataError
 
 
@@ -54,8 +52,3 @@ def test_predict__a_picture_above_the_limit_is_one_error_at_once(slice):
 def test_predict__max_pixels_is_a_whole_number(value):
     with pytest.raises(ConfigError, match="max_pixels must be a whole number"):
         yolo_mha.predict(source="x.png", max_pixels=value)
-
-
-def test_max_pixels__is_the_same_in_the_table():
-    table = {setting.name: setting.default for setting in COMMANDS["predict"].own}
-    assert table["max_pixels"] == MOST_PIXELS

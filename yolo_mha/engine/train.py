@@ -180,10 +180,12 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
 def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     """Say what stopped a training, which checkpoint is good, and how to go on."""
     failed, text = run_failed("Training", error), str(error)
-    if isinstance(error, YoloMHAError) or not Path(getattr(trainer, "last", "")).is_file():
+    if isinstance(error, YoloMHAError):
         return failed
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return RunError("The disk is full.", given=failed.given, fix=f"make room. {way_on(trainer)}")
+    if not Path(getattr(trainer, "last", "")).is_file():
+        return failed
     if "NaN" in text:
         best = Path(trainer.best)
         return RunError(
@@ -202,11 +204,10 @@ def way_on(trainer: Any) -> str:
     Args:
         trainer: Ultralytics' trainer; None where there was none yet.
     """
-    last = Path(getattr(trainer, "last", None) or "none")
-    try:
-        state = read_checkpoint(last)
-    except Exception:  # the first epoch was not over, or the disk is gone
+    last = Path(getattr(trainer, "last", ""))
+    if not last.is_file():  # the first epoch was not over
         return "No checkpoint was written yet, so start it again."
+    state = read_checkpoint(last)
     epochs, done = trainer.args.epochs, state["epoch"] + 1
     if state.get("optimizer") is None or done >= epochs:
         return f"All {epochs} epochs are done, and {last} is good."
