@@ -11,11 +11,13 @@ import yolo_mha
 
 PACKAGE = Path(yolo_mha.__file__).parent
 ORDER = [
+    "text",
     "errors",
     "paths",
     "result",
     "nn",
     "registry",
+    "pickles",
     "guard",
     "data",
     "surgery",

@@ -21,9 +21,11 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
+from .engine.progress import Terminal
 from .errors import ConfigError, RunError, YoloMHAError, check_flag, with_type
 from .result import Result
 from .show import show, show_settings
+from .text import printable
 
 
 class _Command(TyperCommand):
@@ -114,7 +116,7 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
     if json:
         print(jsonlib.dumps(result.as_dict(), indent=2))
     else:
-        show(result, Console(markup=False))
+        show(result, Terminal(markup=False))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -168,7 +170,7 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
         traceback.print_exc()
     if json:
         print(jsonlib.dumps({"error": fault}, indent=2))
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from ultralytics.utils.patches import imread
 from ultralytics.utils.plotting import Annotator, colors
 
@@ -19,6 +20,7 @@ from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
 from ..scoring.resample import OVERALL
+from ..text import in_line, markdown
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
 
@@ -43,7 +45,8 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "interval": _interval, "words": _words}
+    plain = environment.overlay(finalize=lambda value: markdown(value) if type(value) is str else value)
+    environment.filters |= {"score": _score, "interval": _interval, "words": _words, "code": _code}
     values = {
         "comparison": comparison,
         "primary": next((c for c in comparison.contrasts if c.primary), None),
@@ -60,7 +63,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
     write_text(folder / "report.html", page)
-    write_text(folder / "report.md", environment.get_template("report.md.j2").render(**values))
+    write_text(folder / "report.md", plain.get_template("report.md.j2").render(**values))
 
 
 def _embedded(content: bytes, kind: str) -> str:
@@ -73,6 +76,10 @@ def _score(value: float) -> str:
 
 def _interval(interval: Any) -> str:
     return DASH if interval is None else f"{interval.delta:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _code(text: str) -> Markup:
+    return Markup(in_line(text))  # which Markdown shows as it is
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ def val(
         predictions: COCO results JSON in place of a model; with ``data`` or ``annotations``.
         annotations: COCO instances JSON; with ``predictions`` in place of ``data``.
         backend: Which implementation counts: "pycocotools" or "faster-coco-eval".
-        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: Ultralytics' validation settings: ``split``, ``imgsz``, ``batch``, ``conf``, ``iou``, ... With
             ``plots=False`` no curves are drawn.
 
