@@ -11,6 +11,7 @@ import yolo_mha
 
 PACKAGE = Path(yolo_mha.__file__).parent
 ORDER = [
+    "text",
     "errors",
     "paths",
     "yaml_files",
@@ -18,6 +19,7 @@ ORDER = [
     "nn",
     "row_errors",
     "registry",
+    "pickles",
     "guard",
     "data",
     "surgery",

@@ -1,4 +1,5 @@
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -292,3 +293,18 @@ print("imported")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path.cwd())
     assert done.returncode == code
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("words", [["version"], ["predict", "--json"]])
+def test_ultralytics_version__too_old_is_one_error_on_the_command_line(tmp_path, words):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\nreal = m.version\n"
+        "m.version = lambda name: '8.3.0' if name == 'ultralytics' else real(name)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "yolo_mha", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: This Ultralytics is too old")
+    assert "Traceback" not in done.stderr
+    assert ('"type": "DependencyError"' in done.stdout) == ("--json" in words)

@@ -15,6 +15,8 @@ from yolo_mha.deploy.benchmark_report import BenchmarkResult, Failure, Made, Row
 from yolo_mha.diagnosis.check import Check
 from yolo_mha.diagnosis.doctor import WITH_BLOCKS, WITHOUT_BLOCKS, Diagnosis
 from yolo_mha.engine.own_settings import COMMANDS
+from yolo_mha.engine.predict import PredictResult
+from yolo_mha.engine.progress import Terminal
 from yolo_mha.engine.train import TrainResult
 from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
 from yolo_mha.evaluation.declared import Declaration
@@ -213,3 +215,13 @@ def test_settings__stand_one_a_line_within_80_columns(command):
         assert all(word in text for word in setting.meaning.split())
     assert ("docs.ultralytics.com/usage/cfg" in text) == (command not in ("insert", "remove"))
     assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_terminal__shows_control_characters_in_names_and_files():
+    name = "\x1b]0;owned\x07\x1b[2J"
+    file = io.StringIO()
+    console = Terminal(file=file, width=WIDTH, markup=False)
+    show(PredictResult(name, name, 1, {name: 1}, [name], 1, {name: name}, [name]), console)
+    show(Diagnosis({name: name}, [Check(name, "warning", name, name)]), console)
+    assert "\x1b" not in file.getvalue()
+    assert r"\x1b]0;owned\x07\x1b[2J" in file.getvalue()

@@ -5,7 +5,10 @@ Importing the package registers its blocks, so that model YAMLs may name them an
 
 from __future__ import annotations
 
+import json
+import sys
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import (
@@ -21,7 +24,16 @@ from .errors import (
     YoloMHAError,
 )
 from .nn import ConvBlock, CrossScaleMHA, MultiHeadAttention, S2Attention, SpatialMHA, SpatialMHABlock
-from .registry import install, register
+
+try:
+    from .registry import install, register
+except DependencyError as e:  # Ultralytics is too old, so the command line, which is of this package, cannot say it
+    if Path(sys.argv[0]).stem != "yolo-mha" and sys.orig_argv[1:3] != ["-m", "yolo_mha"]:
+        raise
+    if "--json" in sys.argv:
+        print(json.dumps({"error": e.as_dict()}, indent=2))
+    print(f"error: {e}", file=sys.stderr)
+    sys.exit(2)
 from .result import Result
 from .surgery import transfer as _transfer
 from .surgery.insertion import Insertion

@@ -19,9 +19,11 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
+from .engine.progress import Terminal
 from .errors import ConfigError, RunError, YoloMHAError, check_flag
 from .result import Result
 from .show import show, show_settings
+from .text import printable
 
 
 class _Command(TyperCommand):
@@ -113,7 +115,7 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
     if json:
         print(jsonlib.dumps(result.as_dict(), indent=2))
     else:
-        show(result, Console(markup=False))
+        show(result, Terminal(markup=False))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -150,7 +152,7 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
         traceback.print_exc()
     if json:
         print(jsonlib.dumps({"error": fault}, indent=2))
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     raise typer.Exit(code)
 
 

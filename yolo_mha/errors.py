@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from .text import printable
+
 PARTS = ("given", "expected", "fix")  # of an error, each a line
 ENDS = 160  # characters of a long line that are kept at either end; the reason may be at any
 
@@ -25,7 +27,7 @@ class YoloMHAError(Exception):
         self.expected = None if expected is None else str(expected)
         self.fix = fix
         parts = [f"  {name + ':':<10}{text}" for name in PARTS if (text := getattr(self, name))]
-        super().__init__("\n".join([problem, *parts]))
+        super().__init__(printable("\n".join([problem, *parts])))
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the fault for ``--json`` output."""

@@ -1,27 +1,40 @@
 """Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
 
-With `registry`, the only file that changes Ultralytics for the whole process; this one does so for a while.
+With `registry`, the only file that changes Ultralytics for the whole process; this one does so for as long as a thread
+is in a guard. SECURITY.md says what it promises.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import logging
 import os
-import pickle
-from collections.abc import Iterator
+import subprocess
+import threading
+from collections.abc import Generator, Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.utils import checks, downloads
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.utils import LOGGER, checks, downloads
 
-from .errors import DownloadError, ModelError
+from .errors import CheckpointError, DownloadError, ModelError
+from .pickles import NETWORKS, load_label_cache
+from .text import printable_message
 
-_SAFE_LOAD_AT_START = tasks.SAFE_LOAD
+DATA_FORMATS = {"pt", "onnx", "dnn", "openvino"}  # files that are read; to other runtimes a model is a program
+_torch_load, _torch_jit_load, _backend_init = torch.load, torch.jit.load, BaseBackend.__init__
+_safe_load, _stock_restricted = tasks.torch_safe_load, tasks._SafeLoad.restricted
+
+_trusted: ContextVar[bool | None] = ContextVar("trusted", default=None)  # None outside of a guard
+_lock, _guards, _changes = threading.Lock(), 0, contextlib.ExitStack()
+_END = object()
 
 
 def read_activation(spec: str) -> nn.Module:
@@ -42,9 +55,9 @@ def read_activation(spec: str) -> nn.Module:
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
-    """Return what a ``.pt`` file holds, read by Ultralytics' restricted loader unless it is trusted."""
+    """Return what a ``.pt`` file holds; reading it runs no code of the file's, unless it is trusted."""
     with guarded(trust):
-        return tasks.torch_safe_load(str(path), safe_only=not trust)[0]
+        return tasks.torch_safe_load(str(path))[0]
 
 
 @contextlib.contextmanager
@@ -86,78 +99,164 @@ def _local_font(font: str = "Arial.ttf") -> Any:
         return None
 
 
-class _CacheUnpickler(pickle.Unpickler):
-    """Read numpy arrays and plain types, and nothing that could run code."""
-
-    ALLOWED = frozenset(
-        (f"numpy.{core}.{module}", name)
-        for core in ("core", "_core")
-        for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-    ) | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self.ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a label cache")
+def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
+    """Stand for `torch_safe_load`."""
+    return _safe_load(weight, safe_only=restricted() if safe_only is None else safe_only)
 
 
-def _load_label_cache(path: Path) -> Any:
-    """Read the label cache that Ultralytics keeps beside a dataset, a pickled dictionary within a .npy file.
+def _load(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand for `torch.load`, which all loading comes to in the end."""
+    if not restricted():
+        return _torch_load(f, *args, **kwargs)
+    known = contextlib.nullcontext() if hasattr(f, "read") else tasks._SafeLoad.loading(f)
+    with known:  # puts those classes of Ultralytics that the file names on the list of known ones
+        return _torch_load(f, *args, **{**kwargs, "weights_only": False, "pickle_module": NETWORKS})
 
-    Where it holds anything else, this is a FileNotFoundError, and Ultralytics makes it anew.
+
+def _load_program(f: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand for `torch.jit.load`."""
+    if restricted():
+        raise _is_program(f, "TorchScript")
+    return _torch_jit_load(f, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def _open_backend(self: BaseBackend, weight: Any, *args: Any, **kwargs: Any) -> None:
+    """Stand for the constructor of every runtime of Ultralytics."""
+    if not isinstance(weight, nn.Module):
+        check_exported(weight)
+    _backend_init(self, weight, *args, **kwargs)
+
+
+def check_exported(file: str | Path) -> None:
+    """Refuse a model that is a program to its runtime, unless it is trusted.
+
+    Args:
+        file: A model of any format.
+
+    Raises:
+        CheckpointError: It is of another format than `DATA_FORMATS`.
     """
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            read_header(file)
-            return _CacheUnpickler(file).load().item()
-        except Exception as e:  # whatever the file is, it is no cache of Ultralytics'
-            raise FileNotFoundError(f"{path} is not used: {e}") from e
+    kind = AutoBackend._model_type(str(file))
+    if restricted() and kind and kind not in DATA_FORMATS:
+        raise _is_program(file, kind)
+
+
+def _is_program(file: object, kind: str) -> CheckpointError:
+    return CheckpointError(
+        "This exported model is a program that could do anything on this machine, so it was not opened.",
+        given=f"{file}, of the format {kind}",
+        expected="a .pt, or an ONNX or OpenVINO model, which hold data only",
+        fix="trust=True if you exported it yourself; otherwise export the checkpoint yourself, or ask for an .onnx",
+    )
+
+
+def _print_safely(record: logging.LogRecord) -> bool:
+    """Spell out control characters in Ultralytics' messages, which name classes and files."""
+    record.msg, record.args = printable_message(record.getMessage()), ()
+    return True
+
+
+def _run_child(*args: Any, **kwargs: Any) -> Any:
+    """Stand for `subprocess.run` where Ultralytics starts a process for each GPU."""
+    return subprocess.run(*args, **{"env": environment(), **kwargs})
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a process that is to be guarded as this one is now."""
+    return {**os.environ, "YOLO_AUTOINSTALL": "False", "ULTRALYTICS_SAFE_LOAD": "True" if restricted() else ""}
 
 
 def restricted() -> bool:
-    """Say whether checkpoints are read by the restricted loader now."""
-    return bool(tasks.SAFE_LOAD)
+    """Say whether a stranger's file may run no code here: in a guard that does not trust, or by the environment."""
+    trusted = _trusted.get()
+    return bool(_stock_restricted()) if trusted is None else not trusted
 
 
 @contextlib.contextmanager
 def guarded(trust: bool = False) -> Iterator[None]:
     """Run Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
 
-    Checkpoints are read by Ultralytics' restricted loader, ``activation:`` is read as a literal ``nn.X(...)`` instead
-    of being evaluated, a dataset's ``download:`` is not followed, and its label cache may hold data only. Processes
-    that Ultralytics starts for several GPUs inherit the first two. Also works as a decorator.
+    Pickles of checkpoints may fill objects with values and do nothing else, ``activation:`` is read as a literal
+    ``nn.X(...)`` instead of being evaluated, exported models that are programs are refused, a dataset's ``download:``
+    is not followed, and its label cache may hold data only. Processes that Ultralytics starts for several GPUs are
+    restricted too. Also works as a decorator.
+
+    Ultralytics is changed for the whole process for as long as any thread is in a guard; what is trusted is of the
+    thread's own guard.
 
     Args:
-        trust: Lift the restriction on checkpoints and the ``activation:`` in them, for files that you made yourself.
+        trust: Lift the restriction on checkpoints, the ``activation:`` in them and exported models, for files that you
+            made yourself.
     """
+    global _guards
+    with _lock:
+        if not _guards:
+            _changes.enter_context(replaced(*_replacements()))
+            _changes.enter_context(_in_environment(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True"))
+            LOGGER.addFilter(_print_safely)
+            _changes.callback(LOGGER.removeFilter, _print_safely)
+        _guards += 1
+    token = _trusted.set(trust and not tasks.SAFE_LOAD)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+        with _lock:
+            _guards -= 1
+            if not _guards:
+                _changes.close()
+
+
+def guarded_results(results: Generator[Any, None, None], trust: bool = False) -> Generator[Any, None, None]:
+    """Yield what a generator of Ultralytics does, which runs in a guard of its own for each result.
+
+    Args:
+        results: The generator.
+        trust: See `guarded`.
+    """
+    with contextlib.closing(results):
+        while True:
+            with guarded(trust):
+                result = next(results, _END)
+            if result is _END:
+                return
+            yield result
+
+
+def _replacements() -> list[tuple[Any, str, Any]]:
     from ultralytics.data import dataset
     from ultralytics.data import utils as data_utils
-    from ultralytics.engine import exporter, trainer, validator
+    from ultralytics.engine import trainer
     from ultralytics.utils import plotting
 
-    local_only = functools.partial(data_utils.check_det_dataset, autodownload=False)
-    safe_load = _SAFE_LOAD_AT_START or not trust
-    environment = dict(os.environ)
-    os.environ.update(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True" if safe_load else "")
+    local: Any = data_utils.check_det_dataset
+    return [
+        (tasks, "torch_safe_load", _load_checkpoint),
+        (torch, "load", _load),
+        (torch.jit, "load", _load_program),
+        (BaseBackend, "__init__", _open_backend),
+        (tasks._SafeLoad, "restricted", restricted),
+        (trainer, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": _run_child})),
+        (data_utils, "subprocess", SimpleNamespace(run=_refuse_download)),  # scripts that download a dataset
+        (dataset, "load_dataset_cache_file", load_label_cache),
+        (torch.hub, "download_url_to_file", _refuse_download),
+        (downloads, "attempt_download_asset", _local_asset),
+        (checks, "AUTOINSTALL", False),
+        (local, "__defaults__", (False, *local.__defaults__[1:])),  # autodownload
+        *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),
+        *((module, "check_font", _local_font) for module in (data_utils, plotting)),
+    ]
+
+
+@contextlib.contextmanager
+def _in_environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        with replaced(
-            (tasks, "SAFE_LOAD", safe_load),
-            (dataset, "load_dataset_cache_file", _load_label_cache),
-            (torch.hub, "download_url_to_file", _refuse_download),
-            (downloads, "attempt_download_asset", _local_asset),
-            (checks, "AUTOINSTALL", False),
-            *((module, "check_det_dataset", local_only) for module in (trainer, validator, exporter)),
-            *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),
-            *((module, "check_font", _local_font) for module in (data_utils, plotting)),
-        ):
-            yield
+        yield
     finally:
-        for name in ("YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD"):
-            if name in environment:
-                os.environ[name] = environment[name]
-            else:
+        for name, value in before.items():
+            if value is None:
                 os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

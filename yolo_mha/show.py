@@ -18,6 +18,7 @@ from rich.text import Text
 
 from .engine.own_settings import BLOCKS, COMMANDS, Setting
 from .result import Result
+from .text import printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
     from .deploy.benchmark_report import BenchmarkResult
@@ -285,7 +286,7 @@ def _show_diagnosis(result: Diagnosis, console: Console) -> None:
         head = f"{word:<9}{check.name:<{width}}"
         room = max(console.width - len(head), 30)
         lines = textwrap.wrap(check.message, room, break_long_words=False, break_on_hyphens=False)
-        text = Text(head + f"\n{' ' * len(head)}".join(lines))
+        text = Text(printable(head + f"\n{' ' * len(head)}".join(lines)))
         text.stylize(style, 0, len(word))
         console.print(text, soft_wrap=True)
     _say(console, *(f"{check.name}: {check.fix}" for check in result.checks if check.fix and check.status != "ok"))

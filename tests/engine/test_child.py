@@ -7,6 +7,7 @@ from torch import nn
 
 from yolo_mha.engine.child import Child
 from yolo_mha.errors import RunError
+from yolo_mha.guard import guarded
 
 CHILD = """
 import json, os, sys, time
@@ -117,3 +118,16 @@ def test_close__waits_as_long_as_it_is_told(start):
     child.close(patience=0.2)
     assert child.poll() == -signal.SIGKILL
     assert time.monotonic() - began < 10
+
+
+def test_child__is_guarded_whatever_it_would_inherit(tmp_path, monkeypatch):
+    (tmp_path / "says.py").write_text(
+        "import json, os\n\ndef main():\n    names = 'ULTRALYTICS_SAFE_LOAD', 'YOLO_AUTOINSTALL'\n"
+        "    print(json.dumps([os.environ[name] for name in names]))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with guarded():
+        del os.environ["ULTRALYTICS_SAFE_LOAD"], os.environ["YOLO_AUTOINSTALL"]
+        child = Child("says", nn.Identity(), tmp_path / "log.txt")
+    assert child.receive() == ["True", "False"]
+    child.close(patience=20)

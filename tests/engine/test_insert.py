@@ -386,3 +386,12 @@ def test_insert__world_model_opens_in_ultralytics_own_class(tmp_path):
     world = ultralytics.YOLOWorld(made.yaml.replace("yolov8-", "yolov8s-"))
     assert type(world.model.model[7]).__name__ == "SpatialMHABlock"
     assert json.dumps(made.as_dict())
+
+
+def test_insert__writes_known_records_of_plain_values_only(trained, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    extra = {"note": torch.zeros(1), "license": {"x": torch.zeros(1)}}
+    torch.save({**content, **extra}, tmp_path / "x.pt")
+    made = torch.load(yolo_mha.insert(tmp_path / "x.pt", at="P3", out="out.pt").checkpoint, weights_only=False)
+    assert made["train_args"] == content["train_args"]
+    assert {"note", "license"}.isdisjoint(made)

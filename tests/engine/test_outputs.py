@@ -238,3 +238,15 @@ def test_outputs__the_first_error_is_the_one_that_is_told(tmp_path, monkeypatch)
         raise RunError("of a picture")
     with pytest.raises(RunError, match="cannot be written"), Outputs(tmp_path, {}):
         pass
+
+
+def test_csv__a_spreadsheet_computes_no_name(tmp_path):
+    network = yolo_mha.YOLO("demo-mha.pt")
+    network.model.names = {i: f"=cmd|{i}" for i in network.names}
+    network.save("named.pt")
+    cv2.imwrite("@x.png", draw(1, 0)[0])
+    result = yolo_mha.predict("named.pt", source="@x.png", imgsz=192, save=False, save_csv=True)
+    with Path(result.outputs["csv"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["name"][:5] for row in rows} == {"'=cmd"}
+    assert all(not row["source"].startswith(("=", "+", "-", "@")) for row in rows)

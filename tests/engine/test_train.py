@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ultralytics.utils import LOGGER
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
@@ -63,7 +64,7 @@ def test_checkpoint__predicts_with_the_stock_command(trained, tmp_path):
     assert list((tmp_path / "out").rglob("x.jpg")) or list((tmp_path / "out").rglob("x.png"))
 
 
-def test_resume__after_kill_9(beacons, tiny, tmp_path):
+def test_resume__after_kill_9(beacons, tiny, tmp_path, caplog):
     words = {**tiny, "epochs": 40, "model": "demo-mha.yaml", "data": beacons, "project": tmp_path, "name": "run"}
     command = [sys.executable, "-m", "yolo_mha", "train", *(f"{k}={v}" for k, v in words.items())]
     last, results = tmp_path / "run" / "weights" / "last.pt", tmp_path / "run" / "results.csv"
@@ -81,7 +82,12 @@ def test_resume__after_kill_9(beacons, tiny, tmp_path):
     # The run is shortened so that the test is, by what Ultralytics reads on resume: the checkpoint's own settings.
     state["train_args"]["epochs"] = state["epoch"] + 3
     torch.save(state, last)
-    result = yolo_mha.train(resume=str(last))
+    LOGGER.addHandler(caplog.handler)
+    try:
+        result = yolo_mha.train(resume=str(last))
+    finally:
+        LOGGER.removeHandler(caplog.handler)
+    assert f"the run goes on with data={beacons}" in caplog.messages
     assert result.save_dir == str(tmp_path / "run")
     epochs = [int(float(line.split(",")[0])) for line in results.read_text().splitlines()[1:]]
     assert epochs == list(range(1, state["epoch"] + 4))

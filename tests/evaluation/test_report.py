@@ -256,3 +256,19 @@ def test_report__opens_in_a_browser(folder, tmp_path, width):
     picture = cv2.imread(str(shot))
     assert picture.shape[1] == width
     assert picture.std() > 10
+
+
+def test_report_md__shows_names_as_they_are(comparison, samples, tmp_path):
+    named = replace(
+        comparison,
+        recipe=replace(comparison.recipe, name="![x](http://x)\n# <b>", data="a|b\x1b[2J", train={"data": "a`b\n```"}),
+        notes=["<script>"],
+        commands=["yolo-mha val data='a|b'"],
+    )
+    write_reports(named, samples, tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert r"# ![x]\(http://x) # \<b>" in lines
+    assert any(r"data a\|b\x1b[2J." in line for line in lines)
+    assert any("Training: `data=a'b '''`." in line for line in lines)
+    assert r"\<script>" in lines
+    assert "yolo-mha val data='a|b'" in lines

@@ -219,6 +219,10 @@ class _Run:
     trust: bool
     failed: list[Failure] = field(default_factory=list)
 
+    def trusts(self, kind: str) -> bool:
+        """Say whether a file may be a program: exports were made by this run."""
+        return self.trust or kind != "pytorch"
+
     @contextmanager
     def step(self, key: Key, step: str) -> Iterator[None]:
         """Note an error of what is done with one file, and go on after it."""
@@ -272,7 +276,7 @@ def _measure(run: _Run, made: Mapping[Key, Made]) -> tuple[list[Row], int | None
         task = progress.add_task("opening", total=len(shapes) * run.rounds)
         workers = {}
         for (arm, kind), file in files.items():
-            request = {"file": file.file, "device": run.device, "library": FORMATS[kind], "trust": run.trust}
+            request = {"file": file.file, "device": run.device, "library": FORMATS[kind], "trust": run.trusts(kind)}
             worker = Worker(logs / f"{arm}-{kind}.txt", run.arms[file.arm].model, **request)
             workers[arm, kind] = stack.enter_context(closing(worker))
         opened: dict[Key, Any] = {}
@@ -347,7 +351,7 @@ def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits,
     for (arm, kind), size in product(made, run.sizes):
         console.print(f"scoring the {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
-            network, samples = YOLO(made[arm, kind].file, trust=run.trust), splits.read(split)
+            network, samples = YOLO(made[arm, kind].file, trust=run.trusts(kind)), splits.read(split)
             where = {"project": str(run.folder / "val"), "name": f"{arm}-{kind}-{size}"}
             found = score(network, splits.dataset, samples, split, device=run.device, imgsz=size, plots=False, **where)
             scores[arm, kind, size] = found.coco.metrics

@@ -131,7 +131,7 @@ def prove(file: Path, plan: Plan, pictures: list[Picture], tolerance: Tolerance,
     Raises:
         RunError: The runtime cannot open the file.
     """
-    exported = Runtime(file, exact=exact)
+    exported = Runtime(file, exact=exact, trust=True)  # it was made just now
     network = deepcopy(plan.network.model)
     suppress = plan.suppression
     several = tuple(sorted({1, plan.batch})) if suppress else DYNAMIC_BATCHES  # suppression is traced for so many
@@ -166,8 +166,8 @@ def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Split
     elif plan.passed.get("nms") is False:  # the head's way without suppression
         settings["nms"] = False
     found = []
-    for file in (checkpoint, exported):
-        network = YOLO(file, trust=plan.network.trust)
+    for file, trust in ((checkpoint, plan.network.trust), (exported, True)):  # which was made just now
+        network = YOLO(file, trust=trust)
         metrics = score(network, splits.dataset, samples, plan.split, **settings).coco.metrics
         found.append({name: metrics[name] for name in ("AP", "AP50")})
     # AP is taken as OpenVINO runs, which may be in bf16

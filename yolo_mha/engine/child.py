@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, one_line
+from ..guard import environment
 from ..registry import Network, is_block
 
 # Imports the modules of the blocks, then runs ``main`` of one of this package. The working directory, which -c puts
@@ -50,7 +51,7 @@ class Child:
                 stdout=subprocess.PIPE if answers else messages,
                 stderr=messages,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+                env={**environment(), "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
             )
 
     def send(self, message: object) -> None:

@@ -28,6 +28,8 @@ from .model import Checkpoint, check_checkpoint, existing, read_model_yaml
 from .own_settings import checked
 from .progress import bar
 
+# What else training writes into a checkpoint, which stays in it
+RECORDS = ("train_args", "train_metrics", "train_results", "date", "version", "git", "license", "docs")
 CARRIES_LETTER = r"yolo(e-)?v?\d+"  # the part of a file name behind which Ultralytics looks for the scale letter
 
 
@@ -250,9 +252,17 @@ def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
     with _writable(path), contextlib.ExitStack() as files:
         if base.checkpoint is not None:
             fresh = {"ema": None, "optimizer": None, "scaler": None, "updates": None, "epoch": -1, "best_fitness": None}
-            torch.save({**base.checkpoint, **fresh, "model": made}, files.enter_context(whole_file(path)))
+            kept = {key: value for key, value in base.checkpoint.items() if key in RECORDS and _is_plain(value)}
+            torch.save({**kept, **fresh, "model": made}, files.enter_context(whole_file(path)))
         files.enter_context(whole_file(file)).write_text(text, encoding="utf-8", newline="")
     return result
+
+
+def _is_plain(value: object) -> bool:
+    """Say whether a value is made of numbers, texts, lists and dictionaries alone."""
+    if type(value) in (dict, list, tuple):
+        return all(map(_is_plain, [*value.keys(), *value.values()] if isinstance(value, dict) else value))  # type: ignore[call-overload]
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 @torch.no_grad()

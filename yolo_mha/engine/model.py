@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Callable, Iterable
+import functools
+import inspect
+import pickle
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,7 +28,7 @@ from ..errors import (
     nearest,
     one_line,
 )
-from ..guard import guarded, read_activation, read_checkpoint, replaced
+from ..guard import check_exported, guarded, guarded_results, read_activation, read_checkpoint, replaced
 from ..paths import given_path, shipped, without_scale
 from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml, scale_letter
 from ..surgery.advice import warn_of_wide_attention
@@ -51,9 +54,10 @@ class Checkpoint(TypedDict, total=False):
 class YOLO(ultralytics.YOLO):
     """A YOLO model whose YAML or checkpoint may hold attention blocks.
 
-    Everything of `ultralytics.YOLO` works as it does there, with four differences: a checkpoint is read by the
-    restricted loader, so that a stranger's file runs no code; nothing is downloaded or installed by itself; detection
-    models are trained by `Trainer`, whose checkpoints are written whole; and `insert` puts attention in.
+    Everything of `ultralytics.YOLO` works as it does there, with five differences: a stranger's file runs no code, so
+    exported models that are programs need ``trust``; nothing is downloaded or installed by itself; `benchmark` and
+    `tune` are refused; detection models are trained by `Trainer`, whose checkpoints are written whole; and `insert`
+    puts attention in.
 
     Example:
         >>> yolo_mha.YOLO("yolo11n.pt").insert("P5", num_heads=8).train(data="data.yaml", freeze_base=2)
@@ -70,11 +74,12 @@ class YOLO(ultralytics.YOLO):
             letter in it (``yolo11n-mha-p5.yaml``); or a checkpoint or exported model.
         task: The task, where the file does not tell.
         verbose: Whether to print the model's table.
-        trust: Read a checkpoint with full pickle, for files that you made yourself.
+        trust: Read a checkpoint with full pickle, and open exported models that are programs (TorchScript, TensorRT and
+            all but ONNX and OpenVINO), for files that you made yourself.
 
     Raises:
         ModelError: The YAML is missing or wrong.
-        CheckpointError: The checkpoint is missing, broken, or holds something that may not be loaded.
+        CheckpointError: The file is missing, broken, or may not be opened.
     """
 
     model: Any
@@ -120,6 +125,7 @@ class YOLO(ultralytics.YOLO):
 
     def _load(self, weights: str, task: str | None = None) -> None:
         try:
+            check_exported(weights)
             super()._load(weights, task=task)
             if isinstance(self.model, torch.nn.Module) and not isinstance(getattr(self.model, "names", None), dict):
                 raise TypeError(f"{type(self.model).__name__} is no YOLO model with class names")
@@ -127,6 +133,8 @@ class YOLO(ultralytics.YOLO):
             if size := exported.get("imgsz"):  # as a checkpoint brings its own; Ultralytics would take 640
                 height, width = map(int, ast.literal_eval(size) if isinstance(size, str) else size)
                 self.overrides["imgsz"] = height if height == width else [height, width]
+        except YoloMHAError:
+            raise
         except Exception as e:  # a damaged file is met with any kind of error
             raise _checkpoint_error(Path(weights), e, self.trust) from e
 
@@ -180,6 +188,8 @@ class YOLO(ultralytics.YOLO):
             trainer = Trainer
         if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
             check_goes_on_as_it_began(resume, record.at, freeze_base)
+            data = kwargs.get("data") or ((self.ckpt or {}).get("train_args") or {}).get("data")
+            LOGGER.info(f"the run goes on with data={data}")  # the checkpoint may be a stranger's, and name any folder
             record = Record.read(Path(str(self.ckpt_path if resume is True else resume)).resolve().parents[1])
             events: list[tuple[str, Callable[[Any], None]]] = []
         else:
@@ -216,20 +226,58 @@ class YOLO(ultralytics.YOLO):
         network: Network = self.model
         return network
 
-    def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate, see `ultralytics.YOLO.val`."""
-        with guarded(self.trust):
-            return super().val(validator, **kwargs)
-
-    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Predict, see `ultralytics.YOLO.predict`; with ``stream=True`` the model is loaded before the first result."""
-        with guarded(self.trust):
-            return super().predict(source, stream, predictor, **kwargs)
-
     def export(self, **kwargs: Any) -> str:
         """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""
         with guarded(self.trust):
             return str(super().export(**kwargs))
+
+
+# Methods of Ultralytics that are refused, and what does their work here.
+REFUSED = {
+    "benchmark": "yolo_mha.benchmark(model=..., data=...); ultralytics.YOLO does it without restrictions",
+    "tune": "yolo_mha.compare, or train with other settings; ultralytics.YOLO does it without restrictions",
+}
+
+
+def _guarded(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of Ultralytics that is guarded for as long as its results are consumed, or that is refused."""
+    name = stock.__name__
+
+    @functools.wraps(stock)
+    def method(self: YOLO, *args: Any, **kwargs: Any) -> Any:
+        if name in REFUSED:
+            raise ConfigError(
+                f"{name} is not done by this class: Ultralytics runs it in ways that a stranger's file can use.",
+                given=f"YOLO.{name}()",
+                expected=REFUSED[name],
+            )
+        with guarded(self.trust):
+            result = stock(self, *args, **kwargs)
+        return guarded_results(result, self.trust) if isinstance(result, Generator) else result
+
+    return method
+
+
+def _guarded_property(stock: property) -> property:
+    def get(self: YOLO) -> Any:
+        with guarded(self.trust):
+            return stock.__get__(self)
+
+    return property(get, doc=stock.__doc__)
+
+
+def _guard_methods() -> None:
+    """Guard or refuse what `YOLO` inherits from Ultralytics, methods of newer versions too."""
+    for owner in (c for c in ultralytics.YOLO.__mro__ if c.__module__.startswith("ultralytics.")):
+        for name, member in vars(owner).items():
+            if not name.startswith("_") and name not in vars(YOLO):
+                if isinstance(member, property):
+                    setattr(YOLO, name, _guarded_property(member))
+                elif inspect.isfunction(member):
+                    setattr(YOLO, name, _guarded(member))
+
+
+_guard_methods()
 
 
 def existing(model: str | Path) -> str:
@@ -328,6 +376,8 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> Checkpoint:
         content: Checkpoint = read_checkpoint(path, trust)
         if not _model_in(content):
             raise TypeError("it holds no model")
+    except YoloMHAError:
+        raise
     except Exception as e:
         raise _checkpoint_error(path, e, trust) from e
     return content
@@ -346,7 +396,7 @@ def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointEr
             expected="a .pt file written by training",
             fix="copy or download the file again, or name the right one",
         )
-    if not trust and (refused := _refused_classes(path)):
+    if not trust and (refused := _refused_classes(path, error)):
         names = ", ".join(refused[:5])
         if made := framework(refused):
             return CheckpointError(
@@ -385,13 +435,16 @@ def _checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointEr
     )
 
 
-def _refused_classes(path: Path) -> list[str]:
+def _refused_classes(path: Path, error: Exception) -> list[str]:
     """Name what the restricted loader refused: what is not on its list after it has tried, foreign classes first."""
+    if not isinstance(error.__cause__, pickle.UnpicklingError):
+        return []
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # the archive is damaged, which the caller reports
         return []
-    return [n for n in names if not n.startswith(("torch.", "ultralytics.", "numpy."))] or list(names)
+    foreign = [n for n in names if not n.startswith(("torch.", "ultralytics.", "numpy."))]
+    return foreign or [*names, str(error.__cause__)]
 
 
 def require_detection(task: str | None, command: str) -> None:

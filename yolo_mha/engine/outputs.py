@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 
 from ..errors import RunError, one_line
+from ..text import cell
 from .signals import held_back
 from .sources import Frame
 from .video import DISK_FIX, VideoWriter
@@ -198,9 +199,9 @@ class Csv(Growing):
         self._add_rows([CSV_COLUMNS])
 
     def write(self, item: Item) -> None:
-        where = item.frame.source, item.frame.index
+        where = cell(item.frame.source), item.frame.index
         self._add_rows(
-            (*where, d.index, d.name, d.score, *d.box, "" if d.id is None else d.id) for d in item.detections
+            (*where, d.index, cell(d.name), d.score, *d.box, "" if d.id is None else d.id) for d in item.detections
         )
 
     def _add_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -79,7 +79,7 @@ AT = Setting(
 AT_FIRST = replace(AT, meaning="puts attention into the model first, at places as for insert")
 BLOCK = Setting("block", "name", "class name of the registered block that goes there", "SpatialMHABlock")
 FREEZE_BASE = Setting("freeze_base", COUNT, "number of first epochs in which the new blocks train alone", 0)
-TRUST = Setting("trust", FLAG, "reads checkpoints with full pickle, for files that you made yourself", False)
+TRUST = Setting("trust", FLAG, "opens files that can run code, such as TorchScript, if you made them", False)
 WRITTEN = (
     Setting("out", PATH, "file to write, .yaml or .pt as the model; named after model and places if not given"),
     Setting("exist_ok", FLAG, "replaces files that exist", False),

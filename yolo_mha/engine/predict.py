@@ -89,7 +89,7 @@ def predict(
         model: Checkpoint or exported model; the demo's attention model if not given.
         source: Image, folder, glob, list of these (``.txt``, ``.csv`` or a Python list), video, camera index, stream
             address, or a ``.streams`` file of several; a sample image if not given and the model is the demo's.
-        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: Ultralytics' prediction settings: ``conf``, ``imgsz``, ``classes``, ``batch``, ``vid_stride``,
             ``save``, ``save_txt``, ``save_conf``, ``save_crop``, ``save_json``, ``save_frames``, ... Of our own:
             ``save_csv=True``; ``max_pixels``, above which a picture is skipped (150 million; 0 for none);
@@ -132,7 +132,7 @@ def track(
         model: Checkpoint or exported model.
         source: As for `predict`.
         tracker: One of Ultralytics' trackers by name, or a tracker YAML.
-        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: As for `predict`, without ``slice``. ``conf`` is 0.1 if not given, as in Ultralytics: trackers use
             faint detections to hold on to an object.
 

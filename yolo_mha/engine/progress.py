@@ -18,7 +18,17 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True)
+from ..text import printable
+
+
+class Terminal(Console):
+    """A console that shows control characters in names, and does not pass them on to the terminal."""
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        return super().render_str(printable(text), **kwargs)
+
+
+console = Terminal(stderr=True)
 
 
 class _Rate(ProgressColumn):

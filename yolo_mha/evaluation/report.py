@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from ultralytics.utils.patches import imread
 from ultralytics.utils.plotting import Annotator, colors
 
@@ -20,6 +21,7 @@ from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
 from ..scoring.intervals import Interval
 from ..scoring.resample import OVERALL
+from ..text import in_line, markdown
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
 from .declared import shown
@@ -55,7 +57,9 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "heading": heading,
         "words": _words,
         "date": shown,
+        "code": _code,
     }
+    plain = environment.overlay(finalize=lambda value: markdown(value) if type(value) is str else value)
     values = {
         "comparison": comparison,
         "primary": comparison.contrasts[0],
@@ -73,7 +77,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
     write_text(folder / "report.html", page)
-    write_text(folder / "report.md", environment.get_template("report.md.j2").render(**values))
+    write_text(folder / "report.md", plain.get_template("report.md.j2").render(**values))
 
 
 def _embedded(content: bytes, kind: str) -> str:
@@ -90,6 +94,10 @@ def _interval(interval: Interval | None, margin: float) -> str:
 
 def _size(value: float | None) -> str:
     return DASH if value is None else size(value) if value else "~ 0"
+
+
+def _code(text: str) -> Markup:
+    return Markup(in_line(text))  # which Markdown shows as it is
 
 
 def _words(settings: dict[str, Any]) -> str:

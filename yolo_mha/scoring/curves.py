@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
+from ..text import cell
 from .coco import RECALLS, CocoScores
 
 MAX_NAMED_CLASSES = 10  # classes with a line and a name of their own
@@ -53,6 +54,6 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
         for name, precision in scores.precision.items():
             for iou, row in zip(IOUS, precision, strict=True):
                 writer.writerows(
-                    [name, f"{iou:.2f}", f"{r:.2f}", f"{p:.6f}"] for r, p in zip(RECALLS, row, strict=True)
+                    [cell(name), f"{iou:.2f}", f"{r:.2f}", f"{p:.6f}"] for r, p in zip(RECALLS, row, strict=True)
                 )
     return path

@@ -129,7 +129,7 @@ def val(
         annotations: COCO instances JSON; with ``predictions`` in place of ``data``.
         backend: Which implementation counts: "pycocotools" or "faster-coco-eval".
         group: Gives AP a 95 % interval: what is resampled, see `read_groups`; "image" where images are independent.
-        trust: Read the checkpoint with full pickle, for files that you made yourself.
+        trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: Ultralytics' validation settings: ``split``, ``imgsz``, ``batch``, ``conf``, ``iou``, ... With
             ``plots=False`` no curves are drawn.
 

@@ -1,0 +1,43 @@
+import pytest
+
+from yolo_mha.errors import ConfigError
+from yolo_mha.text import cell, in_line, markdown, printable, printable_message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 猫 🐈\n\tnext", "plain é 猫 🐈\n\tnext"),
+        ("\x1b[2J\x07\r", r"\x1b[2J\x07\x0d".replace(r"\x0d", r"\r")),
+        ("\x9b31m\x7f", r"\x9b31m\x7f"),
+        ("a\u202egnp.exe", r"a\u202egnp.exe"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_printable__spells_out_what_a_terminal_would_obey(text, shown):
+    assert printable(text) == shown
+
+
+def test_printable_message__keeps_colours_and_the_start_of_a_line():
+    assert printable_message("\r\x1b[K\x1b[34m\x1b[1mtrain: \x1b[0m\x1b]0;x\x07") == (
+        "\r\x1b[K\x1b[34m\x1b[1mtrain: \x1b[0m" + r"\x1b]0;x\x07"
+    )
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_cell__a_spreadsheet_does_not_compute_it(text):
+    assert cell(text) == f"'{text}"
+    assert cell(f"a{text}") == f"a{text}"
+
+
+def test_markdown__shows_as_it_is():
+    assert markdown("<img src=x>") == r"\<img src=x>"
+    assert markdown("![a](http://b) | `c`\n# d") == r"![a]\(http://b) \| \`c\` # d"
+    assert markdown("+0.050 [+0.030, +0.070]") == "+0.050 [+0.030, +0.070]"
+    assert in_line("a\nb\x1b") == r"a b\x1b"
+
+
+def test_error__shows_control_characters_of_what_was_given():
+    error = ConfigError("No.", given="\x1b[2J", fix="Yes.")
+    assert str(error) == "No.\n  given:    \\x1b[2J\n  fix:      Yes."
+    assert error.as_dict()["given"] == "\x1b[2J"

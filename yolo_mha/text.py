@@ -1,0 +1,36 @@
+"""Names that others wrote, fit for a terminal, a spreadsheet and a page."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters without tab and line feed, marks that turn the direction of text, halves of characters
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = re.compile(r"[<|*`]|(?<=\])\(")  # tags, cells, emphasis, code, and what makes a link or a picture
+_COLOUR_OR_LINE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\[K|\r)")  # what Ultralytics' own messages hold
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with one of these begins what a spreadsheet computes
+
+
+def printable(text: object) -> str:
+    r"""Return a text with control characters spelled out, as \x1b, so that a terminal shows and does not obey them."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
+
+
+def printable_message(text: str) -> str:
+    """Do the same with a message of Ultralytics, which keeps its colours."""
+    return "".join(part if i % 2 else printable(part) for i, part in enumerate(_COLOUR_OR_LINE.split(text)))
+
+
+def cell(text: str) -> str:
+    """Return a text for a CSV file; a spreadsheet does not compute it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def markdown(text: str) -> str:
+    """Return a text for a Markdown page, in which it shows as it is, in one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", in_line(text))
+
+
+def in_line(text: str) -> str:
+    """Return a text in one line, as code on a page is."""
+    return " ".join(printable(text).splitlines())
