@@ -31,6 +31,7 @@ from yolo_mha.profiling.footprint import Footprint, Step
 from yolo_mha.result import Result
 from yolo_mha.scoring.coco import METRICS
 from yolo_mha.scoring.intervals import Interval
+from yolo_mha.scoring.resample import Support
 from yolo_mha.show import duration, show, show_settings
 
 WIDTH = 80
@@ -150,7 +151,8 @@ def test_comparison(folder):
     contrasts = [
         Contrast("attention", "baseline", True, [0, 1, 2], {"AP": effect(0.05)}, {},
                  judge(effect(0.05), "attention", "baseline", 0.01, best=0.45), with_failures=effect(-0.3)),
-        Contrast("attention", "control", False, [], {"AP": None}, {}, no_interval("attention", "control", 0)),
+        Contrast("attention", "control", False, [], {"AP": None}, {},
+                 no_interval("attention", "control", 0, Support(40, None))),
     ]  # fmt: skip
     planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
     result = Comparison(

@@ -144,7 +144,7 @@ def check_exported(file: str | Path) -> None:
 def _is_program(file: object, kind: str) -> CheckpointError:
     return CheckpointError(
         "This exported model is a program that could do anything on this machine, so it was not opened.",
-        given=f"{file}, of the format {kind}",
+        given=f"{getattr(file, 'name', file)}, of the format {kind}",
         expected="a .pt, or an ONNX or OpenVINO model, which hold data only",
         fix="trust=True if you exported it yourself; otherwise export the checkpoint yourself, or ask for an .onnx",
     )

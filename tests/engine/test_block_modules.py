@@ -10,8 +10,8 @@ from yolo_mha.errors import ConfigError
 from yolo_mha.nn import SpatialMHABlock
 
 FILES = {
-    "near/mine.py": "import torch, yolo_mha\nfrom helper import scale\nfrom far_base import Base\nimport far_part\n\n"
-    "@yolo_mha.register\nclass InParts(Base):\n    def __init__(self, dim):\n        super().__init__()\n"
+    "near/in_parts.py": "import torch, yolo_mha\nfrom helper import scale\nfrom far_base import Base\nimport far_part\n"
+    "\n@yolo_mha.register\nclass InParts(Base):\n    def __init__(self, dim):\n        super().__init__()\n"
     "        self.part = far_part.Part()\n",
     "near/helper.py": "def scale(x):\n    return 0 * x\n",
     "near/unused.py": "",
@@ -41,7 +41,7 @@ def network(tmp_path, monkeypatch):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path / "far"))
-    import_blocks([str(tmp_path / "near" / "mine.py")])
+    import_blocks([str(tmp_path / "near" / "in_parts.py")])
     return torch.nn.Sequential(torch.nn.Identity(), registry.block_class("InParts")(8))
 
 
@@ -104,7 +104,7 @@ def test_import_blocks__says_what_is_wrong(tmp_path):
 
 
 def test_own_modules__are_those_of_the_user(network, tmp_path):
-    assert own_modules([network, torch.nn.Sequential(SpatialMHABlock(32))]) == (str(tmp_path / "near" / "mine.py"),)
+    assert own_modules([network, torch.nn.Sequential(SpatialMHABlock(32))]) == (str(tmp_path / "near" / "in_parts.py"),)
 
 
 def test_file_of__a_package_without_init_is_its_name(tmp_path, monkeypatch):

@@ -103,5 +103,7 @@ def test_checkpoint__that_is_another_kind_of_file_is_named_as_what_it_is(tmp_pat
 
 def test_checkpoint__that_is_torchscript_says_so(tmp_path):
     torch.jit.script(torch.nn.Identity()).save(tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"a TorchScript model; name it \.torchscript"):
+    with pytest.raises(CheckpointError, match=r"x\.pt, of the format TorchScript"):
         yolo_mha.YOLO(tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"a TorchScript model; name it \.torchscript"):
+        yolo_mha.YOLO(tmp_path / "x.pt", trust=True)

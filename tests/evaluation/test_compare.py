@@ -157,7 +157,13 @@ def test_compare__is_planned_before_it_is_trained(finished):
     folder = Path(result.save_dir)
     (declared,) = json.loads((folder / "plan.json").read_text())
     assert declared == json.loads(json.dumps(vars(result.declaration)))
-    assert set(declared["plan"]["inputs"]) == {str(DEMO), "classes", "data train", "data val"}
+    assert set(declared["plan"]["inputs"]) == {
+        str(DEMO),
+        "classes",
+        "data train",
+        "data val",
+        "source of SpatialMHABlock",
+    }
     assert (folder / "plan.json").stat().st_mtime <= (folder / "init" / "seed0.pt").stat().st_mtime
     for report in ("report.html", "report.md"):
         assert declared["sha256"][:16] in (folder / report).read_text()

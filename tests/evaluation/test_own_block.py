@@ -65,7 +65,7 @@ def test_gates__that_never_opened_are_told(own):
     _, result, _ = own
     (row,) = result["runs"][1]["gates"]
     assert result["runs"][1]["gates"] == {row: 0.0}
-    told = f"The block of row {row} of attention never opened with seed 0"
+    told = f"The block of row {row} of Own never opened with seed 0"
     assert any(note.startswith(told) for note in result["notes"])
     assert told in (Path(result["save_dir"]) / "report.md").read_text()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 
 from ..errors import ConfigError, with_type
 from ..registry import Network, is_block
@@ -146,12 +146,11 @@ def source_files(network: Network) -> dict[str, dict[str, Path]]:
 
 def _with_imports(block: str, modules: set[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    waiting = list(modules)
+    waiting = [(name, _source(name)) for name in modules if name.partition(".")[0] not in LEFT_OUT]
     while waiting:
-        name = waiting.pop()
-        if name in files or name.partition(".")[0] in LEFT_OUT:
+        name, file = waiting.pop()
+        if name in files:
             continue
-        file = _source(name)
         if file is None:
             raise ConfigError(
                 "The source of a block is in no file, so changes of it could not be seen.",
@@ -160,12 +159,18 @@ def _with_imports(block: str, modules: set[str]) -> dict[str, Path]:
                 fix="move the class into a module, and import that",
             )
         files[name] = file
-        for value in list(vars(sys.modules[name]).values()):
-            other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            found = _source(other) if isinstance(other, str) else None
-            if found is not None and found.parent == file.parent:
-                waiting.append(str(other))
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        near = {imported: file.with_name(f"{imported}.py") for imported in _imports(file)}
+        waiting += [(f"{package}.{n}".lstrip("."), path) for n, path in near.items() if path.is_file()]
     return files
+
+
+def _imports(file: Path) -> set[str]:
+    """Return the names that a file imports, the last part of each; read from its text, which imports nothing."""
+    nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    names = {alias.name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.rpartition(".")[2] for name in names}
 
 
 def _source(module: str) -> Path | None:

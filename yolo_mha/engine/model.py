@@ -376,9 +376,9 @@ def check_checkpoint(path: str | Path, trust: bool = False) -> Checkpoint:
         content: Checkpoint = read_checkpoint(path, trust)
         if not _model_in(content):
             raise TypeError("it holds no model")
+    except YoloMHAError:
+        raise
     except Exception as e:
-        if isinstance(e, YoloMHAError) and not file_format(path):
-            raise
         raise _checkpoint_error(path, e, trust) from e
     return content
 
