@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two processes, each with whole files of tests; give PARALLEL= to run them one after the other.
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: help demo test test-all speed lint format clean
+.PHONY: help demo test test-all speed study lint format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest
 
 speed: $(STAMP) ## Measure time and memory beside other attention modules (about an hour on two idle cores)
 	$(BIN)/python benchmarks/speed.py
+
+study: $(STAMP) ## Repeat a study on real data from nothing, such as make study STUDY=hdbpmn (hours; see studies/README.md)
+	$(BIN)/python tools/study.py $(STUDY)
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .
