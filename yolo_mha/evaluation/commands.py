@@ -43,5 +43,5 @@ def advice(recipe: Recipe, seeds: Sequence[int], command: str) -> str:
     return (
         "To find out more, plan another comparison with seeds that are not used yet: "
         f"{command} name={name} seeds={','.join(map(str, seeds))}. Seeds that are added to this one would leave it "
-        "without a verdict: the answer could be steered by when to stop."
+        "without a verdict: adding seeds until an answer comes out makes errors more frequent."
     )

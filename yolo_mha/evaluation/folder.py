@@ -22,21 +22,19 @@ from ..data.files import require_writable, sha256, sha256_of_lines, write_text
 from ..data.groups import is_table
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..engine.run_folder import OTHER_FOLDER, cannot_write
+from ..engine.run_folder import LOCK, OTHER_FOLDER, cannot_write
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
 from .declared import declare, planned
-from .looks import read_looks
+from .looks import TEST, read_looks
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
-from .run_code import source_inputs
+from .run_code import SOURCE, source_inputs
 
-RECIPE, INPUTS, LOCK = "recipe.yaml", "inputs.json", ".lock"
+RECIPE, INPUTS = "recipe.yaml", "inputs.json"
 # what is trained does not depend on them
 NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "blocks")
-TEST = "data test"  # the one that may be missing where the test images were not scored yet
-SOURCE = "source of "  # what the names of inputs begin with that are the code of a block
 
 
 @contextmanager
