@@ -21,7 +21,8 @@ from ..surgery.graft import gates
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
-from .model import YOLO, check_checkpoint, check_goes_on_as_it_began
+from .checkpoint import check_checkpoint
+from .model import YOLO, check_goes_on_as_it_began
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
