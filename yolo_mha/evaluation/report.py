@@ -58,6 +58,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "words": _words,
         "date": date_in_words,
         "code": _code,
+        "inline_code": _inline_code,
     }
     plain = environment.overlay(finalize=lambda value: markdown(value) if type(value) is str else value)
     values = {
@@ -98,6 +99,10 @@ def _size(value: float | None) -> str:
 
 def _code(text: str) -> Markup:
     return Markup(in_line(text))  # which Markdown shows as it is
+
+
+def _inline_code(text: str) -> Markup:
+    return Markup("`" + in_line(text).replace("`", "'") + "`")
 
 
 def _words(settings: dict[str, Any]) -> str:
