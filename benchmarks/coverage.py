@@ -156,8 +156,8 @@ def satterthwaite(found: Experiment) -> tuple[float, float]:
     by_seed = (interval.sd_seeds or 0.0) ** 2 / seeds
     by_image = interval.se_images**2
     total = by_seed + by_image
-    freedom = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.freedom)
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(total)
+    df = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.df)
+    half = stats.t.ppf(0.975, df) * np.sqrt(total)
     return interval.delta - half, interval.delta + half
 
 

@@ -16,7 +16,7 @@ from ultralytics.utils import IterableSimpleNamespace
 from ultralytics.utils.torch_utils import strip_optimizer
 
 import yolo_mha
-from yolo_mha.engine.model import check_checkpoint
+from yolo_mha.engine.checkpoint import check_checkpoint
 from yolo_mha.errors import CheckpointError
 from yolo_mha.guard import guarded, read_checkpoint
 

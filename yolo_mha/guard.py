@@ -116,7 +116,7 @@ def _load(f: Any, *args: Any, **kwargs: Any) -> Any:
 def _load_program(f: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand for `torch.jit.load`."""
     if restricted():
-        raise _is_program(f, "TorchScript")
+        raise _refused_program(f, "TorchScript")
     return _torch_jit_load(f, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -138,10 +138,10 @@ def check_exported(file: str | Path) -> None:
     """
     kind = AutoBackend._model_type(str(file))
     if restricted() and kind and kind not in DATA_FORMATS:
-        raise _is_program(file, kind)
+        raise _refused_program(file, kind)
 
 
-def _is_program(file: object, kind: str) -> CheckpointError:
+def _refused_program(file: object, kind: str) -> CheckpointError:
     return CheckpointError(
         "This exported model is a program that could do anything on this machine, so it was not opened.",
         given=f"{getattr(file, 'name', file)}, of the format {kind}",

@@ -40,7 +40,7 @@ from .nn import (
     SplitAttention,
 )
 from .paths import find_cfg, without_scale
-from .row_errors import check_row, check_scale, explained, of_forward, place
+from .row_errors import check_row, check_scale, explained, forward_error, row_name
 
 ULTRALYTICS_MIN = "8.4.183"
 ULTRALYTICS_TESTED = "8.4.190"
@@ -159,7 +159,7 @@ class _BlockRow:
             example = "-1" if inputs == 1 else str([-1, *range(4, 3 + inputs)])
             layers = "one layer" if inputs == 1 else f"{inputs} layers, and does not repeat"
             raise ModelError(
-                f"{place(self.model, self.index)}: {self.name} reads {layers}.",
+                f"{row_name(self.model, self.index)}: {self.name} reads {layers}.",
                 given=self.row,
                 expected=f"for example [{example}, 1, {self.name}, []]",
             )
@@ -176,7 +176,7 @@ class _BlockRow:
             wrong = e if isinstance(e, YoloMHAError) else unusable
             given = f"{self.row} on a layer of {' and '.join(map(str, dims))} channels"
             raise ModelError(
-                f"{place(self.model, self.index)}: {wrong.problem}",
+                f"{row_name(self.model, self.index)}: {wrong.problem}",
                 given=f"{given} ({wrong.given})" if wrong.given else given,
                 expected=wrong.expected,
                 fix=wrong.fix,
@@ -241,7 +241,7 @@ def check_rows(model: Any) -> ModelYAML:
         if not _is_layer(source.get(module.removeprefix(prefix))):
             layers = {prefix + n for n, v in source.items() if _is_layer(v)}
             raise ModelError(
-                f"{place(model, i)} names an unknown module.",
+                f"{row_name(model, i)} names an unknown module.",
                 given=module,
                 expected=nearest(module, layers),
                 fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
@@ -346,7 +346,7 @@ def build(model: ModelYAML) -> Network:
 
 def does_not_build(name: str, error: Exception) -> ModelError:
     """Say in one sentence why a model YAML was not built."""
-    return of_forward(error, inspect.unwrap(tasks.parse_model)) or ModelError(
+    return forward_error(error, inspect.unwrap(tasks.parse_model)) or ModelError(
         f"{name} does not build.",
         given=with_type(error),
         expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",

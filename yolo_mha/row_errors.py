@@ -67,7 +67,7 @@ class Bounded(TorchFunctionMode):
             raise SizeError("more tensors up to here than any network has")
 
 
-def place(model: Mapping[str, Any], index: int) -> str:
+def row_name(model: Mapping[str, Any], index: int) -> str:
     """Name a row, with its line where the file that the model is from can be found."""
     name = str(model.get("yaml_file") or "the model YAML")
     with contextlib.suppress(Exception):  # a checkpoint's file is elsewhere
@@ -95,31 +95,33 @@ def check_row(model: Mapping[str, Any], index: int, row: Any, depth: float, is_b
         ModelError: It is malformed, reads what does not come before it, or repeats an unusable number of times.
     """
     if not isinstance(row, list) or len(row) != 4:
-        raise ModelError(f"{place(model, index)} is not a row.", given=row, expected=FORM)
+        raise ModelError(f"{row_name(model, index)} is not a row.", given=row, expected=FORM)
     source, repeats, module, args = row
     sources = source if isinstance(source, list) and source else [source]
     if any(type(n) is not int for n in sources):
         raise ModelError(
-            f"{place(model, index)} has an unusable 'from'.", given=row, expected=f"{FORM} with layer numbers as 'from'"
+            f"{row_name(model, index)} has an unusable 'from'.",
+            given=row,
+            expected=f"{FORM} with layer numbers as 'from'",
         )
     for n in sources:
         first, last = -max(index, 1), index - 1  # the first row reads the image, -1
         if not first <= n <= last:
             every = f"0 to {last}, or {first} to -1" if last else "0 or -1"
             raise ModelError(
-                f"{place(model, index)}: {module} reads a layer that is not before it.",
+                f"{row_name(model, index)}: {module} reads a layer that is not before it.",
                 given=f"from: {n}, in {row}",
                 expected=f"{every}; the nearest is {min(max(n, first), last)}" if index else "-1, the image",
             )
     if type(repeats) is not int or repeats < 1 or repeats * max(depth, 1) > MOST_REPEATS:
         near = 1 if type(repeats) is not int or repeats < 1 else int(MOST_REPEATS / max(depth, 1))
         raise ModelError(
-            f"{place(model, index)}: {module} has an unusable number of repeats.",
+            f"{row_name(model, index)}: {module} has an unusable number of repeats.",
             given=f"repeats: {repeats}, in {row}",
             expected=f"a positive number of repeats, {MOST_REPEATS} at most; the nearest is {near}",
         )
     if not isinstance(args, list) and not (isinstance(args, dict) and is_block(module)):
-        raise ModelError(f"{place(model, index)}: {module} has no list of arguments.", given=row, expected=FORM)
+        raise ModelError(f"{row_name(model, index)}: {module} has no list of arguments.", given=row, expected=FORM)
 
 
 def check_scale(model: Mapping[str, Any]) -> float:
@@ -176,7 +178,7 @@ def explained(model: Mapping[str, Any], parse: Parse) -> Iterator[None]:
         raise _unusable(model, state, e, parse) from e
 
 
-def of_forward(error: Exception, parse: Parse) -> ModelError | None:
+def forward_error(error: Exception, parse: Parse) -> ModelError | None:
     """Say which row did not run, where an error comes from running a network; None where it does not.
 
     Args:
@@ -190,7 +192,7 @@ def of_forward(error: Exception, parse: Parse) -> ModelError | None:
     row = [*content["backbone"], *content["head"]][index]
     maps = " and ".join("x".join(map(str, x.shape[1:])) for x in read if isinstance(x, torch.Tensor))
     return ModelError(
-        f"{place(content, index)}: {row[2]} does not run on what it reads.",
+        f"{row_name(content, index)}: {row[2]} does not run on what it reads.",
         given=f"{row} on {maps}: {with_type(error)}",
         expected=f"{_named(_taken(parse, row[2]))}, and a 'from' whose layers fit",
     )
@@ -207,7 +209,7 @@ def _unusable(model: Mapping[str, Any], state: dict[str, Any], error: Exception,
     row = [*model["backbone"], *model["head"]][index]
     _, _, module, args = row
     if hasattr(state["m"], "yolo_mha_block"):
-        return ModelError(f"{place(model, index)}: {module} cannot be built.", given=f"{row}: {with_type(error)}")
+        return ModelError(f"{row_name(model, index)}: {module} cannot be built.", given=f"{row}: {with_type(error)}")
     taken = _taken(parse, module)
     problem, fits = f"{module} cannot be built from this row.", ""
     if taken is not None:
@@ -219,7 +221,7 @@ def _unusable(model: Mapping[str, Any], state: dict[str, Any], error: Exception,
     if not fits:
         fits = _repaired(model, state, row, parse, taken or [])
     return ModelError(
-        f"{place(model, index)}: {problem}",
+        f"{row_name(model, index)}: {problem}",
         given=f"{row}: {with_type(error)}",
         expected=_named(taken) + (f"; the nearest that builds is {fits}" if fits else ""),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Control characters without tab and line feed, marks that turn the direction of text, halves of characters
+# Control characters except tab and line feed, bidirectional controls, and lone surrogates
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[<|*`]|(?<=\])\(")  # tags, cells, emphasis, code, and what makes a link or a picture
 _COLOUR_OR_LINE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\[K|\r)")  # what Ultralytics' own messages hold
@@ -17,7 +17,7 @@ def printable(text: object) -> str:
 
 
 def printable_message(text: str) -> str:
-    """Do the same with a message of Ultralytics, which keeps its colours."""
+    """Do the same with a message of Ultralytics, whose colours and carriage returns stay."""
     return "".join(part if i % 2 else printable(part) for i, part in enumerate(_COLOUR_OR_LINE.split(text)))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import yolo_mha
-from yolo_mha.engine.model import check_checkpoint
+from yolo_mha.engine.checkpoint import check_checkpoint
 from yolo_mha.errors import CheckpointError
 
 

@@ -125,13 +125,13 @@ def test_effective_groups__are_all_of_them_where_sizes_are_equal_and_fewer_other
     assert effective_groups(np.array([1] * 30 + [1000])) < 1.01
 
 
-def test_paired_interval__of_groups_has_the_freedom_of_their_effective_number():
+def test_paired_interval__of_groups_has_the_degrees_of_freedom_of_their_effective_number():
     deltas, replicates = crossed(1, 110, (0.2, 0.0, 0))
     interval = paired_interval(deltas, replicates, 110, SIZES)
-    freedom = effective_groups(SIZES) - 1
-    half = stats.t.ppf(0.975, freedom) * math.sqrt(replicates[0].var(ddof=1) * 10 / 9)
+    df = effective_groups(SIZES) - 1
+    half = stats.t.ppf(0.975, df) * math.sqrt(replicates[0].var(ddof=1) * 10 / 9)
     assert interval.high == pytest.approx(deltas[0] + half)
-    assert (interval.images, interval.groups, interval.freedom) == (110, 10, pytest.approx(freedom))
+    assert (interval.images, interval.groups, interval.df) == (110, 10, pytest.approx(df))
     assert interval.sample() == "10 groups (110 images)"
     assert interval.sample(30) == "30 groups (330 images)"
 
@@ -146,8 +146,8 @@ def test_images_needed__counts_groups_where_groups_are_resampled():
     deltas, replicates = crossed(4, 110, (0.4, 0.01, 0.0), seed=1)
     by_group, by_image = paired_interval(deltas, replicates, 110, SIZES), paired_interval(deltas, replicates, 110)
     assert 10 < images_needed(by_group, 0.05) < images_needed(by_image, 0.05) / 3
-    freedom = by_group.freedom
-    least = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * by_group.se_images
+    df = by_group.df
+    least = (stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)) * by_group.se_images
     assert images_needed(by_group, 0.05) == math.ceil(10 * (least / 0.05) ** 2)
     assert by_group.smallest_detectable == smallest_detectable(by_group, 4) > least  # and seeds
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..data.dataset import Dataset, Sample, image_files, read_split
+from ..data.files import sha256
 from ..data.labels import MAX_NAMED, refuse_shared_labels, unmatched
 from ..data.progress import Progress
 from ..errors import DataError
@@ -79,10 +78,7 @@ def _leaks(samples: dict[str, list[Sample]]) -> Check:
     for sample in samples[train]:
         by_size[sample.image.stat().st_size].append(sample.image)
 
-    @functools.cache
-    def digest(path: Path) -> bytes:
-        return hashlib.sha256(path.read_bytes()).digest()
-
+    digest = functools.cache(sha256)
     leaked = [
         (s.image, split)
         for split in others

@@ -14,7 +14,8 @@ from packaging.version import Version
 from ultralytics.data.augment import LetterBox
 
 from ..deploy.export import export
-from ..engine.model import YOLO, check_checkpoint
+from ..engine.checkpoint import check_checkpoint
+from ..engine.model import YOLO
 from ..errors import DependencyError, YoloMHAError, one_line
 from ..nn import CrossScaleMHA, SpatialMHA
 from ..profiling.blocks import tensors

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..data.files import sha256, sha256_of_lines
 from ..errors import ConfigError, with_type
 from ..registry import Network, is_block
 
@@ -117,11 +117,10 @@ def block_sources(network: Network) -> dict[str, str]:
     Raises:
         ConfigError: A class has no source file.
     """
-    found = {}
-    for block, files in source_files(network).items():
-        lines = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for name, file in sorted(files.items())]
-        found[block] = hashlib.sha256("".join(lines).encode()).hexdigest()
-    return found
+    return {
+        block: sha256_of_lines(f"{name} {sha256(file)}" for name, file in sorted(files.items()))
+        for block, files in source_files(network).items()
+    }
 
 
 def source_files(network: Network) -> dict[str, dict[str, Path]]:

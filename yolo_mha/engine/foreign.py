@@ -34,7 +34,7 @@ FORMATS = {
     b"\x89HDF": "an HDF5 file, such as Keras writes",
     b"\x1f\x8b": "a gzip archive; unpack it",
     b"\x08": "an ONNX model; name it .onnx",
-    b"\x80": "a pickle in the form of before PyTorch 1.6, which is not read, because loading it can run code",
+    b"\x80": "a pickle, as checkpoints were before PyTorch 1.6; it is not read, because loading it can run code",
 }
 
 

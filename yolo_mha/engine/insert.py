@@ -24,7 +24,8 @@ from ..surgery.insertion import BLOCK, Insertion, remove_blocks
 from ..surgery.places import PROBE_SIDE, Layer, layers
 from ..surgery.rows import RowPlan
 from ..surgery.text import edit_text, keep_one_scale, model_text
-from .model import Checkpoint, check_checkpoint, existing, read_model_yaml
+from .checkpoint import Checkpoint, check_checkpoint
+from .model import existing, read_model_yaml
 from .own_settings import checked
 from .progress import bar
 

@@ -92,7 +92,7 @@ def predict(
         trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: Ultralytics' prediction settings: ``conf``, ``imgsz``, ``classes``, ``batch``, ``vid_stride``,
             ``save``, ``save_txt``, ``save_conf``, ``save_crop``, ``save_json``, ``save_frames``, ... Of our own:
-            ``save_csv=True``; ``max_pixels``, above which a picture is skipped (150 million; 0 for none);
+            ``save_csv=True``; ``max_pixels``, above which a picture is skipped (150 million; 0 reads all);
             and ``slice``, the side of square tiles or [height, width] in pixels, with ``overlap``
             (0.2), their share that neighbours repeat, to predict tile by tile, see `Slicer`.
 

@@ -21,7 +21,8 @@ from ..surgery.graft import gates
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
-from .model import YOLO, check_checkpoint, check_goes_on_as_it_began
+from .checkpoint import check_checkpoint
+from .model import YOLO, check_goes_on_as_it_began
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
@@ -160,7 +161,7 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
     try:
         network.train(**settings)
     except (KeyboardInterrupt, SystemExit):
-        LOGGER.warning(f"Training was interrupted. {way_on(network.trainer)}")
+        LOGGER.warning(f"Training was interrupted. {_how_to_go_on(network.trainer)}")
         raise
     except Exception as e:  # whatever Ultralytics meets on the way
         raise _stopped(network.trainer, e) from e
@@ -183,7 +184,7 @@ def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     if isinstance(error, YoloMHAError):
         return failed
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return RunError("The disk is full.", given=failed.given, fix=f"make room. {way_on(trainer)}")
+        return RunError("The disk is full.", given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
     if not Path(getattr(trainer, "last", "")).is_file():
         return failed
     if "NaN" in text:
@@ -195,10 +196,10 @@ def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
             fix="train again with a lower lr0, a longer warmup_epochs or amp=False"
             + (f", from there with model={shlex.quote(str(best))}" if best.is_file() else ""),
         )
-    return RunError(failed.problem, given=failed.given, fix=f"{way_on(trainer)} {failed.fix}")
+    return RunError(failed.problem, given=failed.given, fix=f"{_how_to_go_on(trainer)} {failed.fix}")
 
 
-def way_on(trainer: Any) -> str:
+def _how_to_go_on(trainer: Any) -> str:
     """Say which checkpoint of a training that stopped is good, and how to go on with it.
 
     Args:

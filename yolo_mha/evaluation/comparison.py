@@ -15,6 +15,7 @@ from .recipe import Recipe
 from .verdict import Verdict
 
 SCHEMA_VERSION = 1
+IMAGES = {"val": "validation", "test": "test"}  # the images of a split, in words
 ESTIMAND = (
     "The result is the expected difference in AP between two arms that are trained with this recipe on these training "
     "images, over training randomness (the seed: initial weights, order and augmentation of the images). Scored is "

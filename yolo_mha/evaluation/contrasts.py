@@ -80,24 +80,16 @@ def contrasts(
         overall = {m: effects.get(m) for m in OVERALL}
         with_failures = _with_failures(arm, against, recipe.seeds, scores, failed, tested["AP"])
         ap, best = overall["AP"], max(float(np.mean([s["AP"][0] for s in side] or [0.0])) for side in (own, other))
-        verdict = (
-            judge(
-                ap,
-                arm,
-                against,
-                recipe.margin,
-                best=best,
-                with_failures=with_failures,
-                primary=(arm, against) == pairs[0],
-            )
-            if ap
-            else no_interval(arm, against, len(seeds), tested["AP"])
-        )
+        primary = (arm, against) == pairs[0]
+        if ap:
+            verdict = judge(ap, arm, against, recipe.margin, best=best, with_failures=with_failures, primary=primary)
+        else:
+            verdict = no_interval(arm, against, len(seeds), tested["AP"])
         found.append(
             Contrast(
                 arm=arm,
                 against=against,
-                primary=(arm, against) == pairs[0],
+                primary=primary,
                 seeds=seeds,
                 effects=overall,
                 per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},

@@ -85,7 +85,7 @@ def plan_changes(declarations: Sequence[Declaration]) -> list[str]:
     for before, after in pairwise(declarations):
         keys = [key for key in after.plan if key != "inputs" and before.plan.get(key) != after.plan[key]]
         words = [f"{key} from {in_words(before.plan.get(key))} to {in_words(after.plan[key])}" for key in keys]
-        said.append(f"The plan was changed on {shown(after.date)}: {'; '.join(words) or 'other inputs'}.")
+        said.append(f"The plan was changed on {date_in_words(after.date)}: {'; '.join(words) or 'other inputs'}.")
     return said
 
 
@@ -117,7 +117,7 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def shown(date: str) -> str:
+def date_in_words(date: str) -> str:
     """Return a date as people read it."""
     return f"{date[:16].replace('T', ' ')} UTC"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, count
@@ -19,25 +18,23 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
 from ..data.dataset import Sample
-from ..data.files import require_writable, write_text
+from ..data.files import require_writable, sha256, sha256_of_lines, write_text
 from ..data.groups import is_table
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..engine.run_folder import OTHER_FOLDER, cannot_write
+from ..engine.run_folder import LOCK, OTHER_FOLDER, cannot_write
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
 from .declared import declare, planned
-from .looks import read_looks
+from .looks import TEST, read_looks
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
-from .run_code import source_inputs
+from .run_code import SOURCE, source_inputs
 
-RECIPE, INPUTS, LOCK = "recipe.yaml", "inputs.json", ".lock"
+RECIPE, INPUTS = "recipe.yaml", "inputs.json"
 # what is trained does not depend on them
 NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "blocks")
-TEST = "data test"  # the one that may be missing where the test images were not scored yet
-SOURCE = "source of "  # what the names of inputs begin with that are the code of a block
 
 
 @contextmanager
@@ -96,10 +93,10 @@ def fingerprint(plan: Plan) -> dict[str, str]:
     if is_table(plan.recipe.group):
         files[str(plan.recipe.group)] = str(plan.recipe.group)
     files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
-    found = {name: hashlib.sha256(Path(str(files[name])).read_bytes()).hexdigest() for name in sorted(files)}
+    found = {name: sha256(str(files[name])) for name in sorted(files)}
     found |= source_inputs(arm.sources for arm in plan.arms.values())
-    data = {f"data {split}": _digest(_contents(split, own)) for split, own in plan.samples.items()}
-    return {**found, "classes": _digest(plan.dataset.names.values()), **data}
+    data = {f"data {split}": sha256_of_lines(_contents(split, own)) for split, own in plan.samples.items()}
+    return {**found, "classes": sha256_of_lines(plan.dataset.names.values()), **data}
 
 
 def _contents(split: str, samples: Sequence[Sample]) -> Iterator[str]:
@@ -113,11 +110,7 @@ def _contents(split: str, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def _content(files: tuple[str, str]) -> str:
-    return " ".join(hashlib.sha256(Path(f).read_bytes()).hexdigest() if os.path.isfile(f) else "-" for f in files)
-
-
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    return " ".join(sha256(f) if os.path.isfile(f) else "-" for f in files)
 
 
 def _begun(recipe: Recipe, root: Path) -> list[Path]:

@@ -1,8 +1,9 @@
-"""Who looks at results and then changes the plan can go on until an answer comes out: every look is kept, and judged.
+"""Looks at the results of a comparison: each is recorded, and a plan that was changed after one gets no verdict.
 
-A 95 % interval errs in 5 of 100 comparisons if what is compared was fixed before the results were seen. With a look
-after each seed from 3 to 10, a difference of zero is called one in 15 of 100. So each conclusion is noted in
-``looks.json`` before anything of it is shown, and a plan that was changed after a look gets no verdict.
+A 95 % interval errs in 5 of 100 comparisons if what is compared was fixed before the results were seen. Where seeds are
+added until an answer comes out (optional stopping), it errs more often: with a look after each seed from 3 to 10, a
+difference of zero is taken for a real one in 15 of 100. So each look is noted in ``looks.json`` before any result is
+shown.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
-from .declared import Declaration, in_words, now, read_list, shown
+from .declared import Declaration, date_in_words, in_words, now, read_list
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
-CHOICES = ("primary", "margin", "group")  # beside the seeds, what an answer could be steered with
+TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
+CHOICES = ("primary", "margin", "group")  # beside the seeds, what could be changed until an answer comes out
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Revi
         if any(where == other and _same_choices(look.plan, seen) for other, seen in known):
             continue
         known.append((where, look.plan))
-        when = shown(look.date) + (f", {where}" if where else "")
+        when = date_in_words(look.date) + (f", {where}" if where else "")
         seeds = in_words(look.plan["seeds"])
         if _same_choices(look.plan, plan):
             if where:
@@ -200,9 +202,9 @@ def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> 
 
 def _scored_before(plan: Mapping[str, Any], others: Sequence[tuple[str, Look]]) -> list[str]:
     """Name the other comparisons that were scored on the same test images, each with its first look."""
-    images = plan["inputs"]["data test"]
+    images = plan["inputs"][TEST]
     first: dict[str, str] = {}
     for where, look in others:
-        if look.plan["split"] == "test" and look.plan["inputs"].get("data test") == images:
-            first.setdefault(where, shown(look.date))
+        if look.plan["split"] == "test" and look.plan["inputs"].get(TEST) == images:
+            first.setdefault(where, date_in_words(look.date))
     return [f"The test images were scored before ({when}, {where})." for where, when in first.items()]

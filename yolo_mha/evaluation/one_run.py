@@ -1,7 +1,7 @@
 """The process that trains one run of a comparison; `runs` starts it.
 
-It reads a `Job` on standard input and then watches that: when it ends, the process that started it
-is gone or wants no more, and this one ends at once with all that it has started. So nothing is left even after a kill.
+It reads a `Job` on standard input, which stays open. When the input ends, the process that started this one is gone or
+wants no more, and this one ends at once, with every process that it has started. So nothing is left even after a kill.
 """
 
 from __future__ import annotations

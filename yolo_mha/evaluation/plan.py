@@ -11,8 +11,9 @@ from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample, load_dataset, read_split
 from ..data.groups import IMAGE, frames_note, read_groups
 from ..engine.block_modules import block_sources, own_modules
+from ..engine.checkpoint import check_checkpoint
 from ..engine.freeze_base import check_freeze_base
-from ..engine.model import YOLO, check_checkpoint, require_detection
+from ..engine.model import YOLO, require_detection
 from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block

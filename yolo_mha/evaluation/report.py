@@ -24,7 +24,7 @@ from ..scoring.resample import OVERALL
 from ..text import in_line, markdown
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
-from .declared import shown
+from .declared import date_in_words
 from .figures import figure, figures, heading, ratio, size
 
 WIDTH = 400  # pixels of one of the pictures side by side
@@ -56,8 +56,9 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "ratio": ratio,
         "heading": heading,
         "words": _words,
-        "date": shown,
+        "date": date_in_words,
         "code": _code,
+        "inline_code": _inline_code,
     }
     plain = environment.overlay(finalize=lambda value: markdown(value) if type(value) is str else value)
     values = {
@@ -98,6 +99,10 @@ def _size(value: float | None) -> str:
 
 def _code(text: str) -> Markup:
     return Markup(in_line(text))  # which Markdown shows as it is
+
+
+def _inline_code(text: str) -> Markup:
+    return Markup("`" + in_line(text).replace("`", "'") + "`")
 
 
 def _words(settings: dict[str, Any]) -> str:

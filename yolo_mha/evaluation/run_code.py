@@ -17,6 +17,7 @@ from ..errors import ConfigError
 
 CODE = "code.json"
 PACKAGES = ("torch", "ultralytics", "yolo-mha")
+SOURCE = "source of "  # begins the names of inputs that stand for the code of a block
 Sources = Mapping[str, str]  # SHA-256 by block
 
 
@@ -77,7 +78,7 @@ def source_inputs(arms: Iterable[Sources]) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for sources in arms:
         for name, digest in sources.items():
-            found.setdefault(f"source of {name}", set()).add(digest)
+            found.setdefault(f"{SOURCE}{name}", set()).add(digest)
     return {key: " ".join(sorted(digests)) for key, digests in sorted(found.items())}
 
 
@@ -88,4 +89,4 @@ def as_planned(sources: Sources, inputs: Mapping[str, str]) -> bool:
         sources: Of the run.
         inputs: From `source_inputs`, among others.
     """
-    return all(digest in inputs.get(f"source of {name}", "").split() for name, digest in sources.items())
+    return all(digest in inputs.get(f"{SOURCE}{name}", "").split() for name, digest in sources.items())

@@ -1,11 +1,82 @@
-"""What a report says of its runs: the versions that trained them, and their gates."""
+"""What a report says of its runs: what may be concluded from them, how they went, what trained them, their gates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..data.beacons import EMBEDDED
+from ..scoring.intervals import LEAST_SEEDS
+from .comparison import IMAGES, RunResult, StartCheck
+from .plan import Plan
 from .run_code import installed
-from .runs import Run
+from .runs import DONE, FAILED, Run
+from .weights import class_notes
+
+FEW_SEEDS = (
+    "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
+    "sign of a small difference, so there is no verdict."
+)
+MADE_TASK = "The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
+SAME_IMAGES = (
+    "Scores are of the last checkpoint on the {images} images; nothing was chosen on them unless the recipe itself "
+    "was tuned on them."
+)
+
+
+def run_notes(
+    plan: Plan,
+    runs: Sequence[Run],
+    results: Sequence[RunResult],
+    start: Sequence[StartCheck],
+    changed: Sequence[str],
+) -> list[str]:
+    """Say what may and may not be concluded from the runs of a comparison.
+
+    Args:
+        plan: The plan.
+        runs: All of its runs.
+        results: The same with their scores.
+        start: Whether the arms of each seed began alike.
+        changed: The arms whose blocks have another source now than when they were trained.
+    """
+    notes = [SAME_IMAGES.format(images=IMAGES[plan.recipe.split]), *plan.group_notes]
+    finished = [run for run in runs if run.state == DONE]
+    if len(plan.recipe.seeds) < LEAST_SEEDS:
+        notes.insert(0, FEW_SEEDS)
+    if plan.recipe.data == EMBEDDED:
+        notes.append(MADE_TASK)
+    if resumed := [f"{run.arm} seed {run.seed}" for run in runs if run.resumed]:
+        notes.append(
+            f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
+            "half precision, so such a run is not bit for bit what it would have been."
+        )
+    if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state == FAILED]:
+        notes.append(
+            f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
+            "Means of an arm are over its own finished seeds, differences over those that both arms finished."
+        )
+    other = [str(check.seed) for check in start if not check.same_batches]
+    apart = sorted({arm for check in start for arm, shared in check.shared.items() if shared < check.tensors})
+    if other:
+        notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
+    if apart:
+        notes.append(f"Another start than the baseline's: {', '.join(apart)}.")
+    if start and not other and not apart:
+        notes.append(
+            "All arms of a seed began with the same weights in the layers that they share, and the same batch."
+        )
+    if changed:
+        notes.append(
+            f"The source of the blocks of {', '.join(changed)} has changed since the training, so no cost was measured."
+        )
+    notes += [*version_notes(finished), *gate_notes(finished), *class_notes(plan)]
+    notes += [
+        f"{name} has in row {s.row} a convolution with {s.own:,} parameters for {s.block} with "
+        f"{s.parameters:,} ({s.difference:+.2%})."
+        for name, arm in plan.arms.items()
+        for s in arm.substitutes
+    ]
+    return notes + _tie_notes(results)
 
 
 def gate_notes(runs: Sequence[Run]) -> list[str]:
@@ -49,3 +120,14 @@ def _named(runs: Sequence[Run]) -> str:
     for run in runs:
         arms.setdefault(run.arm, []).append(str(run.seed))
     return ", ".join(f"{arm} seed{'s' * (len(own) > 1)} {', '.join(own)}" for arm, own in arms.items())
+
+
+def _tie_notes(results: Sequence[RunResult]) -> list[str]:
+    """Say of which runs AP depends on the order of equal scores."""
+    tied = [f"{r.arm} seed {r.seed} {r.ties}" for r in results if r.ties and r.ties.matter]
+    if not tied:
+        return []
+    return [
+        f"AP depends on the order of equal scores in {'; '.join(tied)}. Few epochs and half precision make scores "
+        "equal: train longer, or score in full precision."
+    ]

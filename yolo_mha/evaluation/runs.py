@@ -67,6 +67,11 @@ class Run:
     versions: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def last(self) -> Path:
+        """The last checkpoint."""
+        return self.folder / "weights" / "last.pt"
+
 
 @dataclass
 class _Attempt:
@@ -189,7 +194,7 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
 
 def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
     """Start the process of a run."""
-    goes_on = (run.folder / "weights" / "last.pt").exists() and run.sources == job.sources
+    goes_on = run.last.exists() and run.sources == job.sources
     if not goes_on:
         shutil.rmtree(run.folder, ignore_errors=True)  # an attempt without a checkpoint, or of other code
     run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)

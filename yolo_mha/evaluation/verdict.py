@@ -110,7 +110,7 @@ def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
     """
     reason = "no seed finished in both"
     if seeds:
-        few = sample(tested.images, None if tested.group_sizes is None else tested.units)
+        few = sample(tested.images, tested.groups)
         reason = f"there is no interval, for which {few} are too few; {LEAST_UNITS} or more are needed"
     return Verdict(NONE, f"No verdict on {arm} against {against}: {reason}.")
 
@@ -163,7 +163,7 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
     needed = seeds_needed(interval, margin)
     if needed is not None and needed > interval.seeds:
         return needed, f"; another comparison with about {needed} fresh seeds would find a difference of {margin:g}"
-    if needed is not None:  # a design large enough, and an unlucky one
+    if needed is not None:  # the design was large enough, and yet this result is inconclusive
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
             return needed, f"; another comparison with about {needed} fresh seeds would settle it if the estimate stays"

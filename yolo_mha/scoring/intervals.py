@@ -45,7 +45,7 @@ LEVEL = 0.95
 POWER = 0.80
 LEAST_SEEDS = 3  # for a statement about training in general
 LEAST_UNITS = 10  # images or groups that hold an object of the kind; resamples of fewer are too coarse
-MOST_SEEDS = 30  # more are no plan
+MOST_SEEDS = 30  # more are not practical
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Interval:
         return self.groups or self.images
 
     @property
-    def freedom(self) -> float:
+    def df(self) -> float:
         """Degrees of freedom of ``se_images``."""
         return max((self.effective_groups or self.images) - 1, 1)
 
@@ -156,7 +156,8 @@ def paired_interval(
     """
     seeds = len(deltas)
     valid = ~np.isnan(replicates).any(axis=0)
-    units = images if group_sizes is None else len(group_sizes)
+    groups = None if group_sizes is None else len(group_sizes)
+    units = images if groups is None else groups
     if seeds == 0 or np.isnan(deltas).any() or units < LEAST_UNITS or valid.sum() < 2:
         return None
     drawn = replicates[:, valid]
@@ -165,11 +166,10 @@ def paired_interval(
     of_mean = float(drawn.mean(axis=0).var(ddof=1)) * correction
     delta = float(deltas.mean())
     sd = float(deltas.std(ddof=1)) if seeds > 1 else None
-    groups = None if group_sizes is None else len(group_sizes)
     effective = None if group_sizes is None else effective_groups(group_sizes)
     of_images = Interval(delta, 0.0, 0.0, "images", seeds, images, sd, math.sqrt(of_mean), None, groups, effective)
     if seeds < LEAST_SEEDS:
-        half = _t(of_images.freedom) * math.sqrt(of_mean)
+        half = _t(of_images.df) * math.sqrt(of_mean)
         return replace(of_images, low=delta - half, high=delta + half)
     of_one = float(drawn.var(axis=1, ddof=1).mean()) * correction
     shared = max((seeds * of_mean - of_one) / (seeds - 1), 0.0)
@@ -200,8 +200,8 @@ def smallest_detectable(interval: Interval, seeds: int) -> float:
     total = by_seed + by_image
     if total == 0:
         return 0.0
-    freedom = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.freedom)  # Satterthwaite 1946
-    return _half_width(interval, seeds) + float(stats.t.ppf(POWER, freedom)) * math.sqrt(total)
+    df = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.df)  # Satterthwaite 1946
+    return _half_width(interval, seeds) + float(stats.t.ppf(POWER, df)) * math.sqrt(total)
 
 
 def seeds_needed(interval: Interval, margin: float) -> int | None:
@@ -240,14 +240,14 @@ def images_needed(interval: Interval, margin: float) -> int:
         interval: With three seeds or more.
         margin: The smallest difference that matters.
     """
-    least = (_t(interval.freedom) + float(stats.t.ppf(POWER, interval.freedom))) * interval.se_images
+    least = (_t(interval.df) + float(stats.t.ppf(POWER, interval.df))) * interval.se_images
     return math.ceil(interval.units * (least / margin) ** 2)
 
 
 def _half_width(interval: Interval, seeds: int) -> float:
     by_seed = (interval.sd_seeds or 0.0) / math.sqrt(seeds)
-    return math.hypot(_t(seeds - 1) * by_seed, _t(interval.freedom) * interval.se_images)
+    return math.hypot(_t(seeds - 1) * by_seed, _t(interval.df) * interval.se_images)
 
 
-def _t(freedom: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+def _t(df: float) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, df))

@@ -91,9 +91,9 @@ class Support(NamedTuple):
     group_sizes: NDArray[np.int64] | None
 
     @property
-    def units(self) -> int:
-        """The number of what is resampled: groups, or images."""
-        return self.images if self.group_sizes is None else len(self.group_sizes)
+    def groups(self) -> int | None:
+        """The number of groups that have such images; None where each image is by itself."""
+        return None if self.group_sizes is None else len(self.group_sizes)
 
 
 def supports(matches: Matches, groups: NDArray[np.intp] | None = None) -> dict[str, Support]:

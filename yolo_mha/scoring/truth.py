@@ -39,6 +39,11 @@ class Truth:
     elsewhere: frozenset[Id]
     audit: Audit
 
+    def scored(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Return the samples that are scored, those that the annotations know, in the order of the COCO instances."""
+        by_id = dict(zip(self.image_ids, samples, strict=True))
+        return [by_id[image["id"]] for image in self.coco["images"]]
+
 
 def read_truth(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Truth:
     """Return what a split is scored against: its COCO file, or its labels where it has none.

@@ -162,7 +162,7 @@ def val(
     if network:
         return score(network, dataset, samples, backend=backend, group=group, **passed)
     truth = read_truth(dataset, split, samples)
-    units = _resampled(group, _scored_images(truth, samples))
+    units = _resampled(group, [sample.image for sample in truth.scored(samples)])
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
     truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
@@ -192,7 +192,7 @@ def score(
     """
     order = class_order(network.names, dataset)
     truth = read_truth(dataset, split, samples)
-    units = _resampled(group, _scored_images(truth, samples))
+    units = _resampled(group, [sample.image for sample in truth.scored(samples)])
     with run_folder(settings, "val") as folder:
         arguments = {"plots": False, **settings, **taken(folder), "data": str(dataset.yaml), "split": split}
         made: list[Validator] = []  # by Ultralytics
@@ -291,12 +291,6 @@ def _file_of(image: Image, annotations: str) -> Path:
             expected="file_name of each image",
         )
     return Path(image["file_name"])
-
-
-def _scored_images(truth: Truth, samples: Sequence[Sample]) -> list[Path]:
-    """Return the files of the images that are scored, in the order of the ground truth."""
-    by_id = dict(zip(truth.image_ids, samples, strict=True))
-    return [by_id[image["id"]].image for image in truth.coco["images"]]
 
 
 def _resampled(group: str | Path | None, images: Sequence[Path]) -> NDArray[np.intp] | None:
