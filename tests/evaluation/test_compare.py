@@ -325,6 +325,18 @@ def test_read_run__knows_nothing_of_a_run_of_other_code(finished, monkeypatch, t
     ]  # fmt: skip
 
 
+def test_prepare__says_which_scored_images_were_trained_on(tmp_path):
+    data = generate(tmp_path, train=3, val=2)
+    data.write_text(data.read_text() + "test: images/train\n")
+    recipe = tmp_path / "recipe.yaml"
+    arms = {"baseline": "demo-baseline.yaml", "copy": "demo-baseline.yaml"}
+    for split, notes in (("val", []), ("test", ["3 test images are also in train, such as 0000.png"])):
+        recipe.write_text(yaml.safe_dump({"data": str(data), "arms": arms, "split": split}))
+        assert [note.split(",")[:2] for note in prepare(read_recipe(recipe, {})).group_notes] == [
+            note.split(",") for note in notes
+        ]
+
+
 def test_estimate__trains_nothing(beacons, tiny):
     found = yolo_mha.estimate(model=str(DEMO), at="neck", data=str(beacons), seeds="0,1", **tiny)
     assert found.runs == 6

@@ -30,6 +30,7 @@ def look(day: int = 1, **changes) -> Look:
 
 G = {"group": "g.csv", "inputs": {**INPUTS, "g.csv": "1"}}
 TEST = {"split": "test", "inputs": {**INPUTS, "data test": "t"}}
+RENAMED = {"baseline": {"model": "yolov8n.yaml"}, "mha": {"model": "yolov8n.yaml", "at": ["P5"]}}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ TEST = {"split": "test", "inputs": {**INPUTS, "data test": "t"}}
         (plan(group="(w)"), {}, "group was none"),
         (plan(group="g.csv", inputs={**INPUTS, "g.csv": "2"}), G, "file that group names"),
         (plan((0, 1), **TEST), TEST, "seed 2 was left out"),
+        (plan((0, 1, 2, 3), train={"epochs": 3, "plots": False, "workers": 2}), {}, "seed 3 was added"),
+        (plan((0, 1, 2, 3), arms=RENAMED, primary="mha"), {}, "seed 3 was added"),
+        (plan((0, 1, 2, 3), split="test", inputs={**INPUTS, "data test": "b"}), {}, "seed 3 was added"),
     ],
 )
 def test_review__objects_to_a_plan_that_was_changed_after_a_look(now, before, objection):
@@ -84,6 +88,20 @@ def test_review__knows_the_arms_in_a_comparison_with_fewer_arms():
     """Without the control first, and with it and more seeds then, is the same difference looked at twice."""
     arms = {name: plan()["arms"][name] for name in ("baseline", "attention")}
     assert review(plan((0, 1, 2, 3)), [("first", look(arms=arms))]).objections
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        (plan(group="image"), {}),
+        (plan(), {"group": "image"}),
+        (plan(group="moved/g.csv", inputs={**INPUTS, "moved/g.csv": "1"}), G),
+        (plan(arms=RENAMED, primary="mha"), {}),
+    ],
+)
+def test_review__does_not_object_to_other_words_for_the_same(now, before):
+    """group=image is what the tool itself proposes after a report."""
+    assert review(now, [("", look(**before))]).objections == []
 
 
 def test_review__of_the_same_plan_again():

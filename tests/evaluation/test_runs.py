@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ import yaml
 import yolo_mha
 from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError
+from yolo_mha.evaluation import runs as trained_runs
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.plan import prepare
 from yolo_mha.evaluation.recipe import Arm, Control, Recipe
@@ -128,6 +130,17 @@ def test_finished_run__whose_folder_was_taken_away_is_trained_again(killed, tmp_
     shutil.rmtree(tmp_path / "arms" / "baseline" / "seed7")
     assert read_run(tmp_path, "baseline", 7).state == "running"
     assert runs["baseline"].state == "done"
+
+
+def test_run_that_begins_anew__has_no_scores_of_what_was_trained_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(trained_runs, "Child", MagicMock())
+    run = replace(read_run(tmp_path, "attention", 7))
+    of_run, of_other = (tmp_path / "val" / "attention" / f"seed{seed}" / "scores.json" for seed in (7, 8))
+    for file in (of_run, of_other):
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+    trained_runs._start(run, MagicMock(sources={}), MagicMock(), MagicMock(), 1)
+    assert (of_run.exists(), of_other.exists()) == (False, True)
 
 
 def test_failed_run__does_not_stop_the_others(killed):

@@ -72,6 +72,14 @@ def test_judge__an_answer_that_failed_runs_would_change_is_none(finished, counte
     assert f"{5 - finished.seeds} of 5 seeds failed" in verdict.sentence
 
 
+def test_judge__two_models_whose_ap_is_within_the_margin_do_not_agree():
+    for best, word in ((0.01, NONE), (0.011, SAME)):
+        assert judge(interval(0.0, 0.0001), "a", "b", margin=0.01, best=best).word == word
+    few = judge(interval(0.0, 0.1), "a", "b", margin=0.5, best=0.3)
+    assert "could hardly differ by the margin of 0.5" in few.sentence
+    assert judge(interval(0.006, 0.002), "a", "b", margin=0.01, best=0.008).word == HELPS
+
+
 def test_judge__claims_nothing_where_nothing_varies():
     same = judge(interval(0.0, 0.0, by_image=0.0), "a", "b", margin=0.01, best=0.4)
     assert same.word == NONE

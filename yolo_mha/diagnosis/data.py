@@ -39,7 +39,7 @@ def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> t
     if train:
         checks.append(_classes(dataset, splits[0], train))
     if len(samples) > 1:
-        checks.append(_leaks(samples))
+        checks.append(leaks(samples))
     return checks, train
 
 
@@ -71,7 +71,7 @@ def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
     return Check("classes", "ok", message, details=by_name)
 
 
-def _leaks(samples: dict[str, list[Sample]]) -> Check:
+def leaks(samples: dict[str, list[Sample]]) -> Check:
     """Look for the same image in two splits, by content; files of different size need not be read."""
     train, *others = samples
     by_size = defaultdict(list)

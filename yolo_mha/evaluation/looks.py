@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
+from ..data.groups import IMAGE
 from .declared import Declaration, date_in_words, in_words, now, read_list
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
 TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
 CHOICES = ("primary", "margin", "group")  # beside the seeds, what could be changed until an answer comes out
+# training settings with which the same is trained, as far as a difference of arms goes
+SAME_TRAINING = ("device", "workers", "cache", "plots", "verbose", "save_period", "show", "save_json", "save_txt")
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Revi
         if _same_choices(look.plan, plan):
             if where:
                 found.remarks.append(f"The same was concluded before ({when}).")
-        elif look.plan["split"] != plan["split"]:
+        elif _scored(look.plan) != _scored(plan):
             found.remarks.append(f"Seeds {seeds} were scored on the {look.plan['split']} images before ({when}).")
         elif not set(look.plan["seeds"]) & set(plan["seeds"]):
             found.remarks.append(f"The same arms were concluded before with other seeds, {seeds} ({when}).")
@@ -156,31 +159,47 @@ def fresh_seeds(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]], nu
 
 
 def _same_difference(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    """Say whether the primary contrast of a plan is in another plan too: the same arms, trained alike."""
+    """Say whether the primary contrast of a plan is in another plan too: the same arms by any name, trained alike."""
     groups = (one.get("group"), plan.get("group"))  # a file, maybe
     shared = {key for key in one["inputs"] if key in plan["inputs"] and key not in groups}
+    wanted = _arms(plan, plan["primary"])
     return (
-        one["train"] == plan["train"]
-        and _arms(one, plan["primary"]) == _arms(plan, plan["primary"])
+        _training(one) == _training(plan)
+        and any(_arms(one, arm) == wanted for arm in one["arms"] if arm != one["baseline"])
         and all(one["inputs"][key] == plan["inputs"][key] for key in shared)
     )
 
 
+def _training(plan: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plan["train"].items() if key not in SAME_TRAINING}
+
+
 def _arms(plan: Mapping[str, Any], arm: str) -> list[Any]:
-    """Return what the baseline, an arm, and the arm whose control it is, train."""
-    own = plan["arms"].get(arm)
-    return [plan["arms"][plan["baseline"]], own, plan["arms"].get((own or {}).get("match"))]
+    """Return what the baseline, an arm, and the arm whose control it is, train, whatever their names are."""
+    own = plan["arms"].get(arm) or {}
+    rest = {key: value for key, value in own.items() if key != "match"}
+    return [plan["arms"][plan["baseline"]], rest, plan["arms"].get(own.get("match"))]
 
 
 def _same_choices(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    keys = ("seeds", "split", *CHOICES)
-    return all(one.get(key) == plan.get(key) for key in keys) and _groups(one) == _groups(plan)
+    return (
+        one["seeds"] == plan["seeds"]
+        and _scored(one) == _scored(plan)
+        and all(_choice(one, key) == _choice(plan, key) for key in CHOICES)
+    )
 
 
-def _groups(plan: Mapping[str, Any]) -> str | None:
-    """Return the SHA-256 of the file that ``group`` names, if it is one."""
-    found: str | None = plan["inputs"].get(plan.get("group"))
-    return found
+def _scored(plan: Mapping[str, Any]) -> str:
+    """Return what stands for the scored images: the SHA-256 of their content, whichever split they are."""
+    return str(plan["inputs"].get(f"data {plan['split']}", plan["split"]))
+
+
+def _choice(plan: Mapping[str, Any], key: str) -> Any:
+    """Return what a choice comes to: that of groups by the content of a file, and no groups by either word."""
+    value = plan.get(key)
+    if key == "primary":
+        return _arms(plan, plan[key])
+    return None if value == IMAGE else plan["inputs"].get(value, value) if key == "group" else value
 
 
 def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> list[str]:
@@ -192,11 +211,13 @@ def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> 
             some = f"seed {min(seeds)} was" if len(seeds) == 1 else f"seeds {in_words(sorted(seeds))} were"
             said.append(f"{some} {what} after a look at the results of seeds {in_words(then['seeds'])} ({when})")
     for key in CHOICES:
+        if _choice(then, key) == _choice(plan, key):
+            continue
         if then.get(key) != plan.get(key):
             old, new = in_words(then.get(key)), in_words(plan.get(key))
             said.append(f"{key} was {old} when the results were looked at ({when}), and is {new} now")
-    if then.get("group") == plan.get("group") and _groups(then) != _groups(plan):
-        said.append(f"the file that group names had another content when the results were looked at ({when})")
+        elif key == "group":
+            said.append(f"the file that group names had another content when the results were looked at ({when})")
     return said
 
 

@@ -10,6 +10,7 @@ from ultralytics.utils import LOGGER
 from ..data.beacons import EMBEDDED
 from ..data.dataset import Dataset, Sample, load_dataset, read_split
 from ..data.groups import IMAGE, frames_note, read_groups
+from ..diagnosis.data import leaks
 from ..engine.block_modules import block_sources, own_modules
 from ..engine.checkpoint import check_checkpoint
 from ..engine.freeze_base import check_freeze_base
@@ -56,7 +57,7 @@ class Plan:
         dataset: What is trained on.
         samples: Images and labels of ``train``, ``val`` and the split that is scored.
         groups: The group of each image that is scored; None where each is by itself.
-        group_notes: What to consider about groups.
+        group_notes: What to consider about groups, and about images that are in two splits.
     """
 
     recipe: Recipe
@@ -95,6 +96,8 @@ def prepare(recipe: Recipe) -> Plan:
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
     notes = _group_notes(recipe.group, groups, scored)
+    check = leaks({split: samples[split] for split in ("train", recipe.split)})
+    notes += [check.message] if check.status == "warning" else []
     for note in notes:
         LOGGER.warning(note)
     by_image = None if groups is None else dict(zip(scored, groups, strict=True))

@@ -20,7 +20,7 @@ from ..surgery.text import dump, one_scale
 from .folder import INPUTS
 from .one_run import END, Job
 from .plan import Plan
-from .recipe import Arm
+from .recipe import SCORED, Arm
 from .run_code import as_planned, read_code
 from .weights import write_start
 
@@ -197,6 +197,8 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     goes_on = run.last.exists() and run.sources == job.sources
     if not goes_on:
         shutil.rmtree(run.folder, ignore_errors=True)  # an attempt without a checkpoint, or of other code
+    for split in SCORED:  # scores of what was trained here before
+        shutil.rmtree(run.folder.parents[2] / split / run.arm / run.folder.name, ignore_errors=True)
     run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)
     _save(run)
     log = run.folder.with_name(f"{run.folder.name}.log")

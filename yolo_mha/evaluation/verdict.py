@@ -54,9 +54,10 @@ def judge(
     """Say what an interval means.
 
     It helps or hurts where the interval lies on one side of zero. Where it holds zero and lies within the margin on
-    both sides, a difference that matters is excluded (two one-sided tests, Schuirmann 1987, at 2.5 % each). Otherwise
-    nothing is known yet. An answer that changes when a failed run counts as AP 0 is none: an arm whose training
-    diverges is not better for its other seeds.
+    both sides, a difference that matters is excluded (two one-sided tests, Schuirmann 1987, at 2.5 % each); unless AP
+    itself is no larger than the margin, so that nothing was there to exclude. Otherwise nothing is known yet. An answer
+    that changes when a failed run counts as AP 0 is none: an arm whose training diverges is not better for its other
+    seeds.
 
     Args:
         interval: Of the difference in AP, the arm less the other.
@@ -91,6 +92,12 @@ def judge(
     if word in (HELPS, HURTS):
         small = f", by less than the margin of {margin:g}" if widest < margin else ""
         return Verdict(word, f"{arm} {word}{small}: {found} against {against} ({design}).")
+    if word == SAME and best <= margin:
+        return Verdict(
+            NONE,
+            f"No verdict on {arm} against {against}: {found} ({design}), but with AP {best:.3f} at best they could "
+            f"hardly differ by the margin of {margin:g}. Train longer, or choose a smaller margin before the results.",
+        )
     if word == SAME:
         bound = math.ceil(widest * 10**DECIMALS) / 10**DECIMALS
         larger = f"{bound:.{DECIMALS}f}" if bound <= margin else f"{margin:g}"
