@@ -197,7 +197,7 @@ def test_compare__has_no_verdict_where_the_margin_was_changed_after_a_look(finis
     changed = yolo_mha.compare(**settings, margin=0.5)
     assert changed.save_dir == str(folder)
     assert times == {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}
-    assert "margin was 0.01" in changed.contrasts[0].verdict.sentence
+    assert "margin was 0.01" in changed.notes[0]  # "No verdict: ..."
     assert any("The plan was changed" in note and "margin from 0.01 to 0.5" in note for note in changed.notes)
     assert yolo_mha.compare(**settings).contrasts[0].verdict == result.contrasts[0].verdict
     (folder / "looks.json").unlink()
@@ -332,7 +332,7 @@ def test_prepare__says_which_scored_images_were_trained_on(tmp_path):
     arms = {"baseline": "demo-baseline.yaml", "copy": "demo-baseline.yaml"}
     for split, notes in (("val", []), ("test", ["3 test images are also in train, such as 0000.png"])):
         recipe.write_text(yaml.safe_dump({"data": str(data), "arms": arms, "split": split}))
-        assert [note.split(",")[:2] for note in prepare(read_recipe(recipe, {})).group_notes] == [
+        assert [note.split(",")[:2] for note in prepare(read_recipe(recipe, {})).data_notes] == [
             note.split(",") for note in notes
         ]
 

@@ -195,7 +195,7 @@ def test_open_folder__is_the_same_with_another_table_of_groups(data, tmp_path, m
 )
 def test_prepare__notes_groups_that_are_too_few(data, group, note):
     settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "group": group}
-    notes = prepare(recipe_from_settings(settings)).group_notes
+    notes = prepare(recipe_from_settings(settings)).data_notes
     assert notes == [] if note is None else note in notes[0]
 
 
@@ -207,6 +207,6 @@ def test_prepare__proposes_groups_for_names_like_those_of_frames(data):
                     file.with_name(f"street{file.stem}_{copy}.{suffix}").write_bytes(file.read_bytes())
                 file.unlink()
     settings = {"model": "demo-baseline.yaml", "at": "neck", "data": str(data)}
-    (note,) = prepare(recipe_from_settings(settings)).group_notes
+    (note,) = prepare(recipe_from_settings(settings)).data_notes
     assert "4 of 4 images, such as street0000_0.png, form 2 sets" in note
-    assert prepare(recipe_from_settings({**settings, "group": "image"})).group_notes == []
+    assert prepare(recipe_from_settings({**settings, "group": "image"})).data_notes == []

@@ -30,6 +30,7 @@ def look(day: int = 1, **changes) -> Look:
 
 G = {"group": "g.csv", "inputs": {**INPUTS, "g.csv": "1"}}
 TEST = {"split": "test", "inputs": {**INPUTS, "data test": "t"}}
+SWAPPED = {"arms": {k: plan()["arms"][k] for k in ("attention", "baseline")}, "baseline": "attention"}
 RENAMED = {"baseline": {"model": "yolov8n.yaml"}, "mha": {"model": "yolov8n.yaml", "at": ["P5"]}}
 
 
@@ -46,6 +47,7 @@ RENAMED = {"baseline": {"model": "yolov8n.yaml"}, "mha": {"model": "yolov8n.yaml
         (plan((0, 1), **TEST), TEST, "seed 2 was left out"),
         (plan((0, 1, 2, 3), train={"epochs": 3, "plots": False, "workers": 2}), {}, "seed 3 was added"),
         (plan((0, 1, 2, 3), arms=RENAMED, primary="mha"), {}, "seed 3 was added"),
+        (plan((0, 1, 2, 3), **SWAPPED, primary="baseline"), {}, "seed 3 was added"),
         (plan((0, 1, 2, 3), split="test", inputs={**INPUTS, "data test": "b"}), {}, "seed 3 was added"),
     ],
 )
@@ -175,7 +177,7 @@ def test_review__bounds_the_false_verdicts_of_looking_after_every_seed():
         for seeds in range(3, 11):
             own = effects[:seeds]
             interval = paired_interval(own.mean(axis=1), own @ weights / images, images)
-            verdict = judge(interval, "a", "b", 1.0, best=0.5)
+            verdict = judge(interval, "a", "b", 0.4, best=0.5)
             now = plan(range(seeds))
             objections = review(now, looks).objections
             looks.append(("", look(len(looks) + 1, seeds=list(range(seeds)))))

@@ -243,3 +243,10 @@ def test_block_of_the_calling_script__is_refused(monkeypatch):
 def test_match__may_name_an_arm_that_yaml_reads_as_a_number():
     arms = "arms: {1: yolov8n.yaml, 2: {model: yolov8n.yaml, at: P5}, 3: {match: 2}}"
     assert read_recipe(written(f"data: x.yaml\n{arms}"), {}).arms["3"] == Control("2")
+
+
+def test_primary__is_no_matched_control_unless_it_is_named():
+    arms = {"a": "yolov8n.yaml", "control": {"match": "b"}, "b": {"model": "yolov8n.yaml", "at": "P5"}}
+    path = written(yaml.safe_dump({"data": "x.yaml", "arms": arms}, sort_keys=False))
+    assert read_recipe(path, {}).primary == "b"
+    assert read_recipe(path, {"primary": "control"}).primary == "control"

@@ -214,7 +214,7 @@ COMMANDS = {
         Setting("name", "name", "name of its folder; name-2, ... where that is taken", "compare"),
         Setting("seeds", "numbers", "each arm is trained with each of them, separated by commas", (0, 1, 2)),
         Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
-        Setting("primary", "name", "arm that the verdict is about; the second if not given"),
+        Setting("primary", "name", "arm that the verdict is about; the first that is no control if not given"),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
         Setting("split", "name", "images that are scored in the end: val or test", "val"),

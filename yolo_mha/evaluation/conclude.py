@@ -36,7 +36,7 @@ from .comparison import (
     RunResult,
 )
 from .contrasts import contrasts
-from .declared import in_words, plan_changes, read_declarations
+from .declared import in_words, plan_changes, read_declarations, seeds_chosen_late
 from .looks import fresh_seeds, read_looks, record_look, review, withhold
 from .plan import Plan
 from .recipe import Arm, Recipe
@@ -70,6 +70,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     recipe, samples = plan.recipe, plan.samples[plan.recipe.split]
     declarations, earlier = read_declarations(folder), read_looks(folder)
     seen = review(declarations[-1].plan, earlier)
+    if not seen.objections:
+        seen = replace(seen, objections=seeds_chosen_late(declarations))
     done = {arm: [run.seed for run in finished if run.arm == arm] for arm in recipe.arms}
     looks = record_look(folder, declarations[-1], done)  # before any score is there
     unfinished = sorted({run.seed for run in runs if run.state == RUNNING})

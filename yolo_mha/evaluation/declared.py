@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..data.files import write_text
 from ..errors import ConfigError, one_line
+from .one_run import END
 from .recipe import Recipe
 
 Record = TypeVar("Record")
@@ -29,11 +30,13 @@ class Declaration:
         sha256: SHA-256 of the plan as JSON with sorted keys and without spaces.
         plan: The recipe without names of folders and modules, with ``baseline`` as the name of that arm, and as
             ``inputs`` the SHA-256 of what it names, by name.
+        trained: Seeds of which a run had ended by then: AP of each epoch is shown while they are trained.
     """
 
     date: str
     sha256: str
     plan: dict[str, Any]
+    trained: list[int] = field(default_factory=list)
 
 
 def planned(recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def declare(folder: Path, plan: dict[str, Any]) -> None:
     before = read_declarations(folder)
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     if not before or before[-1].sha256 != digest:
-        content = [asdict(each) for each in (*before, Declaration(now(), digest, plan))]
+        trained = {int(file.parent.name.removeprefix("seed")) for file in folder.glob(f"arms/*/seed*/{END}")}
+        content = [asdict(each) for each in (*before, Declaration(now(), digest, plan, sorted(trained)))]
         write_text(folder / PLAN, json.dumps(content, indent=2))
 
 
@@ -87,6 +91,23 @@ def plan_changes(declarations: Sequence[Declaration]) -> list[str]:
         words = [f"{key} from {in_words(before.plan.get(key))} to {in_words(after.plan[key])}" for key in keys]
         said.append(f"The plan was changed on {date_in_words(after.date)}: {'; '.join(words) or 'other inputs'}.")
     return said
+
+
+def seeds_chosen_late(declarations: Sequence[Declaration]) -> list[str]:
+    """Say where seeds were added or left out after some were trained, which is a look at their AP without a report.
+
+    Args:
+        declarations: The plans in the order of their dates, the last one being what holds.
+    """
+    seeds = declarations[-1].plan["seeds"]
+    first = next(i for i, each in enumerate(declarations) if each.plan["seeds"] == seeds)
+    now = declarations[first]
+    for before in declarations[:first]:
+        known = sorted({*now.trained} & {*before.plan["seeds"]})
+        if known and {*seeds} & {*before.plan["seeds"]}:
+            change = f"seeds were changed from {in_words(before.plan['seeds'])} to {in_words(seeds)}"
+            return [f"{change} when {in_words(known)} had been trained ({date_in_words(now.date)})"]
+    return []
 
 
 def read_list(file: Path, kind: Callable[..., Record]) -> list[Record]:

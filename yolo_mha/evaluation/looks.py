@@ -178,7 +178,8 @@ def _arms(plan: Mapping[str, Any], arm: str) -> list[Any]:
     """Return what the baseline, an arm, and the arm whose control it is, train, whatever their names are."""
     own = plan["arms"].get(arm) or {}
     rest = {key: value for key, value in own.items() if key != "match"}
-    return [plan["arms"][plan["baseline"]], rest, plan["arms"].get(own.get("match"))]
+    pair = sorted([plan["arms"][plan["baseline"]], rest], key=str)  # either way round it is the same difference
+    return [*pair, plan["arms"].get(own.get("match"))]
 
 
 def _same_choices(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:

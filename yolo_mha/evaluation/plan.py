@@ -57,7 +57,7 @@ class Plan:
         dataset: What is trained on.
         samples: Images and labels of ``train``, ``val`` and the split that is scored.
         groups: The group of each image that is scored; None where each is by itself.
-        group_notes: What to consider about groups, and about images that are in two splits.
+        data_notes: What to consider about groups, and about images that are in two splits.
     """
 
     recipe: Recipe
@@ -65,7 +65,7 @@ class Plan:
     dataset: Dataset
     samples: dict[str, list[Sample]]
     groups: dict[Path, str] | None = None
-    group_notes: list[str] = field(default_factory=list)
+    data_notes: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> PlannedArm:
@@ -95,7 +95,7 @@ def prepare(recipe: Recipe) -> Plan:
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
-    notes = _group_notes(recipe.group, groups, scored)
+    notes = _data_notes(recipe.group, groups, scored)
     check = leaks({split: samples[split] for split in ("train", recipe.split)})
     notes += [check.message] if check.status == "warning" else []
     for note in notes:
@@ -104,7 +104,7 @@ def prepare(recipe: Recipe) -> Plan:
     return Plan(recipe, arms, dataset, samples, by_image, notes)
 
 
-def _group_notes(group: str | None, groups: list[str] | None, images: list[Path]) -> list[str]:
+def _data_notes(group: str | None, groups: list[str] | None, images: list[Path]) -> list[str]:
     """Say what to consider about images that belong together."""
     if groups is None:
         note = None if group == IMAGE else frames_note(images)

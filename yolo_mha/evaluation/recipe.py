@@ -84,8 +84,8 @@ class Recipe:
         train: Ultralytics' training settings, the same for every run.
         seeds: Every arm is trained with each of them.
         jobs: How many runs are trained at the same time.
-        primary: The arm of the one contrast, with the baseline and in AP, that the comparison is made for; the second
-            arm unless another is named.
+        primary: The arm of the one contrast, with the baseline and in AP, that the comparison is made for; unless
+            one is named, the first arm after the baseline that is no matched control.
         margin: The smallest difference in AP that matters.
         split: The images that are scored in the end, "val" or "test"; training validates on "val" in any case.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
@@ -106,7 +106,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.primary:
-            object.__setattr__(self, "primary", list(self.arms)[1] if len(self.arms) > 1 else "")
+            others = list(self.arms)[1:]
+            own = [name for name in others if isinstance(self.arms[name], Arm)]
+            object.__setattr__(self, "primary", next(iter([*own, *others]), ""))
 
     @property
     def baseline(self) -> str:
