@@ -101,12 +101,12 @@ def seeds_chosen_late(declarations: Sequence[Declaration]) -> list[str]:
     """
     seeds = declarations[-1].plan["seeds"]
     first = next(i for i, each in enumerate(declarations) if each.plan["seeds"] == seeds)
-    now = declarations[first]
+    chosen = declarations[first]
     for before in declarations[:first]:
-        known = sorted({*now.trained} & {*before.plan["seeds"]})
+        known = sorted({*chosen.trained} & {*before.plan["seeds"]})
         if known and {*seeds} & {*before.plan["seeds"]}:
             change = f"seeds were changed from {in_words(before.plan['seeds'])} to {in_words(seeds)}"
-            return [f"{change} when {in_words(known)} had been trained ({date_in_words(now.date)})"]
+            return [f"{change} when {in_words(known)} had been trained ({date_in_words(chosen.date)})"]
     return []
 
 
