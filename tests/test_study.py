@@ -36,10 +36,7 @@ def test_study__from_nothing_and_again(small, tmp_path):
     found = yaml.safe_load((small / "base-found.yaml").read_text())
     base = tmp_path / ".study" / "base" / "small.pt"
     assert hashlib.sha256(base.read_bytes()).hexdigest() == found["sha256"]
-    assert (found["taken"], set(found["AP on the validation images by epochs"])) == (
-        1,
-        {1, 2},
-    )  # neither learns a thing
+    assert (found["taken"], set(found["AP by epochs"])) == (1, {1, 2})  # neither learns a thing
     kept = (small / "one" / "compare.json").read_text()
     assert json.loads(kept)["arms"].keys() == {"baseline", "attention"}
     assert str(tmp_path) not in kept + (small / "one" / "report.md").read_text()
@@ -48,6 +45,18 @@ def test_study__from_nothing_and_again(small, tmp_path):
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
     study.main("small", ["one"])
     assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
+
+
+def test_set_aside__divides_the_training_images(small, tmp_path):
+    study.copy_data("small")
+    written = study.WORK / study.set_aside("data/small", 10)
+    parts = {split: set(written.with_name(f"{split}.txt").read_text().split()) for split in ("train", "val")}
+    source = yaml.safe_load((study.WORK / "data" / "small" / "data.yaml").read_text())
+    images = sorted(map(str, (study.WORK / "data" / "small" / source["train"]).iterdir()))
+    assert sorted(parts["train"] | parts["val"]) == images
+    assert not parts["train"] & parts["val"]
+    assert len(parts["val"]) == len(images[::10])
+    assert yaml.safe_load(written.read_text())["names"] == source["names"]
 
 
 def test_study__without_its_data_says_where_that_is_looked_for(small, monkeypatch):

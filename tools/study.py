@@ -18,11 +18,14 @@ from typing import Any
 import yaml
 
 from yolo_mha.data.files import read_json, write_text
+from yolo_mha.errors import ConfigError
+from yolo_mha.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES, WORK = ROOT / "studies", ROOT / ".study"
 WORTH = 0.01  # AP that twice the epochs must add to be taken
 KEPT = ("compare.json", "report.md")
+SUFFIXES = (".jpg", ".png", ".bmp")
 
 
 def run(*words: object) -> None:
@@ -43,33 +46,56 @@ def copy_data(name: str) -> None:
     aside.rename(target)
 
 
+def set_aside(data: str, every: int) -> str:
+    """Write a dataset YAML whose validation images are every so many-th of the training images, and return its path."""
+    folder = WORK / data
+    content = read_yaml(folder / "data.yaml", ConfigError, expected="train, names")
+    images = sorted(file for file in (folder / content["train"]).iterdir() if file.suffix in SUFFIXES)
+    target = WORK / f"{data}-set-aside"
+    for split, chosen in (("val", images[::every]), ("train", [i for k, i in enumerate(images) if k % every])):
+        write_text(target / f"{split}.txt", "".join(f"{file}\n" for file in chosen))
+    lists = {"train": "train.txt", "val": "val.txt"}
+    write_text(target / "data.yaml", yaml.safe_dump({**lists, "names": content["names"]}))
+    return f"{data}-set-aside/data.yaml"
+
+
+def train(folder: Path, settings: dict[str, Any]) -> Path:
+    """Train into a folder, or go on with it, and return its last checkpoint."""
+    last = folder / "weights" / "last.pt"
+    if not (folder / "done").exists():
+        words = {**settings, "project": folder.parent, "name": folder.name, "exist_ok": True}
+        run("train", *([f"resume={last}"] if last.exists() else [f"{k}={v}" for k, v in words.items()]))
+        (folder / "done").touch()
+    return last
+
+
 def train_base(name: str, settings: dict[str, Any]) -> None:
-    """Train the base for each number of epochs, and take the larger where it scores clearly more on validation images.
+    """Train the base for each number of epochs, and take the larger where it scores clearly more.
 
     Args:
         name: The study.
-        settings: Of `yolo-mha train`, with one or two numbers of epochs.
+        settings: Of `yolo-mha train`, with one or two numbers of epochs; with ``choose_on`` they are compared on
+            training images that are set aside, one of so many, and the base is then trained on all of them.
     """
     chosen = WORK / "base" / f"{name}.pt"
     if chosen.exists():
         return
-    numbers, scores = settings.pop("epochs"), {}
+    numbers, every = settings.pop("epochs"), settings.pop("choose_on", None)
+    known = {**settings, "data": set_aside(settings["data"], every)} if every else settings
+    prefix, scores = WORK / "base" / (f"{name}-set-aside" if every else name), {}
     for epochs in numbers if isinstance(numbers, list) else [numbers]:
-        folder = WORK / "base" / f"{name}-{epochs}"
-        last = folder / "weights" / "last.pt"
-        if not (folder / "done").exists():
-            words = {**settings, "epochs": epochs, "project": folder.parent, "name": folder.name, "exist_ok": True}
-            run("train", *([f"resume={last}"] if last.exists() else [f"{k}={v}" for k, v in words.items()]))
-            (folder / "done").touch()
+        folder = Path(f"{prefix}-{epochs}")
+        last = train(folder, {**known, "epochs": epochs})
         where = {"project": folder, "name": "val", "exist_ok": True, "plots": False}
-        words = {"model": last, "data": settings["data"], "imgsz": settings["imgsz"], **where}
+        words = {"model": last, "data": known["data"], "imgsz": settings["imgsz"], **where}
         run("val", *(f"{k}={v}" for k, v in words.items()))
         scores[epochs] = read_json(folder / "val" / "scores.json", "scores")["metrics"]["AP"]
     least, most = min(scores), max(scores)
     taken = most if scores[most] - scores[least] >= WORTH else least
-    shutil.copy(WORK / "base" / f"{name}-{taken}" / "weights" / "last.pt", chosen)
+    shutil.copy(train(WORK / "base" / f"{name}-{taken}", {**settings, "epochs": taken}), chosen)
     digest = hashlib.sha256(chosen.read_bytes()).hexdigest()
-    found = {"AP on the validation images by epochs": scores, "taken": taken, "sha256": digest}
+    images = f"one training image of {every}, set aside" if every else "validation images"
+    found = {"AP by epochs": scores, "scored on": images, "taken": taken, "sha256": digest}
     write_text(STUDIES / name / "base-found.yaml", yaml.safe_dump(found, sort_keys=False))
 
 
