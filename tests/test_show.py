@@ -183,11 +183,20 @@ def test_estimate__says_what_is_matched(folder):
         name: ArmEstimate(f"{folder}/m.yaml", 1234567, [match] if name == "control" else [], 0.5, 0.1, 7200, 2048)
         for name in plan.arms
     }
-    found = Estimate(plan, arms, 6, 10, 8, {"train": 16, "val": 8}, "cpu", 43200, 2048, 1024)
+    found = Estimate(plan, arms, 6, 10, 8, {"train": 16, "val": 8}, "cpu", 43200, 2048, 1024, 96.4)
     assert not found.fits
     assert found.as_dict()["arms"]["control"]["substitutes"][0]["difference"] == match.difference
     text = shown(found)
-    for words in ("1,234,567", "0.5 s", "2 h 0 min", "12 h 0 min", "2.00 GiB", "2 seeds", "1.0 GiB are free"):
+    for words in (
+        "1,234,567",
+        "0.5 s",
+        "2 h 0 min",
+        "12 h 0 min",
+        "2.00 GiB",
+        "seeds 0, 1",
+        "1.0 GiB of memory",
+        "96 MiB of disk",
+    ):
         assert words in text
     assert f"row {match.row}: {match.own:,} for {match.parameters:,} ({match.difference:+.2%})" in text
     assert_whole(text, f"baseline: {folder}/m.yaml", f"control: {folder}/m.yaml")

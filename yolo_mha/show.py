@@ -270,9 +270,11 @@ def _show_estimate(result: Estimate, console: Console) -> None:
         _say(console, f"{name}: {arm.model}", *rows)
     _say(
         console,
-        f"{len(recipe.seeds)} seeds, {recipe.jobs} at a time; {result.free_mib / 1024:.1f} GiB are free",
-        f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}, seeds "
-        f"{', '.join(map(str, recipe.seeds))}; a difference below {recipe.margin:g} does not matter",
+        f"seeds {', '.join(map(str, recipe.seeds))}, {recipe.jobs} run{'s' * (recipe.jobs > 1)} at a time; "
+        f"{result.free_mib / 1024:.1f} GiB of memory are free",
+        f"checkpoints take at most {result.disk_mib:,.0f} MiB of disk space",
+        f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}; a difference "
+        f"below {recipe.margin:g} does not matter",
     )
     spent = duration(result.seconds)
     _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", style="bold")

@@ -31,6 +31,8 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypa
     assert arm.peak_mib == pytest.approx(RESERVE * 800)
     assert found.seconds == pytest.approx(3 * arm.seconds)
     assert found.peak_mib == pytest.approx(2 * arm.peak_mib)
+    runs, begun, under_way = 3 * 2, 3 * 4, 2 * 2 * 10  # bytes for each parameter
+    assert found.disk_mib == pytest.approx((runs + begun + under_way) * arm.parameters / 2**20)
     assert found.fits == (found.peak_mib <= found.free_mib)
     assert found.ok
     assert json.loads(json.dumps(found.as_dict()))["arms"]["baseline"]["seconds"] == arm.seconds

@@ -41,6 +41,7 @@ def written(text: str) -> Path:
         ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
         (TWO + "jobs: 0", "positive integer"),
+        (TWO + "keep_best: sometimes", "True or False"),
         (TWO + "train: {resume: true}", "set for each run"),
         (TWO + "train: {seed: 1}", "seeds=0,1,2"),
         (TWO + "train: {batch: -1}", "one batch size"),

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -19,6 +19,7 @@ from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation import runs as trained_runs
 from yolo_mha.evaluation.folder import open_folder
+from yolo_mha.evaluation.one_run import Job, _train
 from yolo_mha.evaluation.plan import prepare
 from yolo_mha.evaluation.recipe import Arm, Control, Recipe
 from yolo_mha.evaluation.runs import read_run, train_runs
@@ -197,7 +198,6 @@ def test_control__was_trained_in_the_place_of_attention(killed):
 
 def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_path):
     """The last checkpoint is there with its optimizer, and only has to be stripped of it."""
-    from yolo_mha.evaluation.one_run import Job, _train
 
     _, runs, _ = killed
     content = torch.load(runs["baseline"].folder / "weights" / "last.pt", weights_only=False)
@@ -206,7 +206,7 @@ def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_
     state = {**content, "ema": content["model"], "model": None, "optimizer": {}, "epoch": 3}
     torch.save(state, weights / "last.pt")
     for _ in range(2):  # the second time it is stripped already
-        _train(Job({}, 7, str(tmp_path), {}))
+        _train(Job({}, 7, str(tmp_path), keep_best=False, sources={}))
         after = torch.load(weights / "last.pt", weights_only=False)
         assert after["optimizer"] is None
         assert after["model"].names == content["model"].names
@@ -252,9 +252,8 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     (here / "m.yaml").write_text(
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
-    job = json.dumps(
-        {"settings": {"model": "m.yaml", "data": "nowhere.yaml"}, "seed": 0, "folder": str(here / "run"), "sources": {}}
-    )
+    settings = {"model": "m.yaml", "data": "nowhere.yaml"}
+    job = json.dumps(asdict(Job(settings, 0, str(here / "run"), keep_best=False, sources={})))
     process = subprocess.Popen(
         [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,

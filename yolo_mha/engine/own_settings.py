@@ -218,8 +218,9 @@ COMMANDS = {
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
         Setting("split", "name", "images that are scored in the end: val or test", "val"),
+        Setting("keep_best", FLAG, "keeps best.pt of each run beside last.pt, which is the one that is scored", False),
         Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
-        Setting("dry_run", FLAG, "only the plan, with an estimate of time and memory", False),
+        Setting("dry_run", FLAG, "only the plan, with an estimate of time, memory and disk space", False),
         others="training settings, the same for every arm",
     ),
     "doctor": Command(

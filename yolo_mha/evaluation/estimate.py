@@ -1,4 +1,4 @@
-"""What a comparison will take: time and memory, measured on this machine before anything is trained."""
+"""What a comparison will take: time, memory and disk space, measured on this machine before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from ..result import Result
 from .control import Substitute
 from .plan import Plan
 from .recipe import Recipe
+
+# Bytes of a checkpoint for each parameter: while a run is trained (half precision, and the state of Adam), when it is
+# done, and of the weights that all arms of a seed begin with.
+TRAINED, DONE, BEGUN = 2 + 8, 2, 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Estimate(Result):
         seconds: Time of all runs one after the other.
         peak_mib: The most memory of ``jobs`` runs at once, in MiB.
         free_mib: Memory that is free now.
+        disk_mib: The most disk space that checkpoints take, in MiB.
     """
 
     recipe: Recipe
@@ -68,6 +73,7 @@ class Estimate(Result):
     seconds: float
     peak_mib: float
     free_mib: float
+    disk_mib: float
 
     @property
     def fits(self) -> bool:
@@ -113,6 +119,9 @@ def measure_plan(plan: Plan) -> Estimate:
             seconds=args.epochs * steps * step + rounds * images["val"] * image,
             peak_mib=found[name].needed,
         )
+    sizes = [arm.parameters for arm in arms.values()]
+    each = (1 + recipe.keep_best) * DONE + (args.epochs // args.save_period if args.save_period > 0 else 0) * TRAINED
+    disk = seeds * (each * sum(sizes) + BEGUN * max(sizes)) + recipe.jobs * 2 * TRAINED * max(sizes)
     largest_first = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
     return Estimate(
         recipe=recipe,
@@ -125,4 +134,5 @@ def measure_plan(plan: Plan) -> Estimate:
         seconds=seeds * sum(arm.seconds for arm in arms.values()),
         peak_mib=sum(largest_first[: recipe.jobs]),
         free_mib=free_memory(device),
+        disk_mib=disk / 2**20,
     )

@@ -34,7 +34,7 @@ from .run_code import SOURCE, source_inputs
 
 RECIPE, INPUTS = "recipe.yaml", "inputs.json"
 # what is trained does not depend on them
-NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "blocks")
+NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "keep_best", "blocks")
 
 
 @contextmanager

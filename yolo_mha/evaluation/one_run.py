@@ -41,12 +41,14 @@ class Job:
         settings: Arguments of `train`.
         seed: The seed.
         folder: The run's folder.
+        keep_best: Whether best.pt stays.
         sources: SHA-256 of the source of each block, as planned.
     """
 
     settings: dict[str, Any]
     seed: int
     folder: str
+    keep_best: bool
     sources: dict[str, str]
 
 
@@ -58,6 +60,8 @@ def main() -> None:
     try:
         job = Job(**json.loads(line))
         gates = _train(job)
+        if not job.keep_best:
+            (Path(job.folder) / "weights" / "best.pt").unlink(missing_ok=True)
         write_text(Path(job.folder) / END, json.dumps({"peak_mib": process_peak_mib(), "gates": gates}))
     except YoloMHAError as e:
         traceback.print_exc()

@@ -20,7 +20,7 @@ from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..yaml_files import read_yaml
 
-OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "split", "group")
+OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "split", "group", "keep_best")
 FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
@@ -89,6 +89,7 @@ class Recipe:
         margin: The smallest difference in AP that matters.
         split: The images that are scored in the end, "val" or "test"; training validates on "val" in any case.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
+        keep_best: Whether the best checkpoint of each run is kept beside the last, which is the one that is scored.
         blocks: The modules of the user's blocks, see `import_blocks`; a recipe says what it needs and imports nothing.
     """
 
@@ -102,6 +103,7 @@ class Recipe:
     margin: float = MARGIN
     split: str = SCORED[0]
     group: str | None = None
+    keep_best: bool = False
     blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -283,6 +285,8 @@ def _seeds(value: object) -> tuple[int, ...]:
 def _check_own(recipe: Recipe) -> None:
     if type(recipe.jobs) is not int or recipe.jobs < 1:
         raise ConfigError("jobs must be a positive integer.", given=f"jobs={recipe.jobs}", expected="1, 2, ...")
+    if type(recipe.keep_best) is not bool:
+        raise ConfigError("keep_best is True or False.", given=f"keep_best={recipe.keep_best}", expected="True, False")
     for name in (recipe.name, *recipe.arms):
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ConfigError("This name cannot be a folder.", given=repr(name), expected="letters, digits, - and _")

@@ -189,7 +189,7 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
         "name": run.folder.name,
         "exist_ok": True,
     }
-    return Job(settings, run.seed, str(run.folder), arm.sources)
+    return Job(settings, run.seed, str(run.folder), recipe.keep_best, arm.sources)
 
 
 def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
