@@ -233,17 +233,16 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
     table.add_row("training, s", *(f"{a.train_seconds:.0f}" if a.metrics else "-" for a in arms))
     console.print(table)
-    interval = heading(c.effects["AP"] for c in result.contrasts)
-    table = Table("difference in AP", "", interval, "smallest detectable", "")
+    interval = heading(c.effect for c in result.contrasts)
+    table = Table("difference", "", interval, "smallest detectable", "")
     table.columns[0].no_wrap, table.columns[-1].min_width = True, len("exploratory")
     for contrast in result.contrasts:
-        effect = contrast.effects["AP"]
-        role = "primary" if contrast.primary else "exploratory"
+        effect = contrast.interval
         cells = ["-", "-", "-"]
         if effect:
             least = effect.smallest_detectable
             cells = [*figures(effect, result.recipe.margin), size(least) if least else "-"]
-        table.add_row(f"{contrast.arm} - {contrast.against}", *cells, f"{role}\n{contrast.verdict.word}")
+        table.add_row(str(contrast), *cells, f"{contrast.role}\n{contrast.verdict.word}")
         if contrast.with_failures:
             table.add_row("AP 0 for a failed run", *figures(contrast.with_failures, result.recipe.margin))
     console.print(table)
@@ -251,6 +250,8 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):
             _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
     folder = Path(result.save_dir)
+    if result.headline:
+        _say(console, result.headline)
     _say(console, *result.notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
 

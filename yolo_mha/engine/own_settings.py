@@ -196,8 +196,8 @@ COMMANDS = {
         Setting(
             "recipe",
             PATH,
-            "recipe YAML with name, data, arms, train, seeds, primary, margin, split, group and jobs, or demo.yaml; "
-            "also without recipe=",
+            "recipe YAML with name, data, arms, train, seeds, looks, primary, metric, contrasts, margin, split, group, "
+            "keep_best and jobs, or demo.yaml; also without recipe=",
         ),
         replace(MODEL, meaning="the baseline, in place of a recipe"),
         replace(AT, meaning="puts attention into the baseline, at places as for insert"),
@@ -213,8 +213,17 @@ COMMANDS = {
         Setting("project", PATH, "folder for the folders of all comparisons; runs/compare if not given"),
         Setting("name", "name", "name of its folder; name-2, ... where that is taken", "compare"),
         Setting("seeds", "numbers", "each arm is trained with each of them, separated by commas", (0, 1, 2)),
+        Setting(
+            "looks",
+            "numbers",
+            "number of seeds after which results are looked at, and training may stop, such as 3,6 with 10 seeds",
+        ),
         Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
         Setting("primary", "name", "arm that the verdict is about; the first that is no control if not given"),
+        Setting("metric", "name", "what it compares: AP, AP50, APsmall, APmedium, APlarge or AP[class,...]", "AP"),
+        Setting(
+            "contrasts", "text", "others that get a verdict, such as 'attention vs control; attention: AP[pool,lane]'"
+        ),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
         Setting("split", "name", "images that are scored in the end: val or test", "val"),

@@ -20,23 +20,22 @@ def _colour(comparison: Comparison, arm: str) -> str:
 
 
 def effects_chart(comparison: Comparison) -> bytes:
-    """Draw the difference in AP of every contrast with its interval, and that of every seed as a dot."""
-    shown = [(c, interval) for c in comparison.contrasts if (interval := c.effects["AP"])]
+    """Draw the difference of every contrast with its interval, and that of every seed as a dot."""
+    shown = [(c, interval) for c in comparison.contrasts if (interval := c.interval)]
     axes = _axes(height=0.9 + 0.55 * max(len(shown), 1))
     axes.axvspan(-comparison.recipe.margin, comparison.recipe.margin, color="0.93", zorder=0)
     axes.axvline(0, color="0.3", lw=1)
-    scores = {(run.arm, run.seed): run.metrics["AP"] for run in comparison.runs if run.metrics}
     for row, (contrast, interval) in enumerate(reversed(shown)):
         colour = _colour(comparison, contrast.arm)
         axes.plot([interval.low, interval.high], [row, row], color=colour, lw=3, solid_capstyle="round")
         axes.plot(interval.delta, row, "D", color=colour, markersize=7, markeredgecolor="white")
-        dots = [scores[contrast.arm, s] - scores[contrast.against, s] for s in contrast.seeds]
+        dots = contrast.deltas
         axes.plot(dots, np.full(len(dots), row + 0.22), "o", color=colour, markersize=4, alpha=0.7)
-    labels = [f"{c.arm} - {c.against}" + (" (primary)" if c.primary else "") for c, _ in reversed(shown)]
+    labels = [f"{c}" + ("" if c.role == "exploratory" else f" ({c.role})") for c, _ in reversed(shown)]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     line = heading(interval for _, interval in shown)
-    axes.set_xlabel(f"difference in AP; line: {line}; dots: seeds; band: ± {comparison.recipe.margin:g}")
+    axes.set_xlabel(f"difference; line: {line}; dots: seeds; band: ± {comparison.recipe.margin:g}")
     axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", alpha=0.3)
     return _svg(axes)

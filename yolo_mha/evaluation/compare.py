@@ -16,6 +16,7 @@ from .conclude import conclude as conclude_runs
 from .declared import read_declarations
 from .estimate import Estimate, measure_plan
 from .folder import open_folder
+from .interim import stages
 from .looks import read_looks, review
 from .plan import prepare
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
@@ -124,7 +125,13 @@ def _run(recipe: Recipe, project: str | Path | None, train: bool) -> Comparison:
     with open_folder(plan, project, begun=not train) as folder:
         for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:
             LOGGER.warning(f"There will be no verdict: {objection}")
-        if train:
-            return conclude_runs(plan, folder, train_runs(plan, folder))
-        runs = [read_run(folder, arm, seed) for seed in plan.recipe.seeds for arm in plan.arms]
-        return conclude_runs(plan, folder, runs)
+        if not train:
+            runs = [read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms]
+            return conclude_runs(plan, folder, runs)
+        runs = []
+        for stage in stages(recipe.looks, recipe.seeds):
+            runs += train_runs(plan, folder, stage.seeds[len({run.seed for run in runs}) :])
+            found = conclude_runs(plan, folder, runs)
+            if found.stage is None or found.stage.stop:
+                break
+        return found

@@ -10,6 +10,7 @@ from ..result import Result
 from ..scoring.intervals import Interval
 from ..scoring.ties import Ties
 from .declared import Declaration
+from .interim import Stage
 from .looks import Look
 from .recipe import Recipe
 from .verdict import Verdict
@@ -111,13 +112,18 @@ class Contrast:
     Attributes:
         arm: The one.
         against: The other, which is subtracted.
-        primary: Whether this is the contrast, on AP, that was named before the run; everything else is exploratory.
+        primary: Whether this is the contrast that the comparison was made for.
         seeds: Seeds that both finished.
-        effects: Difference by metric: AP, AP50, APsmall, APmedium, APlarge; None where it is not defined.
+        effects: Difference by metric: AP, AP50, APsmall, APmedium, APlarge, and ``metric``; None where it is not
+            defined. Their intervals are not corrected for looks or for other contrasts.
         per_class: Difference in AP by class.
-        verdict: On AP.
-        with_failures: Difference in AP over all seeds that were tried, with AP 0 for a failed run; None where none
-            failed.
+        verdict: On ``metric``.
+        with_failures: Difference over all seeds that were tried, with AP 0 for a failed run; None where none failed.
+        metric: What the verdict is about.
+        named: Whether it was named before the run, as the primary one is; everything else is exploratory.
+        deltas: The difference of each seed.
+        best: The metric of the better arm, the mean over seeds.
+        judged: The interval that the verdict is read from, where it was corrected.
     """
 
     arm: str
@@ -128,6 +134,28 @@ class Contrast:
     per_class: dict[str, Interval | None]
     verdict: Verdict
     with_failures: Interval | None = None
+    metric: str = "AP"
+    named: bool = False
+    deltas: list[float] = field(default_factory=list)
+    best: float = 0.0
+    judged: Interval | None = None
+
+    @property
+    def effect(self) -> Interval | None:
+        """The difference that the verdict is about."""
+        return self.effects[self.metric]
+
+    @property
+    def interval(self) -> Interval | None:
+        """The difference with the interval that the verdict is read from."""
+        return self.judged or self.effect
+
+    @property
+    def role(self) -> str:
+        return "primary" if self.primary else "named" if self.named else "exploratory"
+
+    def __str__(self) -> str:
+        return f"{self.arm} - {self.against}" + (f", {self.metric}" if self.metric != "AP" else "")
 
 
 @dataclass(frozen=True)
@@ -178,7 +206,11 @@ class Comparison(Result):
         method: How they were computed.
         arms: Results by arm name, the baseline first.
         runs: Every arm with every seed.
-        contrasts: Each arm against the baseline, the primary contrast first, and the primary arm against the others.
+        contrasts: The primary contrast, those that are named, each arm against the baseline, and the primary arm
+            against the others.
+        headline: Whether the primary arm is better than the baseline and than its matched control, in a sentence;
+            empty where it has no such control, or neither is known.
+        stage: Which of the declared looks this is; None between them.
         wins: The images that speak most for an arm, and most for the baseline.
         start: Whether the arms of each seed began alike.
         declaration: The plan that was concluded, with its date and hash.
@@ -200,6 +232,8 @@ class Comparison(Result):
     arms: dict[str, ArmResult]
     runs: list[RunResult]
     contrasts: list[Contrast]
+    headline: str
+    stage: Stage | None
     wins: list[Win]
     start: list[StartCheck]
     declaration: Declaration

@@ -37,14 +37,16 @@ from .comparison import (
 )
 from .contrasts import contrasts
 from .declared import in_words, plan_changes, read_declarations, seeds_chosen_late
+from .interim import Stage, stage_of, stages
 from .looks import fresh_seeds, read_looks, record_look, review, withhold
 from .plan import Plan
 from .recipe import Arm, Recipe
 from .report import write_reports
-from .run_notes import run_notes
+from .run_notes import interim_note, run_notes
 from .runs import DONE, FAILED, RUNNING, Run
 from .score_runs import changed_blocks, match_runs, score_runs
 from .start import shared_start
+from .verdicts import headline, stopping
 
 PACKAGES = ("yolo-mha", "ultralytics", "torch", "pycocotools", "numpy")
 
@@ -60,6 +62,10 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     Raises:
         RunError: No run finished.
     """
+    recipe = plan.recipe
+    stage = stage_of(stages(recipe.looks, recipe.seeds), {run.seed for run in runs} - _unfinished(runs))
+    if stage:
+        runs = [run for run in runs if run.seed in stage.seeds]
     finished = [run for run in runs if run.state == DONE]
     if not finished:
         raise RunError(
@@ -67,14 +73,14 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
             given=f"{runs[0].arm}, seed {runs[0].seed}: {runs[0].error or 'not trained to its end'}",
             fix=f"the logs are in {folder / 'arms'}; the same command tries again",
         )
-    recipe, samples = plan.recipe, plan.samples[plan.recipe.split]
+    samples = plan.samples[recipe.split]
     declarations, earlier = read_declarations(folder), read_looks(folder)
     seen = review(declarations[-1].plan, earlier)
     if not seen.objections:
         seen = replace(seen, objections=seeds_chosen_late(declarations))
     done = {arm: [run.seed for run in finished if run.arm == arm] for arm in recipe.arms}
     looks = record_look(folder, declarations[-1], done)  # before any score is there
-    unfinished = sorted({run.seed for run in runs if run.state == RUNNING})
+    unfinished = sorted(_unfinished(runs))
     objections = [*_not_trained(recipe, unfinished), *seen.objections]
     stride = max(int(plan.arms[run.arm].network.stride.max()) for run in finished)
     imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
@@ -85,17 +91,22 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     failed = {(run.arm, run.seed) for run in runs if run.state == FAILED}
     groups = None if plan.groups is None else [plan.groups[sample.image] for sample in scored]
     files = [str(sample.image) for sample in scored]
-    found, wins = contrasts(recipe, matched, files, with_bar, failed, groups)
+    found, wins = contrasts(recipe, matched, files, with_bar, failed, groups, stage)
     first = {run.arm: run.last for run in reversed(finished)}  # of the first seed
     changed = sorted({run.arm for run in finished if changed_blocks(run, plan)})
     models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - set(changed)}
     costs = measure(models, imgsz) if models else {}
     start = shared_start([run for run in runs if run.seed not in unfinished])
     commands = commands_again(recipe, folder, first)
+    said = headline(found, recipe, stage or Stage()) if not objections else ""
     found = [replace(c, verdict=withhold(c.verdict, c.arm, c.against, objections)) for c in found]
+    if stage:
+        stage = replace(stage, stop=stopping(found[0], recipe.margin, stage))
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     notes = [f"No verdict: {'; '.join(objections)}."] if objections else []
-    if count := seeds_wanted(recipe, found[0], seen.objections):
+    if stage and stage.next:
+        notes.append(interim_note(stage))
+    elif count := seeds_wanted(recipe, found[0], seen.objections):
         notes.append(advice(recipe, fresh_seeds(declarations[-1].plan, earlier, count), commands[0]))
     notes += [*plan_changes(declarations), *seen.remarks]
     notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes]
@@ -111,6 +122,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         },
         runs=results,
         contrasts=found,
+        headline=said,
+        stage=stage,
         wins=wins,
         start=start,
         declaration=declarations[-1],
@@ -162,6 +175,11 @@ def _estimand(plan: Plan) -> str:
     if plan.start.source is not None and isinstance(first, Arm):
         further = FURTHER.format(file=Path(pretrained if isinstance(pretrained, str) else first.model).name)
     return ESTIMAND.format(further=further, images=IMAGES[plan.recipe.split])
+
+
+def _unfinished(runs: Sequence[Run]) -> set[int]:
+    """Return the seeds of which a run is not trained to its end."""
+    return {run.seed for run in runs if run.state == RUNNING}
 
 
 def _not_trained(recipe: Recipe, unfinished: list[int]) -> list[str]:

@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 from ..data.progress import Progress, silent
 from ..scoring.intervals import Interval, paired_interval
 from ..scoring.matches import Matches
+from ..scoring.metric import OVERALL, class_metric
 from ..scoring.resample import (
-    OVERALL,
     RESAMPLES,
     Support,
     Weights,
     bootstrap_weights,
-    class_metric,
     resampled_ap,
     resampled_scores,
     supports,
 )
 from .comparison import Contrast, Win
+from .interim import Stage
+from .named import Named
 from .recipe import Recipe
-from .verdict import judge, no_interval
+from .verdict import no_interval
+from .verdicts import with_verdicts
 
 CANDIDATES = 100  # images on either side that are left out one by one, to find those that matter most
 MOST_WINS = 3  # images that are shown for either side
@@ -38,8 +40,9 @@ def contrasts(
     progress: Progress = silent,
     failed: Collection[tuple[str, int]] = (),
     groups: Sequence[str] | None = None,
+    stage: Stage | None = None,
 ) -> tuple[list[Contrast], list[Win]]:
-    """Compare all arms with the baseline, and the primary arm with the others.
+    """Compare what the recipe names, all arms with the baseline, and the primary arm with the others.
 
     Args:
         recipe: The recipe.
@@ -48,9 +51,10 @@ def contrasts(
         progress: Shows progress.
         failed: Arm and seed of the runs that failed.
         groups: The group of each image, where groups are resampled.
+        stage: Which of the declared looks this is; None for the only one, with all seeds.
 
     Returns:
-        The contrasts, the primary one first, and the images that move AP's difference most.
+        The contrasts, the primary one first, then those that are named, and the images that move AP's difference most.
     """
     runs = {(arm, seed): matches for arm, seeds in finished.items() for seed, matches in seeds.items()}
     if not runs:
@@ -59,45 +63,44 @@ def contrasts(
     numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = bootstrap_weights(images, RESAMPLES, groups=numbers)
     weights = np.concatenate([np.ones((images, 1), np.float32), drawn], axis=1)  # the images as they are come first
+    planned, stage = recipe.named(), stage or Stage()
+    own_metrics = sorted({named.metric for named in planned} - set(OVERALL))
     scores = {}
     for i, (run, matches) in enumerate(runs.items(), 1):
         named = counted(progress, f"resampling images, run {i} of {len(runs)}")
-        scores[run] = resampled_scores(matches, weights, named)
-    tested = supports(next(iter(runs.values())), numbers)
+        scores[run] = resampled_scores(matches, weights, named, own_metrics)
+    tested = supports(next(iter(runs.values())), numbers, own_metrics)
 
     baseline, *others = recipe.arms
-    pairs = [(recipe.primary, baseline)]
-    pairs += [(arm, baseline) for arm in others if arm != recipe.primary]
-    pairs += [(recipe.primary, arm) for arm in others if arm != recipe.primary]
+    pairs = [Named(arm, baseline) for arm in (recipe.primary, *others)]
+    pairs += [Named(recipe.primary, arm) for arm in others if arm != recipe.primary]
     found, wins = [], []
-    for arm, against in pairs:
+    for pair in dict.fromkeys((*planned, *pairs)):
+        arm, against, metric = pair.arm, pair.against, pair.metric
         seeds = sorted(set(finished.get(arm, {})) & set(finished.get(against, {})))
         own, other = ([scores[name, s] for s in seeds] for name in (arm, against))
         metrics = next(iter(own), {})
         # arm less other by metric, shape (S, 1 + R), the images as they are first
         differences = {m: np.stack([a[m] - b[m] for a, b in zip(own, other, strict=True)]) for m in metrics}
         effects = {m: paired_interval(d[:, 0], d[:, 1:], *tested[m]) for m, d in differences.items()}
-        overall = {m: effects.get(m) for m in OVERALL}
-        with_failures = _with_failures(arm, against, recipe.seeds, scores, failed, tested["AP"])
-        ap, best = overall["AP"], max(float(np.mean([s["AP"][0] for s in side] or [0.0])) for side in (own, other))
-        primary = (arm, against) == pairs[0]
-        if ap:
-            verdict = judge(ap, arm, against, recipe.margin, best=best, with_failures=with_failures, primary=primary)
-        else:
-            verdict = no_interval(arm, against, len(seeds), tested["AP"])
+        tried = stage.seeds or recipe.seeds
         found.append(
             Contrast(
                 arm=arm,
                 against=against,
-                primary=primary,
+                metric=metric,
+                primary=pair == planned[0],
+                named=pair in planned,
                 seeds=seeds,
-                effects=overall,
-                per_class={m.removeprefix(class_metric("")): e for m, e in effects.items() if m not in OVERALL},
-                verdict=verdict,
-                with_failures=with_failures,
+                deltas=differences[metric][:, 0].tolist() if seeds else [],
+                effects={m: effects.get(m) for m in dict.fromkeys((*OVERALL, metric))},
+                per_class={name: effects.get(class_metric(name)) for name in matches.classes},
+                best=max(float(np.mean([s[metric][0] for s in side] or [0.0])) for side in (own, other)),
+                with_failures=_with_failures(pair, tried, scores, failed, tested[metric]),
+                verdict=no_interval(arm, against, len(seeds), tested[metric]),
             )
         )
-        if against == baseline and seeds:
+        if pair == Named(arm, baseline) and seeds:
             models = [(finished[arm][s], finished[against][s]) for s in seeds]
             replicates, by_image = differences["AP"][:, 1:], drawn
             if groups is not None:  # drawn together, the images of a group cannot be told apart
@@ -105,24 +108,24 @@ def contrasts(
                 replicates = np.stack([resampled_ap(a, by_image) - resampled_ap(b, by_image) for a, b in models])
             influence = _influence(models, replicates, by_image)
             wins += [Win(files[image], arm, value) for image, value in influence]
-    return found, wins
+    return with_verdicts(found, recipe.margin, stage), wins
 
 
 def _with_failures(
-    arm: str,
-    against: str,
+    pair: Named,
     seeds: Sequence[int],
     scores: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
     failed: Collection[tuple[str, int]],
     tested: Support,
 ) -> Interval | None:
-    """Compare two arms in AP over all seeds that they tried, a failed run with AP 0; None where none failed."""
-    tried = [s for s in seeds if all((name, s) in scores or (name, s) in failed for name in (arm, against))]
-    nothing = {"AP": np.zeros(1 + RESAMPLES)}
-    pairs = [(scores.get((arm, s), nothing), scores.get((against, s), nothing)) for s in tried]
-    if not any((name, s) in failed for name in (arm, against) for s in tried):
+    """Compare two arms over all seeds that they tried, a failed run with AP 0; None where none failed."""
+    arms = (pair.arm, pair.against)
+    tried = [s for s in seeds if all((name, s) in scores or (name, s) in failed for name in arms)]
+    nothing = {pair.metric: np.zeros(1 + RESAMPLES)}
+    pairs = [[scores.get((name, s), nothing)[pair.metric] for name in arms] for s in tried]
+    if not any((name, s) in failed for name in arms for s in tried):
         return None
-    differences = np.stack([own["AP"] - other["AP"] for own, other in pairs])
+    differences = np.stack([own - other for own, other in pairs])
     return paired_interval(differences[:, 0], differences[:, 1:], *tested)
 
 

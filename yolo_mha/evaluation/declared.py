@@ -19,6 +19,7 @@ from .recipe import Recipe
 Record = TypeVar("Record")
 PLAN = "plan.json"
 NOT_PLANNED = ("name", "jobs", "keep_best", "blocks")  # they have no part in the result
+USUAL: dict[str, Any] = {"looks": [], "metric": "AP", "contrasts": []}  # not written down
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def planned(recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, Any]:
         inputs: The SHA-256 of what it names.
     """
     content = {key: value for key, value in recipe.as_dict().items() if key not in NOT_PLANNED}
+    content = {key: value for key, value in content.items() if key not in USUAL or value != USUAL[key]}
     content |= {"baseline": recipe.baseline, "seeds": sorted(recipe.seeds), "inputs": dict(inputs)}
     plan: dict[str, Any] = json.loads(json.dumps(content))
     return plan
@@ -87,8 +89,9 @@ def plan_changes(declarations: Sequence[Declaration]) -> list[str]:
     """
     said = []
     for before, after in pairwise(declarations):
-        keys = [key for key in after.plan if key != "inputs" and before.plan.get(key) != after.plan[key]]
-        words = [f"{key} from {in_words(before.plan.get(key))} to {in_words(after.plan[key])}" for key in keys]
+        plans = [{**USUAL, **each.plan} for each in (before, after)]
+        keys = [key for key in plans[1] if key != "inputs" and plans[0].get(key) != plans[1][key]]
+        words = [f"{key} from {in_words(plans[0].get(key))} to {in_words(plans[1][key])}" for key in keys]
         said.append(f"The plan was changed on {date_in_words(after.date)}: {'; '.join(words) or 'other inputs'}.")
     return said
 
@@ -145,4 +148,4 @@ def date_in_words(date: str) -> str:
 
 def in_words(value: object) -> str:
     """Return a value of a plan as people write it."""
-    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+    return "none" if value in (None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -34,17 +34,19 @@ from .run_code import SOURCE, source_inputs
 
 RECIPE, INPUTS = "recipe.yaml", "inputs.json"
 # what is trained does not depend on them
-NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "keep_best", "blocks")
+NOT_TRAINED = (
+    "jobs", "seeds", "looks", "primary", "metric", "contrasts", "margin", "split", "group", "keep_best", "blocks",
+)  # fmt: skip
 
 
 @contextmanager
 def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = False) -> Iterator[Path]:
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
-    A folder is taken up again if its recipe trains the same, so that at most ``jobs``, ``seeds``, ``primary``,
-    ``margin``, ``split``, ``group`` and ``blocks`` differ, and the files that it names (models, checkpoints, images and
-    labels) and the source of its blocks are still the same. Otherwise it is left alone, and the next free one of
-    ``name``, ``name-2``, ... is made. The plan is entered into its ``plan.json``.
+    A folder is taken up again if its recipe trains the same, so that at most what `NOT_TRAINED` names differs, and the
+    files that it names (models, checkpoints, images and labels) and the source of its blocks are still the same.
+    Otherwise it is left alone, and the next free one of ``name``, ``name-2``, ... is made. The plan is entered into its
+    ``plan.json``.
 
     Args:
         plan: The plan.

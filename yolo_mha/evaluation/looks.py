@@ -16,12 +16,13 @@ from typing import Any
 
 from ..data.files import write_text
 from ..data.groups import IMAGE
-from .declared import Declaration, date_in_words, in_words, now, read_list
+from .declared import USUAL, Declaration, date_in_words, in_words, now, read_list
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
 TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
-CHOICES = ("primary", "margin", "group")  # beside the seeds, what could be changed until an answer comes out
+# beside the seeds, what could be changed until an answer comes out
+CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts")
 # training settings with which the same is trained, as far as a difference of arms goes
 SAME_TRAINING = ("device", "workers", "cache", "plots", "verbose", "save_period", "show", "save_json", "save_txt")
 
@@ -197,7 +198,7 @@ def _scored(plan: Mapping[str, Any]) -> str:
 
 def _choice(plan: Mapping[str, Any], key: str) -> Any:
     """Return what a choice comes to: that of groups by the content of a file, and no groups by either word."""
-    value = plan.get(key)
+    value = plan.get(key, USUAL.get(key))
     if key == "primary":
         return _arms(plan, plan[key])
     return None if value == IMAGE else plan["inputs"].get(value, value) if key == "group" else value
@@ -214,8 +215,9 @@ def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> 
     for key in CHOICES:
         if _choice(then, key) == _choice(plan, key):
             continue
-        if then.get(key) != plan.get(key):
-            old, new = in_words(then.get(key)), in_words(plan.get(key))
+        before_it, after_it = (each.get(key, USUAL.get(key)) for each in (then, plan))
+        if before_it != after_it:
+            old, new = in_words(before_it), in_words(after_it)
             said.append(f"{key} was {old} when the results were looked at ({when}), and is {new} now")
         elif key == "group":
             said.append(f"the file that group names had another content when the results were looked at ({when})")

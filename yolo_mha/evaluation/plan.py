@@ -19,6 +19,7 @@ from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block
 from ..scoring.intervals import LEAST_UNITS, sample
+from ..scoring.metric import require_metric
 from ..surgery.graft import renamed, same_values
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
@@ -88,6 +89,8 @@ def prepare(recipe: Recipe) -> Plan:
     """
     arms = build_arms(recipe)
     dataset = load_dataset(recipe.data, with_bar)
+    for named in recipe.named():
+        require_metric(named.metric, dataset.names.values())
     samples = {split: read_split(dataset, split, with_bar) for split in dict.fromkeys(("train", "val", recipe.split))}
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)

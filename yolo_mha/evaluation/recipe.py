@@ -16,11 +16,16 @@ from ..engine import settings as config
 from ..engine.block_modules import require_imported
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
+from ..scoring.intervals import LEAST_SEEDS
+from ..scoring.metric import require_metric
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..yaml_files import read_yaml
+from .named import Named, read_contrast
 
-OWN = ("name", "data", "seeds", "jobs", "primary", "margin", "split", "group", "keep_best")
+OWN = (
+    "name", "data", "seeds", "looks", "jobs", "primary", "metric", "contrasts", "margin", "split", "group", "keep_best",
+)  # fmt: skip
 FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
@@ -83,10 +88,13 @@ class Recipe:
             `train`, ``at`` with a block's options and ``freeze_base``; or ``match`` alone.
         train: Ultralytics' training settings, the same for every run.
         seeds: Every arm is trained with each of them.
+        looks: After how many seeds the primary contrast is judged before all are trained, see `interim`.
         jobs: How many runs are trained at the same time.
-        primary: The arm of the one contrast, with the baseline and in AP, that the comparison is made for; unless
-            one is named, the first arm after the baseline that is no matched control.
-        margin: The smallest difference in AP that matters.
+        primary: The arm of the one contrast, with the baseline, that the comparison is made for; unless one is named,
+            the first arm after the baseline that is no matched control.
+        metric: What the primary contrast compares, see `require_metric`.
+        contrasts: Others that are named before the run, see `read_contrast`.
+        margin: The smallest difference that matters, in AP or the metric.
         split: The images that are scored in the end, "val" or "test"; training validates on "val" in any case.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
         keep_best: Whether the best checkpoint of each run is kept beside the last, which is the one that is scored.
@@ -98,8 +106,11 @@ class Recipe:
     arms: dict[str, Arm | Control]
     train: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS
+    looks: tuple[int, ...] = ()
     jobs: int = JOBS
     primary: str = ""
+    metric: str = "AP"
+    contrasts: tuple[str, ...] = ()
     margin: float = MARGIN
     split: str = SCORED[0]
     group: str | None = None
@@ -119,7 +130,13 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Return what a recipe YAML holds."""
         arms = {name: arm.settings() for name, arm in self.arms.items()}
-        return {**vars(self), "arms": arms, "seeds": list(self.seeds), "blocks": list(self.blocks)}
+        lists = {key: list(getattr(self, key)) for key in ("seeds", "looks", "contrasts", "blocks")}
+        return {**vars(self), "arms": arms, **lists}
+
+    def named(self) -> list[Named]:
+        """Return the primary contrast and those that are named beside it."""
+        own = [read_contrast(text, list(self.arms)) for text in self.contrasts]
+        return [Named(self.primary, self.baseline, self.metric), *own]
 
     def origin(self, name: str) -> Arm:
         """Return an arm, or the one whose control it is."""
@@ -248,7 +265,10 @@ def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Reci
     """Make a recipe of its arms, its own settings and those for training, and check it."""
     own = {key: value for key, value in settings.items() if key in OWN}
     own |= {"name": str(own["name"]), "data": str(own["data"]), "primary": str(own.get("primary") or "")}
-    own["seeds"] = _seeds(own.get("seeds", SEEDS))
+    own["seeds"] = _numbers("seeds", own.get("seeds", SEEDS), 0, LARGEST_SEED)
+    own["looks"] = _numbers("looks", own.get("looks") or (), LEAST_SEEDS, len(own["seeds"]))
+    given = own.get("contrasts") or ()
+    own["contrasts"] = tuple(given.split(";") if isinstance(given, str) else given)
     own["group"] = _plain(own.get("group"), path=is_table(own.get("group")))
     train = {k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None}
     recipe = Recipe(arms=arms, train=train, **own)
@@ -272,14 +292,21 @@ def _blocks(value: object) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _seeds(value: object) -> tuple[int, ...]:
+def _numbers(name: str, value: object, least: int, end: int) -> tuple[int, ...]:
+    """Read different whole numbers from ``least`` up to but not ``end``."""
     value = smart_value(value) if isinstance(value, str) else value  # 0,1,2 is text in YAML
-    seeds = tuple(value) if isinstance(value, (list, tuple, range)) else (value,)
-    whole = all(type(seed) is int and 0 <= seed < LARGEST_SEED for seed in seeds)
-    if not whole or not seeds or len(set(seeds)) < len(seeds):
+    numbers = tuple(value) if isinstance(value, (list, tuple, range)) else (value,)
+    whole = all(type(number) is int and least <= number < end for number in numbers)
+    if name == "looks" and (not whole or list(numbers) != sorted(set(numbers))):
+        raise ConfigError(
+            "looks says after how many seeds the results are looked at, before all are trained.",
+            given=f"looks={value} with {end} seeds",
+            expected=f"ascending numbers from {least} to {end - 1}, such as looks=3,6 with 10 seeds",
+        )
+    if name == "seeds" and (not whole or not numbers or len(set(numbers)) < len(numbers)):
         expected = "seeds=0,1,2, each one once, 0 or more"
         raise ConfigError("Seeds are different whole numbers.", given=f"seeds={value}", expected=expected)
-    return seeds
+    return numbers
 
 
 def _check_own(recipe: Recipe) -> None:
@@ -299,6 +326,10 @@ def _check_own(recipe: Recipe) -> None:
             given=f"primary={recipe.primary}, baseline {baseline}",
             expected=nearest(recipe.primary, others),
         )
+    require_metric(recipe.metric)
+    repeated = [named for named in recipe.named()[1:] if recipe.named().count(named) > 1]
+    if repeated:
+        raise ConfigError("A contrast is named twice.", given=str(repeated[0]), expected="each once; primary is one")
     if type(recipe.margin) not in (int, float) or not 0 < recipe.margin < 1:
         raise ConfigError(
             "margin is the smallest difference in AP that matters.",

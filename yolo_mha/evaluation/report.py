@@ -20,7 +20,7 @@ from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
 from ..scoring.intervals import Interval
-from ..scoring.resample import OVERALL
+from ..scoring.metric import OVERALL
 from ..text import in_line, markdown
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
@@ -64,12 +64,16 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
     values = {
         "comparison": comparison,
         "primary": comparison.contrasts[0],
-        "to_baseline": {c.arm: c for c in comparison.contrasts if c.against == comparison.baseline},
-        "controls": [c for c in comparison.contrasts if comparison.recipe.is_control(c.against, of=c.arm)],
+        "to_baseline": {c.arm: c for c in comparison.contrasts if (c.against, c.metric) == (comparison.baseline, "AP")},
+        "controls": [
+            c
+            for c in comparison.contrasts
+            if comparison.recipe.is_control(c.against, of=c.arm) and c.metric == comparison.recipe.metric
+        ],
         "spread": _spread(comparison),
         "metrics": METRICS,
         "overall": OVERALL,
-        "interval": heading(c.effects["AP"] for c in comparison.contrasts),
+        "interval": heading(c.effect for c in comparison.contrasts),
     }
     charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
     page = environment.get_template("report.html.j2").render(

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from ..data.beacons import EMBEDDED
 from ..scoring.intervals import LEAST_SEEDS
 from .comparison import IMAGES, RunResult, StartCheck
+from .interim import FUTILE, Stage
 from .plan import Plan
 from .run_code import installed
 from .runs import DONE, FAILED, Run
+from .verdicts import FUTILITY
 from .weights import class_notes
 
 FEW_SEEDS = (
@@ -77,6 +79,17 @@ def run_notes(
         for s in arm.substitutes
     ]
     return notes + _tie_notes(results)
+
+
+def interim_note(stage: Stage) -> str:
+    """Say what a look before the last one means."""
+    seeds = f"Look {stage.number} of {stage.looks}: {len(stage.seeds)} of {stage.planned} seeds."
+    left = f"The other {stage.planned - len(stage.seeds)} seeds"
+    if stage.stop == FUTILITY:
+        return f"{seeds} {left} are not trained: they would settle the question with a probability below {FUTILE:.0%}."
+    if stage.stop:
+        return f"{seeds} {left} are not trained, because the answer is there."
+    return f"{seeds} The comparison goes on to {stage.next} seeds."
 
 
 def gate_notes(runs: Sequence[Run]) -> list[str]:

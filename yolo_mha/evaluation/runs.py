@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,8 +90,8 @@ class _Attempt:
         return replace(self.run, seconds=self.run.seconds + time.monotonic() - self.started)
 
 
-def train_runs(plan: Plan, folder: Path) -> list[Run]:
-    """Train every arm with every seed, ``jobs`` at a time, seed by seed.
+def train_runs(plan: Plan, folder: Path, seeds: Sequence[int]) -> list[Run]:
+    """Train every arm with some seeds, ``jobs`` at a time, seed by seed.
 
     A run that was interrupted goes on from its last checkpoint, or begins anew where it had none; one that is done is
     left alone, and one that failed is tried again. A run that fails does not stop the others. A run whose blocks had
@@ -100,12 +101,13 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
         plan: The plan.
         folder: From `open_folder`. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output,
             ``seed<k>.log``, and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
+        seeds: The seeds.
 
     Returns:
         All runs, those of the first seed first and in each seed the baseline first.
     """
     folder, recipe = folder.resolve(), plan.recipe
-    runs = {(arm, seed): read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms}
+    runs = {(arm, seed): read_run(folder, arm, seed) for seed in seeds for arm in plan.arms}
     waiting = [key for key, run in runs.items() if run.state != DONE]
     if not waiting:
         return list(runs.values())

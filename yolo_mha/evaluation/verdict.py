@@ -50,6 +50,8 @@ def judge(
     best: float,
     with_failures: Interval | None = None,
     primary: bool = True,
+    metric: str = "AP",
+    told: str = "",
 ) -> Verdict:
     """Say what an interval means.
 
@@ -60,32 +62,34 @@ def judge(
     seeds.
 
     Args:
-        interval: Of the difference in AP, the arm less the other.
+        interval: Of the difference, the arm less the other.
         arm: Name of the arm.
         against: Name of what it is compared with.
         margin: The smallest difference that matters, chosen before the run.
-        best: AP of the better of the two.
+        best: The metric of the better of the two.
         with_failures: The same interval over all seeds, with AP 0 for every failed run; None where none failed.
         primary: Whether it is the primary contrast; where that is inconclusive, the next step is named.
+        metric: What is compared.
+        told: For what the interval was corrected.
     """
     if best < LEARNED:
         return Verdict(
             NONE,
-            f"No verdict on {arm} against {against}: neither has learned anything (AP {best:.3f} at best). Train "
+            f"No verdict on {arm} against {against}: neither has learned anything ({metric} {best:.3f} at best). Train "
             "longer, or look at the data.",
         )
-    design, found = _design(interval, with_failures), _found(interval, margin)
-    word = _word(interval, margin)
+    design, found = _design(interval, with_failures) + told, _found(interval, margin, metric)
+    word = word_of(interval, margin)
     if word == NONE:
-        return Verdict(NONE, f"No verdict on {arm} against {against}: {_reason(interval, found, design)}")
+        return Verdict(NONE, f"No verdict on {arm} against {against}: {_reason(interval, found, design, metric)}")
     if with_failures and word != INCONCLUSIVE:
-        counted = _word(with_failures, margin)
+        counted = word_of(with_failures, margin)
         if counted != word:
             return Verdict(
                 INCONCLUSIVE,
                 f"{arm} against {against} is inconclusive, because runs failed. Without them: {word}, {found} "
-                f"({design}). With AP 0 for a failed run: {counted}, {_found(with_failures, margin)}. Find out first "
-                "why they failed.",
+                f"({design}). With AP 0 for a failed run: {counted}, {_found(with_failures, margin, metric)}. "
+                "Find out first why they failed.",
             )
         design += "; with AP 0 for a failed run the answer is the same"
     widest = max(-interval.low, interval.high, 0.0)
@@ -95,8 +99,8 @@ def judge(
     if word == SAME and best <= margin:
         return Verdict(
             NONE,
-            f"No verdict on {arm} against {against}: {found} ({design}), but with AP {best:.3f} at best they could "
-            f"hardly differ by the margin of {margin:g}. Train longer, or choose a smaller margin before the results.",
+            f"No verdict on {arm} against {against}: {found} ({design}), but with {metric} {best:.3f} at best they "
+            f"could hardly differ by the margin of {margin:g}. Train longer, or choose a smaller margin before the results.",
         )
     if word == SAME:
         bound = math.ceil(widest * 10**DECIMALS) / 10**DECIMALS
@@ -113,7 +117,7 @@ def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
         arm: Name of the arm.
         against: Name of what it is compared with.
         seeds: Number of seeds that both finished.
-        tested: What AP was tested on.
+        tested: What the metric was tested on.
     """
     reason = "no seed finished in both"
     if seeds:
@@ -122,7 +126,8 @@ def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
     return Verdict(NONE, f"No verdict on {arm} against {against}: {reason}.")
 
 
-def _word(interval: Interval, margin: float) -> str:
+def word_of(interval: Interval, margin: float) -> str:
+    """Return the word of a verdict that an interval allows, see `judge`."""
     if no_spread(interval) or interval.scope == "images":
         return NONE
     if interval.low > 0:
@@ -132,9 +137,9 @@ def _word(interval: Interval, margin: float) -> str:
     return SAME if max(-interval.low, interval.high) <= margin else INCONCLUSIVE
 
 
-def _found(interval: Interval, margin: float) -> str:
+def _found(interval: Interval, margin: float, metric: str) -> str:
     delta, ends = figures(interval, margin)
-    return f"AP {delta}, 95 % interval {ends}"
+    return f"{metric} {delta}, 95 % interval {ends}"
 
 
 def _design(interval: Interval, with_failures: Interval | None) -> str:
@@ -146,15 +151,17 @@ def _design(interval: Interval, with_failures: Interval | None) -> str:
     return design
 
 
-def _reason(interval: Interval, found: str, design: str) -> str:
+def _reason(interval: Interval, found: str, design: str, metric: str) -> str:
     """Say why an interval allows no verdict."""
     if no_spread(interval) and not interval.delta:
         return (
-            f"as far as AP shows, the two arms gave the same detections ({design}). They may be the same model, or the "
-            "gate of the block may still be 0."
+            f"as far as {metric} shows, the two arms gave the same detections ({design}). They may be the same model, or "
+            "the gate of the block may still be 0."
         )
     if no_spread(interval):
-        return f"AP {figures(interval, 0.0)[0]} without any spread over seeds or images ({design}), so no interval."
+        return (
+            f"{metric} {figures(interval, 0.0)[0]} without any spread over seeds or images ({design}), so no interval."
+        )
     some = "One seed" if interval.seeds == 1 else f"{interval.seeds} seeds"
     return (
         f"{found} for these very models on other images of this kind ({design}). {some} cannot tell what training "

@@ -39,9 +39,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 LEVEL = 0.95
+ALPHA = 1 - LEVEL
 POWER = 0.80
 LEAST_SEEDS = 3  # for a statement about training in general
 LEAST_UNITS = 10  # images or groups that hold an object of the kind; resamples of fewer are too coarse
@@ -244,10 +245,47 @@ def images_needed(interval: Interval, margin: float) -> int:
     return math.ceil(interval.units * (least / margin) ** 2)
 
 
-def _half_width(interval: Interval, seeds: int) -> float:
-    by_seed = (interval.sd_seeds or 0.0) / math.sqrt(seeds)
-    return math.hypot(_t(seeds - 1) * by_seed, _t(interval.df) * interval.se_images)
+def corrected(interval: Interval, by_seed: float, by_image: float) -> Interval:
+    """Return an interval for other probabilities of error than 5 %, as several looks or several contrasts ask for.
+
+    Args:
+        interval: With three seeds or more; any other is returned as it is.
+        by_seed: Probability of error in the part that varies over seeds.
+        by_image: The same in the part that varies over images.
+    """
+    if interval.scope == "images":
+        return interval
+    half = _half_width(interval, interval.seeds, by_seed, by_image)
+    least = smallest_detectable(interval, interval.seeds) + half - _half_width(interval, interval.seeds)
+    return replace(interval, low=interval.delta - half, high=interval.delta + half, smallest_detectable=least)
 
 
-def _t(df: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, df))
+def share_needed(interval: Interval, by_seed: float = ALPHA, by_image: float = ALPHA) -> float:
+    """Return the share of two probabilities of error with which an interval ends at zero.
+
+    It is a p-value in units of the probability of error: zero is left out with a larger share, and kept with a
+    smaller one.
+
+    Args:
+        interval: With three seeds or more, and some spread.
+        by_seed: As for `corrected`.
+        by_image: As for `corrected`.
+    """
+
+    def beyond(log: float) -> float:
+        share = math.exp(log)
+        return _half_width(interval, interval.seeds, by_seed * share, by_image * share) - abs(interval.delta)
+
+    largest, smallest = math.log(1 / max(by_seed, by_image)), math.log(1e-12)
+    if beyond(largest) >= 0:
+        return math.exp(largest)
+    return math.exp(smallest if beyond(smallest) <= 0 else optimize.brentq(beyond, smallest, largest))
+
+
+def _half_width(interval: Interval, seeds: int, by_seed: float = ALPHA, by_image: float = ALPHA) -> float:
+    spread = (interval.sd_seeds or 0.0) / math.sqrt(seeds)
+    return math.hypot(_t(seeds - 1, by_seed) * spread, _t(interval.df, by_image) * interval.se_images)
+
+
+def _t(df: float, error: float = ALPHA) -> float:
+    return float(stats.t.ppf(1 - error / 2, df))

@@ -8,7 +8,7 @@ precision at this recall or beyond, needs precision at the hits alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ..data.progress import Progress, silent
 from .coco import AREAS, RECALLS
 from .matches import Matches, Table, Threshold
+from .metric import OVERALL, class_metric, classes_of
 
 RESAMPLES = 1000
 MAX_ARRAY_ENTRIES = 4_000_000  # of one array at a time
-OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
 
 Weights = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -44,16 +44,20 @@ def bootstrap_weights(images: int, resamples: int, seed: int = 0, groups: NDArra
     return np.ascontiguousarray(counts if groups is None else counts[groups], np.float32)
 
 
-def resampled_scores(matches: Matches, weights: Weights, progress: Progress = silent) -> dict[str, Values]:
+def resampled_scores(
+    matches: Matches, weights: Weights, progress: Progress = silent, own: Collection[str] = ()
+) -> dict[str, Values]:
     """Compute AP for every column of weights.
 
     Args:
         matches: Of one model.
         weights: How often each image counts, whole numbers, float32 of shape (images, R).
         progress: Shows progress.
+        own: Metrics over some classes that are wanted too, such as "AP[pool,lane]".
 
     Returns:
-        Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", and "AP of NAME" for every class. NaN
+        Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", "AP of NAME" for every class, and those
+        of ``own``. NaN
         where a resample holds no object of that kind, which pycocotools writes as -1.
     """
     jobs = [(name, area) for name in matches.classes for area in range(len(AREAS))]
@@ -66,17 +70,13 @@ def resampled_scores(matches: Matches, weights: Weights, progress: Progress = si
 
     scores = {"AP": over_classes(0, 0), "AP50": over_classes(0, 1)}
     scores |= {f"AP{AREAS[area]}": over_classes(area, 0) for area in range(1, len(AREAS))}
-    return scores | {class_metric(name): results[name, 0][0] for name in matches.classes}
+    scores |= {class_metric(name): results[name, 0][0] for name in matches.classes}
+    return scores | {m: _mean(np.stack([scores[class_metric(name)] for name in classes_of(m)])) for m in own}
 
 
 def resampled_ap(matches: Matches, weights: Weights) -> Values:
     """Compute AP alone, see `resampled_scores`."""
     return _mean(np.stack([average_precision(tables[0], weights)[0] for tables in matches.classes.values()]))
-
-
-def class_metric(name: str) -> str:
-    """Return the name of the AP of one class among the scores."""
-    return f"AP of {name}"
 
 
 class Support(NamedTuple):
@@ -96,12 +96,13 @@ class Support(NamedTuple):
         return None if self.group_sizes is None else len(self.group_sizes)
 
 
-def supports(matches: Matches, groups: NDArray[np.intp] | None = None) -> dict[str, Support]:
+def supports(matches: Matches, groups: NDArray[np.intp] | None = None, own: Collection[str] = ()) -> dict[str, Support]:
     """Return what each metric of `resampled_scores` was tested on.
 
     Args:
         matches: Of any model; they hold the ground truth.
         groups: The group of each image, as for `bootstrap_weights`.
+        own: As for `resampled_scores`.
     """
 
     def support(objects: Sequence[NDArray[np.float32]]) -> Support:
@@ -113,7 +114,8 @@ def supports(matches: Matches, groups: NDArray[np.intp] | None = None) -> dict[s
 
     by_area = [support([tables[a].objects for tables in matches.classes.values()]) for a in range(len(AREAS))]
     found = dict(zip(OVERALL, (by_area[0], *by_area), strict=True))
-    return found | {class_metric(name): support([tables[0].objects]) for name, tables in matches.classes.items()}
+    found |= {class_metric(name): support([tables[0].objects]) for name, tables in matches.classes.items()}
+    return found | {m: support([matches.classes[name][0].objects for name in classes_of(m)]) for m in own}
 
 
 def _mean(values: Values) -> Values:
