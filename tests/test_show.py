@@ -156,7 +156,7 @@ def test_comparison(folder):
     ]  # fmt: skip
     planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
     result = Comparison(
-        1, plan, "", "", arms, [], contrasts, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder)
+        1, plan, "", "", arms, [], contrasts, "A headline.", None, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder)
     )
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
@@ -166,6 +166,7 @@ def test_comparison(folder):
         for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5", "1.05, 1.01 to 1.25")
     ), text
     assert "exploratory" in text
+    assert "A headline." in text
     assert "images only" not in text
     (line,) = re.findall(".*AP 0 for a failed run.*", text)
     assert "-0.300" in line

@@ -177,3 +177,57 @@ def test_contrasts__of_too_few_groups_say_so():
     assert set(contrast.effects.values()) == {None}
     assert contrast.verdict.word == "no verdict"
     assert "for which 7 groups (30 images) are too few; 10 or more are needed" in contrast.verdict.sentence
+
+
+def test_contrasts__that_are_named_are_judged_together_where_the_primary_one_stands_out(compared):
+    rng = np.random.default_rng(0)
+    arms: dict = {"baseline": {}, "attention": {}, "control": {}}
+    for seed in range(4):
+        shift = 8 + rng.normal(0, 0.8)
+        arms["baseline"][seed] = match_detections(TRUTH, found({1, 7}, shift))
+        arms["control"][seed] = match_detections(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
+        arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
+    files = [f"{i}.jpg" for i in range(IMAGES)]
+    named = ("attention vs control", "control: AP[dog]", "attention: AP[cat,dog]")
+    results, wins = contrasts(plan(contrasts=named), arms, files)
+    assert [(str(c), c.role) for c in results] == [
+        ("attention - baseline", "primary"),
+        ("attention - control", "named"),
+        ("control - baseline, AP[dog]", "named"),
+        ("attention - baseline, AP[cat,dog]", "named"),
+        ("control - baseline", "exploratory"),
+    ]
+    primary, control, dog, both, _ = results
+    assert both.effect.delta == pytest.approx(primary.effects["AP"].delta)  # the mean of these two is AP
+    assert both.deltas == pytest.approx(primary.deltas)
+    assert dog.effect == dog.per_class["dog"]
+    assert (control.verdict.word, both.verdict.word) == ("helps", "helps")
+    width = control.effect.high - control.effect.low
+    assert control.judged.high - control.judged.low > width
+    assert "interval corrected for" in control.verdict.sentence
+    assert primary.judged is None
+    assert wins == compared[1]
+
+
+def test_contrasts__that_are_named_are_exploratory_where_the_primary_one_holds_zero():
+    arms: dict = {"baseline": {}, "attention": {}, "control": {}}
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        for arm, better in (("baseline", 0), ("attention", 0), ("control", 4)):
+            arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 - better + rng.normal(0, 0.5)))
+    results, _ = contrasts(plan(contrasts=("control",)), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    assert results[0].verdict.word == "inconclusive"
+    assert (str(results[1]), results[1].role) == ("control - baseline", "exploratory")
+
+
+def test_contrasts__about_another_metric():
+    arms: dict = {"baseline": {}, "attention": {}, "control": {}}
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        for arm in arms:
+            arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 + rng.normal(0, 0.5)))
+    results, _ = contrasts(plan(metric="AP[cat]"), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    assert (str(results[0]), results[0].primary) == ("attention - baseline, AP[cat]", True)
+    assert results[0].effect == results[0].per_class["cat"]
+    assert "AP[cat]" in results[0].verdict.sentence
+    assert ("attention - baseline", "exploratory") in [(str(c), c.role) for c in results]

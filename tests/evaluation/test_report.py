@@ -76,6 +76,8 @@ def comparison(tmp_path) -> found.Comparison:
         arms=arms,
         runs=runs,
         contrasts=[contrast],
+        headline="A <headline>.",
+        stage=None,
         wins=[
             found.Win(str(tmp_path / "7.png"), "attention", 0.004),
             found.Win(str(tmp_path / "7.png"), "attention", -1e-3),

@@ -38,7 +38,7 @@ from yolo_mha.evaluation.runs import train_runs
 plan = prepare(read_recipe(sys.argv[1], {}))
 object.__setattr__(plan.recipe.arms["broken"], "freeze_base", 1)
 with open_folder(plan, sys.argv[2]) as folder:
-    train_runs(plan, folder)
+    train_runs(plan, folder, plan.recipe.seeds)
 """
 
 
@@ -85,7 +85,7 @@ def killed(beacons, tiny, tmp_path_factory):
     seen["interrupted"], seen["failed"] = (read_run(folder, arm, 7) for arm in ("attention", "broken"))
     both = replace(plan, recipe=replace(plan.recipe, jobs=2))
     with open_folder(both, root) as again:
-        runs = train_runs(both, again)
+        runs = train_runs(both, again, both.recipe.seeds)
     seen["after"] = (last.stat().st_mtime_ns, last.read_bytes())
     return again, {run.arm: run for run in runs}, seen
 

@@ -100,7 +100,8 @@ def judge(
         return Verdict(
             NONE,
             f"No verdict on {arm} against {against}: {found} ({design}), but with {metric} {best:.3f} at best they "
-            f"could hardly differ by the margin of {margin:g}. Train longer, or choose a smaller margin before the results.",
+            f"could hardly differ by the margin of {margin:g}. Train longer, or "
+            "choose a smaller margin before the results.",
         )
     if word == SAME:
         bound = math.ceil(widest * 10**DECIMALS) / 10**DECIMALS
@@ -155,8 +156,8 @@ def _reason(interval: Interval, found: str, design: str, metric: str) -> str:
     """Say why an interval allows no verdict."""
     if no_spread(interval) and not interval.delta:
         return (
-            f"as far as {metric} shows, the two arms gave the same detections ({design}). They may be the same model, or "
-            "the gate of the block may still be 0."
+            f"as far as {metric} shows, the two arms gave the same detections ({design}). They may be the "
+            "same model, or the gate of the block may still be 0."
         )
     if no_spread(interval):
         return (
