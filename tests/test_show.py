@@ -156,7 +156,25 @@ def test_comparison(folder):
     ]  # fmt: skip
     planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
     result = Comparison(
-        1, plan, "", "", arms, [], contrasts, "A headline.", None, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder)
+        1,
+        plan,
+        "",
+        "",
+        arms,
+        [],
+        contrasts,
+        "A headline.",
+        None,
+        [],
+        [],
+        planned,
+        [],
+        [],
+        {},
+        ["A note."],
+        {},
+        [],
+        save_dir=str(folder),
     )
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -84,7 +85,7 @@ def _settings(title: str, settings: tuple[Setting, ...]) -> Panel:
     for s in settings:
         values = s.default if isinstance(s.default, tuple) else () if s.default is None else (s.default,)
         default = "required" if s.required else ",".join(map(str, values))
-        table.add_row(f"[bold cyan]{s.name}[/]", f"[yellow]{s.kind}[/]", default, s.meaning)
+        table.add_row(f"[bold cyan]{s.name}[/]", f"[yellow]{s.kind}[/]", default, escape(s.meaning))
     return Panel(table, title=title, title_align="left", border_style="dim")
 
 
