@@ -81,11 +81,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as e:
-        if e.errno is not None and e.filename in (None, name):
-            e.filename, e.filename2 = str(path), None
-        raise
+        if e.errno is None or e.filename not in (None, name):
+            raise
+        raise OSError(e.errno, e.strerror, str(path)) from e
     except RuntimeError as e:
-        if "inline_container" not in str(e):
+        if not any(said in str(e) for said in ("inline_container", "iostream error")):
             raise
         # what `torch.save` says where a file cannot be written, without the reason
         reason = errno.EIO if shutil.disk_usage(path.parent).free > MIN_FREE else errno.ENOSPC
