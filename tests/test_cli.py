@@ -3,6 +3,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -357,6 +358,18 @@ def test_help__fits_a_terminal_of_80_columns(capsys, monkeypatch, command):
     assert max(map(len, out.splitlines())) <= 80
     for setting in COMMANDS_TABLE[command].own:
         assert f"\n│ {setting.name} " in out
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is imported")
+def test_interrupted__while_pytorch_is_imported_is_one_line():
+    command = [sys.executable, "-m", "yolo_mha", "predict"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
 def test_interrupted__tells_its_results(capsys, monkeypatch):

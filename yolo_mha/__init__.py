@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .startup import AS_COMMAND  # isort: skip  (before PyTorch is imported)
 from .errors import (
     CheckpointError,
     ConfigError,
@@ -28,7 +28,7 @@ from .nn import ConvBlock, CrossScaleMHA, MultiHeadAttention, S2Attention, Spati
 try:
     from .registry import install, register
 except DependencyError as e:  # Ultralytics is too old, so the command line, which is of this package, cannot say it
-    if Path(sys.argv[0]).stem != "yolo-mha" and sys.orig_argv[1:3] != ["-m", "yolo_mha"]:
+    if not AS_COMMAND:
         raise
     if "--json" in sys.argv:
         print(json.dumps({"error": e.as_dict()}, indent=2))

@@ -20,9 +20,10 @@ from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
 from .engine.progress import Terminal
-from .errors import ConfigError, RunError, YoloMHAError, check_flag
+from .errors import DISK_FULL, MAKE_ROOM, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full
 from .result import Result
 from .show import show, show_settings
+from .startup import imported
 from .text import printable
 
 
@@ -95,6 +96,7 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
     from .engine.settings import parse
 
     called = resolve_name(f"{__package__}.{function}")
+    imported()
     try:
         settings = parse(words, "recipe" if command == "compare" else None)
         import_blocks(word for word in str(settings.pop(BLOCKS.name, "")).split(",") if word)
@@ -143,7 +145,9 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
     if isinstance(error, YoloMHAError):
         fault, text = error.as_dict(), f"error: {error}"
         code = 1 if isinstance(error, RunError) else 2
-    elif isinstance(error, OSError):  # a full disk, a folder that may not be written to
+    elif disk_is_full(error):
+        text = f"error: {DISK_FULL}\n  given:    {error}\n  fix:      {MAKE_ROOM}"
+    elif isinstance(error, OSError):  # a folder that may not be written to
         text = f"error: The system refused.\n  given:    {error}\n  fix:      look at the disk and the folder"
     else:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
         text = f"unexpected error: {type(error).__name__}: {error}\n"

@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,7 +161,8 @@ def test_open_folder__is_for_one_at_a_time(data):
     with open_folder(prepare(recipe)) as folder:
         with pytest.raises(ConfigError, match="Another process") as refused:
             opened(recipe)
-        assert refused.value.given == str(folder)
+        assert refused.value.given.startswith(f"{folder}, held by process {os.getpid()} on ")
+        assert "name=" in refused.value.fix
         assert opened(replace(recipe, name="other")) != folder
     assert opened(recipe) == folder
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import errno
+import json
+import math
+import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +15,19 @@ from typing import Any
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import default_callbacks
 
-from ..data.dataset import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError, nearest, run_failed
+from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..data.files import write_text
+from ..errors import (
+    DISK_FULL,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    RunError,
+    YoloMHAError,
+    disk_is_full,
+    nearest,
+    run_failed,
+)
 from ..guard import guarded, read_checkpoint
 from ..result import Result
 from ..surgery.graft import gates
@@ -27,6 +40,7 @@ from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
 
+DATA_FILE = "data.json"  # how much data a run began with
 Callbacks = Mapping[str, Callable[[Any], None]]
 
 
@@ -114,7 +128,9 @@ def train(
     if isinstance(passed.get("pretrained"), (str, Path)):
         check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
-        data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
+        dataset, amount = check_dataset(data, ("train", passed.get("split", "val")))
+        data, text = dataset.yaml, json.dumps(amount)
+        network.add_callback("on_pretrain_routine_end", lambda run: write_text(Path(run.save_dir) / DATA_FILE, text))
     elif network.task == "classify" and not Path(data).is_dir():
         raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
     if insertion is not None:
@@ -149,9 +165,12 @@ def _go_on(
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
-    data = data or arguments.get("data")
+    known, data = data is None, data or arguments.get("data")
     if network.task == "detect":
-        data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
+        dataset, amount = check_dataset(data, ("train", arguments.get("split") or "val"))  # type: ignore[arg-type]
+        data = dataset.yaml
+        if known:
+            _check_amount(Path(passed["save_dir"]) / DATA_FILE, amount)
     return _run(network, {**passed, "data": str(data)}, callbacks)
 
 
@@ -180,12 +199,15 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
 
 def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     """Say what stopped a training, which checkpoint is good, and how to go on."""
-    failed, text = run_failed("Training", error), str(error)
+    failed, text = run_failed("Training", error, getattr(trainer, "save_dir", None)), str(error)
     if isinstance(error, YoloMHAError):
         return failed
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return RunError("The disk is full.", given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
-    if not Path(getattr(trainer, "last", "")).is_file():
+    if disk_is_full(error):
+        return RunError(DISK_FULL, given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
+    if lost := re.search(r"Image Not Found (.+)", text):
+        given, fix = lost[1], f"bring it back. {_how_to_go_on(trainer)}"
+        return RunError("An image of the dataset is gone, or cannot be read any more.", given=given, fix=fix)
+    if not _has_checkpoint(trainer):
         return failed
     if "NaN" in text:
         best = Path(trainer.best)
@@ -205,14 +227,20 @@ def _how_to_go_on(trainer: Any) -> str:
     Args:
         trainer: Ultralytics' trainer; None where there was none yet.
     """
-    last = Path(getattr(trainer, "last", ""))
-    if not last.is_file():  # the first epoch was not over
+    if not _has_checkpoint(trainer):  # the first epoch was not over
         return "No checkpoint was written yet, so start it again."
+    last = Path(trainer.last)
     state = read_checkpoint(last)
     epochs, done = trainer.args.epochs, state["epoch"] + 1
     if state.get("optimizer") is None or done >= epochs:
         return f"All {epochs} epochs are done, and {last} is good."
     return f"{last} is good, of epoch {done} of {epochs}. Go on with: yolo-mha train resume={shlex.quote(str(last))}"
+
+
+def _has_checkpoint(trainer: Any) -> bool:
+    """Say whether a training wrote, or goes on from, the ``last.pt`` in its folder; it may be of an earlier one."""
+    last = Path(getattr(trainer, "last", ""))
+    return last.is_file() and (trainer.resume or last.stat().st_mtime >= getattr(trainer, "train_time_start", math.inf))
 
 
 def _check_callbacks(callbacks: object) -> Callbacks:
@@ -228,17 +256,46 @@ def _check_callbacks(callbacks: object) -> Callbacks:
     return callbacks
 
 
-def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) -> Dataset:
+def check_dataset(data: str | Path, splits: Iterable[str]) -> tuple[Dataset, dict[str, str]]:
     """Check a dataset before hours are spent on it.
 
     Args:
         data: See `load_dataset`.
         splits: The splits that will be used.
 
+    Returns:
+        The dataset, and how much is in each split.
+
     Raises:
         DataError: Something is missing or broken.
     """
     dataset = load_dataset(data, with_bar)
-    for split in splits:
-        read_split(dataset, split, with_bar)
-    return dataset
+    return dataset, {split: _amount(read_split(dataset, split, with_bar)) for split in splits}
+
+
+def _amount(samples: Sequence[Sample]) -> str:
+    objects = [len(sample.classes) for sample in samples]
+    return f"{len(objects)} images, {sum(map(bool, objects))} of them with objects, {sum(objects)} objects"
+
+
+def _check_amount(file: Path, now: Mapping[str, str]) -> None:
+    """Make sure that a run goes on with as much data as it began with; a label that is gone would go unnoticed.
+
+    Args:
+        file: Where the run wrote how much that was; runs of other programs have none.
+        now: How much it is now.
+
+    Raises:
+        DataError: It is another amount.
+    """
+    try:
+        began = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if began != now:
+        raise DataError(
+            "The dataset is not as it was when this run began.",
+            given="; ".join(f"{split}: {amount}" for split, amount in now.items()),
+            expected="; ".join(f"{split}: {amount}" for split, amount in began.items()),
+            fix="bring back what is missing, or name the dataset with data= to go on with what there is",
+        )

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.data.utils import img2label_paths
 
 from ..data.files import read_json, write_text
 from ..engine.child import Child
 from ..engine.progress import bar, console
+from ..errors import DataError
 from ..registry import Network
 from ..surgery.text import dump, one_scale
 from .folder import INPUTS
@@ -103,6 +105,9 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
 
     Returns:
         All runs, those of the first seed first and in each seed the baseline first.
+
+    Raises:
+        DataError: A file of the dataset went away.
     """
     folder, recipe = folder.resolve(), plan.recipe
     runs = {(arm, seed): read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms}
@@ -116,6 +121,7 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
         try:
             while waiting or running:
                 while waiting and len(running) < recipe.jobs:
+                    _check_files(plan)
                     key = waiting.pop(0)
                     job = _job(plan, folder, runs[key])
                     running[key] = _start(runs[key], job, plan.arms[key[0]].network, progress, epochs)
@@ -132,6 +138,25 @@ def train_runs(plan: Plan, folder: Path) -> list[Run]:
                 attempt.process.close(patience=STOP)
                 _save(attempt.now())
     return list(runs.values())
+
+
+def _check_files(plan: Plan) -> None:
+    """Refuse to train a run on fewer files than the runs before it; a label that is gone would go unnoticed.
+
+    Raises:
+        DataError: A file that was there when the comparison was planned is gone.
+    """
+    for samples in plan.samples.values():
+        labels = img2label_paths([str(sample.image) for sample in samples])
+        for sample, label in zip(samples, labels, strict=True):
+            for file in (sample.image, *([Path(label)] if len(sample.classes) else [])):
+                if not file.is_file():
+                    raise DataError(
+                        "A file of the dataset is gone.",
+                        given=file,
+                        expected="the images and labels that the other runs are trained on",
+                        fix="bring it back and call the same command again; finished runs are kept",
+                    )
 
 
 def read_run(folder: Path, arm: str, seed: int) -> Run:
