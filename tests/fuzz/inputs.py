@@ -125,4 +125,3 @@ def inputs() -> dict[str, bytes]:
     }
     files = {name: text.encode() for name, text in texts.items()}
     return files | {place.format(name): picture for place in pictures for name in "ab"}
-
