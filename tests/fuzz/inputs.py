@@ -71,7 +71,10 @@ PREDICTIONS = [
     {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 8], "score": 0.75},
     {"image_id": 9, "category_id": 2, "bbox": [0, 0, 4, 20], "score": 0.5},
 ]
-NAMED = [{**p, "file_name": f"{n}.png", "category_name": c} for p, n, c in zip(PREDICTIONS, "ab", ["ant", "zebra"])]
+NAMED = [
+    {**PREDICTIONS[0], "file_name": "a.png", "category_name": "ant"},
+    {**PREDICTIONS[1], "file_name": "b.png", "category_name": "zebra"},
+]
 SCORE = "val predictions={} plots=False"
 # the file that is changed, and the command; the first word of a name tells what it is about
 COMMANDS = {

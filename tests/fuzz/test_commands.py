@@ -1,8 +1,7 @@
 """Whatever a file holds, a command that reads it answers, or names one fault."""
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, seed, settings
 from inputs import COMMANDS, inputs
 from mutations import mutated
 

@@ -1,12 +1,16 @@
 """Reading a damaged checkpoint or label cache, or one that somebody changed, runs nothing of it and does not crash."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given, seed
 from pickled import checkpoint, damaged, other_steps, packed
 from readers import cache, can_be_read, entries
 from test_commands import examples
 
-FEW, MANY = 60, 5000
+FEW, MANY, SECONDS = 60, 5000, 120
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +23,9 @@ def files(tmp_path_factory):
 
 
 def attempt(files, kind, folder):
-    """Return what is tried of one kind of file, which is read once before, so that all modules are imported."""
+    """Return what is tried of one kind of file."""
     valid, changed = files[kind]
     assert can_be_read(kind, folder / "x.pt", valid)
-    can_be_read(kind, folder / "x.pt", valid[:200])
 
     @given(changed)
     def once(content):
@@ -34,6 +37,15 @@ def attempt(files, kind, folder):
 @pytest.mark.parametrize("kind", ["checkpoint", "cache"])
 def test_reader__of_a_file_that_was_changed(files, kind, tmp_path):
     examples(FEW, derandomize=True)(attempt(files, kind, tmp_path))()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["checkpoint", "cache"])
+def test_reader__of_files_that_reach_more_and_more_of_it(kind, tmp_path):
+    pytest.importorskip("atheris")
+    words = [sys.executable, Path(__file__).with_name("fuzz_readers.py"), kind, f"-max_total_time={SECONDS}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 @pytest.mark.slow

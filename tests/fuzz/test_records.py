@@ -1,7 +1,6 @@
 """Whatever stands in the records of a comparison, it is taken up again, or one record is named."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, seed

@@ -18,7 +18,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest, one_line
 from ..paths import can_be_path, given_path
-from ..yaml_files import read_yaml
+from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_dataset, coco_files
 from .files import read_text
@@ -221,9 +221,11 @@ def _resolve(root: Path, entry: str) -> Path:
 def _names(path: Path, names: Any, nc: Any) -> dict[int, str]:
     try:
         count = None if nc is None else int(nc)
+        if count is not None and count > MOST_NODES:
+            raise ValueError("more classes than a file could name")
         names = names or [f"class_{i}" for i in range(count or 0)]
         names = {int(k): str(v) for k, v in (dict(enumerate(names)) if isinstance(names, list) else names).items()}
-    except (AttributeError, TypeError, ValueError) as e:
+    except (AttributeError, TypeError, ValueError, OverflowError) as e:
         given = f"names: {names}, nc: {nc}"
         raise DataError(
             f"names: or nc: of {path} is unusable.", given=given, expected="names: a list, or {0: ...}"
