@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from inputs import COMMANDS, inputs
 from mutations import mutated
 
-FEW, MANY = 25, 1500
+FEW, MANY = 12, 400
 FILES = inputs()
 
 

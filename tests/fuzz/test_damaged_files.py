@@ -10,7 +10,7 @@ from pickled import checkpoint, damaged, other_steps, packed
 from readers import cache, can_be_read, entries
 from test_commands import examples
 
-FEW, MANY, SECONDS = 60, 5000, 120
+FEW, MANY, SECONDS = 40, 3000, 120
 
 
 @pytest.fixture(scope="session")

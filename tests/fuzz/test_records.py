@@ -14,7 +14,7 @@ from yolo_mha.evaluation.looks import record_look
 from yolo_mha.evaluation.plan import prepare
 from yolo_mha.evaluation.recipe import read_recipe
 
-FEW, MANY = 12, 1500
+FEW, MANY = 6, 300
 FOLDER, RUN = "runs/compare/r", "arms/baseline/seed0"
 TABLE = "epoch,metrics/mAP50-95(B)\n1,0.25\n"
 OF_RUN = {

@@ -9,7 +9,7 @@ from test_commands import examples
 
 from yolo_mha.engine.own_settings import COMMANDS
 
-FEW, MANY = 150, 10_000
+FEW, MANY = 80, 4000
 FILES = inputs()
 # what a command is called with at least, so that it reads something, and does not begin with what takes long
 CALLS = {

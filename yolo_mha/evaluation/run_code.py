@@ -67,7 +67,8 @@ def read_code(folder: Path) -> Code:
     Args:
         folder: The run's folder.
     """
-    return read_record(folder / CODE, Code) or {"sources": {}, "versions": {}}
+    code: Code | None = read_record(folder / CODE, Code)
+    return code or {"sources": {}, "versions": {}}
 
 
 def installed() -> dict[str, str]:
