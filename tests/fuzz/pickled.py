@@ -11,53 +11,14 @@ NAMES = ["posix\nsystem", "builtins\nexec", "builtins\nopen", "builtins\ngetattr
 NAMES += ["torch\nSize", "torch.nn.modules.linear\nIdentity", "numpy\nndarray", "ultralytics.nn.tasks\nDetectionModel"]
 NAMES += ["torch._utils\n_rebuild_tensor_v2", "collections\nOrderedDict", "torch.FloatStorage", "pathlib\nPosixPath"]
 NAMED = [f"c{name}\n".encode() for name in NAMES]
-VALUES = [
-    b"N",
-    b"\x88",
-    b")",
-    b"]",
-    b"}",
-    b"K\xff",
-    b"J\xff\xff\xff\xff",
-    b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
-    b"h\x00",
-]
-VALUES += [
-    b"U\x03ran",
-    b"X\x0a\x00\x00\x00__reduce__",
-    b"X\x07\x00\x00\x00forward",
-    b"X\x08\x00\x00\x00_modules",
-    b"h\xff",
-]
-STEPS = [
-    b"R",
-    b"\x81",
-    b"b",
-    b"\x93",
-    b"0",
-    b"1",
-    b"2",
-    b"(",
-    b"t",
-    b"u",
-    b"s",
-    b"e",
-    b"a",
-    b"\x85",
-    b"\x86",
-    b"Q",
-    b".",
-]
-STEPS += [
-    b"iposix\nsystem\n",
-    b"o",
-    b"\x92",
-    b"\x82\x01",
-    b"P0\n",
-    b"q\x00",
-    b"X\xff\xff\xff\x7f",
-    b"\x8e" + b"\xff" * 8,
-]
+VALUES = [b"N", b"\x88", b")", b"]", b"}", b"K\xff", b"J\xff\xff\xff\xff", b"\x8a\x08" + b"\xff" * 7 + b"\x7f"]
+VALUES += [b"h\x00"]
+VALUES += [b"U\x03ran", b"X\x0a\x00\x00\x00__reduce__", b"X\x07\x00\x00\x00forward", b"X\x08\x00\x00\x00_modules"]
+VALUES += [b"h\xff"]
+STEPS = [b"R", b"\x81", b"b", b"\x93", b"0", b"1", b"2", b"(", b"t", b"u", b"s", b"e", b"a", b"\x85", b"\x86", b"Q"]
+STEPS += [b"."]
+STEPS += [b"iposix\nsystem\n", b"o", b"\x92", b"\x82\x01", b"P0\n", b"q\x00", b"X\xff\xff\xff\x7f"]
+STEPS += [b"\x8e" + b"\xff" * 8]
 CALLS = [name + b"U\x03ran\x85R" for name in NAMED] + [name + b")\x81}b" for name in NAMED]
 
 

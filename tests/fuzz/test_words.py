@@ -27,64 +27,13 @@ CALLS = {
 }
 SLOW = ("train", "export", "benchmark", "doctor")  # once there is a model and a dataset
 LONG = ("conclude", "dry_run")  # without the one and with the other, a comparison trains or measures
-OTHERS = [
-    "x",
-    "epoch",
-    "blocks",
-    "imgsz",
-    "batch",
-    "device",
-    "conf",
-    "iou",
-    "classes",
-    "name",
-    "project",
-    "split",
-    "plots",
-    "workers",
-    "epochs",
-]
-OTHERS += [
-    "optimizer",
-    "lr0",
-    "save",
-    "save_txt",
-    "max_det",
-    "half",
-    "augment",
-    "vid_stride",
-    "freeze",
-    "cache",
-    "time",
-]
-GIVEN = [
-    "m.yaml",
-    "d.yaml",
-    "r.yaml",
-    "n.json",
-    "t.json",
-    "images",
-    "images/a.png",
-    "P5",
-    "layer:0",
-    "after:Conv",
-    "True",
-]
-GIVEN += [
-    "0,1",
-    "[0]",
-    "(1)",
-    "1,1",
-    "32",
-    "[32, 64]",
-    "test",
-    "cpu",
-    "gone",
-    "SpatialMHABlock",
-    "Conv",
-    "sincos",
-    "-h",
-]
+OTHERS = ["x", "epoch", "blocks", "imgsz", "batch", "device", "conf", "iou", "classes", "name", "project", "split"]
+OTHERS += ["plots", "workers", "epochs", "optimizer", "lr0", "save", "save_txt", "max_det", "half", "augment", "time"]
+OTHERS += ["vid_stride", "freeze", "cache"]
+GIVEN = ["m.yaml", "d.yaml", "r.yaml", "n.json", "t.json", "images", "images/a.png", "P5", "layer:0", "after:Conv"]
+GIVEN += ["-h"]
+GIVEN += ["True", "0,1", "[0]", "(1)", "1,1", "32", "[32, 64]", "test", "cpu", "gone", "SpatialMHABlock", "Conv"]
+GIVEN += ["sincos"]
 TEXTS = [text for text in (*GIVEN, *NUMBERS, *WORDS, *CONTROLS, "a" * 300, "a/" * 3000, "''", "{}") if "\0" not in text]
 
 
