@@ -238,6 +238,13 @@ def test_bad_input__is_one_clear_error_and_nothing_is_written(capsys, tmp_path, 
         assert sorted(tmp_path.rglob("*")) == before, fault
 
 
+def test_unknown_setting__of_a_command_that_takes_its_own_alone(capsys):
+    code, _, err = call(capsys, "remove", "model=demo-mha.yaml", "exist=True")
+    assert code == 2
+    assert "error: Unknown setting 'exist'." in err
+    assert "did you mean exist_ok?" in err
+
+
 def test_bad_input__is_json_too(capsys, tmp_path, beacons):
     _bad_inputs(tmp_path, beacons)
     code, out, err = call(capsys, "predict", "model=evil.pt", "source=no-labels/images", "--json")

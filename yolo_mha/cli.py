@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
 from .engine.progress import Terminal
-from .errors import DISK_FULL, MAKE_ROOM, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full
+from .errors import DISK_FULL, MAKE_ROOM, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full, nearest
 from .result import Result
 from .show import show, show_settings
 from .startup import imported
@@ -100,7 +100,12 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
     try:
         settings = parse(words, "recipe" if command == "compare" else None)
         import_blocks(word for word in str(settings.pop(BLOCKS.name, "")).split(",") if word)
-        for setting in COMMANDS[command].own:
+        known = COMMANDS[command]
+        names = [setting.name for setting in known.own]
+        if not known.others and not known.options and (unknown := [name for name in settings if name not in names]):
+            given = f"{unknown[0]}={settings[unknown[0]]}"
+            raise ConfigError(f"Unknown setting '{unknown[0]}'.", given=given, expected=nearest(unknown[0], names))
+        for setting in known.own:
             if setting.required and setting.name not in settings:
                 raise ConfigError(f"{setting.name} is missing.", expected=f"{setting.name}=...", fix="see --help")
         with _standard_output_kept():

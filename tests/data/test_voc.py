@@ -78,6 +78,8 @@ def test_load_dataset__voc_faults_of_files_and_sizes_are_recorded(tmp_path):
         (lambda d: picture(d / "JPEGImages" / "c.jpg"), "share 1 label files"),
         (lambda d: (d / "ImageSets" / "Main" / "val.txt").write_text("c\nc\n"), "twice"),
         (lambda d: [p.unlink() for p in (d / "ImageSets" / "Main").iterdir()], "without splits"),
+        (lambda d: (d / "ImageSets" / "Main" / "val.txt").write_bytes(b"\xff"), "val.txt cannot be read"),
+        (lambda d: (d / "classes.txt").write_bytes(b"\xff"), "classes.txt cannot be read"),
     ],
 )
 def test_load_dataset__names_what_is_wrong_with_voc(tmp_path, change, words):

@@ -61,6 +61,15 @@ def test_find__refuses(tmp_path, source):
         find(source)
 
 
+def test_find__takes_what_no_file_could_be_called_for_missing(folder):
+    Path("list.txt").write_text("a/x.png\n" + "y" * 300 + "\na\0b\n")
+    found = find("list.txt")
+    assert (names(found), len(found.missing)) == (["a/x.png"], 2)
+    for source in ("y" * 300, "a\0b", "a\0b.txt"):
+        with pytest.raises(DataError, match="source is no path"):
+            find(source)
+
+
 def test_find__names_what_is_listed_and_no_media(folder):
     Path("n.pdf").write_bytes(b"%PDF")
     Path("c").mkdir()

@@ -91,6 +91,24 @@ def killed(beacons, tiny, tmp_path_factory):
     return again, {run.arm: run for run in runs}, seen
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((name, text) for name in ("seed0.json", "seed0/end.json", "seed0/code.json") for text in ("[", "[]", "{}")),
+        ("seed0/end.json", '{"peak_mib": "much", "gates": {}}'),
+        ("seed0/code.json", '{"sources": [], "versions": {}}'),
+        ("seed0/start.json", "[]"),
+        ("seed0/results.csv", f"epoch,{trained_runs.MEAN_AP}\n1,much\n"),
+    ],
+)
+def test_read_run__names_a_damaged_record(tmp_path, name, text):
+    (tmp_path / "arms" / "a" / "seed0").mkdir(parents=True)
+    (tmp_path / "arms" / "a" / name).write_text(text)
+    with pytest.raises(ConfigError, match="damaged") as caught:
+        shared_start([read_run(tmp_path, "a", 0)])
+    assert name in caught.value.given
+
+
 def test_kill_9__leaves_no_orphan_and_no_lock(killed):
     folder, _, seen = killed
     assert seen["left"] == []

@@ -17,10 +17,11 @@ from ultralytics.utils import DATASETS_DIR
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest, one_line
-from ..paths import given_path
-from ..yaml_files import read_yaml
+from ..paths import can_be_path, given_path
+from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
 from .coco_json import coco_dataset, coco_files
+from .files import read_text
 from .labels import MAX_NAMED
 from .mirror import ForeignDataset, mirror
 from .pictures import is_cut_off, unusual_samples
@@ -107,7 +108,7 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     for key in ("path", *SPLITS):
         value = content.get(key)
         entries = value if isinstance(value, list) and key != "path" else [value]
-        if not all(e is None or isinstance(e, str) for e in entries):
+        if not all(e in (None, "") or (isinstance(e, str) and can_be_path(e)) for e in entries):
             raise DataError(
                 f"{key}: of {path} is unusable.", given=f"{key}: {value}", expected="a path, or a list of them"
             )
@@ -154,7 +155,7 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
 
 
 def _is_json(entry: object) -> bool:
-    return isinstance(entry, str) and entry.lower().endswith(".json")
+    return isinstance(entry, str) and entry.lower().endswith(".json") and can_be_path(entry)
 
 
 def _coco_file(root: Path, entry: str, key: str) -> Path:
@@ -220,9 +221,11 @@ def _resolve(root: Path, entry: str) -> Path:
 def _names(path: Path, names: Any, nc: Any) -> dict[int, str]:
     try:
         count = None if nc is None else int(nc)
+        if count is not None and count > MOST_NODES:
+            raise ValueError("more classes than a file could name")
         names = names or [f"class_{i}" for i in range(count or 0)]
         names = {int(k): str(v) for k, v in (dict(enumerate(names)) if isinstance(names, list) else names).items()}
-    except (AttributeError, TypeError, ValueError) as e:
+    except (AttributeError, TypeError, ValueError, OverflowError) as e:
         given = f"names: {names}, nc: {nc}"
         raise DataError(
             f"names: or nc: of {path} is unusable.", given=given, expected="names: a list, or {0: ...}"
@@ -264,7 +267,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
         if source.is_dir():
             files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # no hidden ones
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_text(source).split("\n")
             files += [str(source.parent / x[2:]) if x.startswith("./") else x for x in map(str.strip, lines) if x]
         else:
             raise DataError(

@@ -122,6 +122,21 @@ def read_json(path: str | Path, key: str) -> Any:
         raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
 
 
+def read_text(path: Path) -> str:
+    """Read a text file of a dataset, such as a list of images.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It is no text in UTF-8, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path} cannot be read.", given=one_line(e), expected="a text file in UTF-8") from e
+
+
 def require_writable(folder: Path, fix: str) -> None:
     """Make sure that files can be written into a folder, before the work whose result they are.
 

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import DataError, one_line
+from .files import read_text
 from .instances import numbered
 from .labels import MAX_NAMED, refuse_shared_labels
 from .mirror import SPLIT_FOLDERS, ForeignContent, ForeignDataset, ForeignSplit
@@ -141,7 +142,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> Listing | None:
     """List a split of the devkit's layout, or enter why it is absent."""
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path} names images twice.", given=", ".join(twice[:MAX_NAMED]), expected="each one once")
     present = _images(folder / "JPEGImages")
@@ -194,7 +195,7 @@ def _read(
     present = {found.name for content in read.values() for found in content.objects}
     names = sorted(present)
     if class_list:
-        lines = class_list.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(class_list).splitlines()
         names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
         if unknown := sorted(present - set(names)):
             raise DataError(

@@ -20,6 +20,7 @@ from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from ..errors import DataError, nearest, one_line
+from ..paths import can_be_path
 from .pictures import MOST_PIXELS, read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
 
@@ -135,6 +136,8 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     text, path = str(source), Path(str(source))
     if text.isdigit() or "://" in text:
         return _address(text)
+    if not can_be_path(text):
+        raise DataError("source is no path.", given=text[:80], expected="a path that a file could have")
     if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
         entries = _entries(path)
         if path.suffix.lower() != ".streams":
@@ -312,6 +315,8 @@ def _near(path: Path) -> str:
 
 def _files(text: str) -> list[str]:
     """List the absolute paths that a path stands for: a file, the files in a folder, or those that a glob matches."""
+    if not can_be_path(text):
+        return []
     path = Path(text).absolute()
     if path.is_file():
         return [str(path)]

@@ -14,7 +14,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 from ultralytics.utils.torch_utils import strip_optimizer
@@ -32,6 +32,13 @@ from ..surgery.graft import gates
 from .run_code import CodeRecord
 
 END = "end.json"
+
+
+class End(TypedDict):
+    """Content of ``end.json``, see `Run`."""
+
+    peak_mib: float
+    gates: dict[str, float]
 
 
 @dataclass(frozen=True)

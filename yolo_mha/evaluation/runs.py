@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.data.utils import img2label_paths
 
-from ..data.files import read_json, write_text
+from ..data.files import write_text
+from ..data.records import damaged, read_record
 from ..engine.child import Child
 from ..engine.progress import bar, console
-from ..errors import DataError
+from ..errors import DataError, one_line
 from ..registry import Network
 from ..surgery.text import dump, one_scale
 from .folder import INPUTS
-from .one_run import END, Job
+from .one_run import END, End, Job
 from .plan import Plan
 from .recipe import SCORED, Arm
 from .run_code import as_planned, read_code
@@ -73,6 +74,15 @@ class Run:
     def last(self) -> Path:
         """The last checkpoint."""
         return self.folder / "weights" / "last.pt"
+
+
+class _State(TypedDict):
+    """Content of ``seed<k>.json``, see `Run`."""
+
+    state: str
+    seconds: float
+    resumed: int
+    error: str | None
 
 
 @dataclass
@@ -169,18 +179,19 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
     """
     run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
     code = read_code(run.folder)
-    if code.get("sources") and not as_planned(code["sources"], read_json(folder / INPUTS, "inputs")):
+    if code["sources"] and not as_planned(code["sources"], read_record(folder / INPUTS, dict[str, str]) or {}):
         return run
-    run = replace(run, **code)
-    with contextlib.suppress(OSError, ValueError):
-        state = json.loads(run.folder.with_name(f"seed{seed}.json").read_text(encoding="utf-8"))
-        run = replace(run, **state)
-    if (run.folder / END).exists():  # also where this process was killed before it could say so
-        run = replace(run, state=DONE, error=None, **json.loads((run.folder / END).read_text(encoding="utf-8")))
+    run = replace(run, **code, **read_record(run.folder.with_name(f"seed{seed}.json"), _State) or {})
+    if end := read_record(run.folder / END, End):  # also where this process was killed before it could say so
+        run = replace(run, state=DONE, error=None, **end)
     elif run.state == DONE:  # its folder was taken away, so that it is trained again
         run = replace(run, state=RUNNING)
-    header, rows = _table(run.folder / "results.csv")
-    curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
+    results = run.folder / "results.csv"
+    try:
+        header, rows = _table(results)
+        curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
+    except ValueError as e:
+        raise damaged(results, one_line(e)) from e
     return replace(run, epochs=len(rows), curve=curve)
 
 
