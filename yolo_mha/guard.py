@@ -1,5 +1,7 @@
 """Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
 
+Ultralytics' own weights are downloaded by their name, by `engine.assets` alone.
+
 With `registry`, the only file that changes Ultralytics for the whole process; this one does so for as long as a thread
 is in a guard. SECURITY.md says what it promises.
 """
@@ -83,7 +85,7 @@ def _refuse_download(url: object = None, *_: Any, **__: Any) -> None:
     )
 
 
-_stock_asset = downloads.attempt_download_asset
+_stock_asset, stock_download = downloads.attempt_download_asset, downloads.safe_download
 
 
 def _local_asset(file: Any, *args: Any, **kwargs: Any) -> str:
