@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import threading
+import zipfile
 from collections.abc import Generator, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -102,7 +103,11 @@ def _local_font(font: str = "Arial.ttf") -> Any:
 
 
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
-    """Stand for `torch_safe_load`."""
+    """Stand for `torch_safe_load`, and look first whether the archive is whole, which PyTorch does not do."""
+    if Path(weight).is_file() and zipfile.is_zipfile(weight):
+        with zipfile.ZipFile(weight) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} in the archive is not what was written")
     return _safe_load(weight, safe_only=restricted() if safe_only is None else safe_only)
 
 

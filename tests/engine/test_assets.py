@@ -1,6 +1,7 @@
 """Ultralytics' own weights by name, from a server on this machine."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -177,6 +178,12 @@ def test_existing__twice_at_once_is_harmless(server):
         found = list(pool.map(existing, [NAME] * 4))
     assert {Path(f).read_bytes() for f in found} == {CHECKPOINT}
     assert [p.name for p in Path.cwd().iterdir()] == [NAME]
+
+
+def test_existing__does_not_wait_for_a_pipe():
+    os.mkfifo("m.pt")
+    with pytest.raises(CheckpointError, match="is a pipe or a device"):
+        existing("m.pt")
 
 
 class _Runs:

@@ -58,6 +58,17 @@ def test_checkpoint__as_pretrained_or_loaded_is_refused_too(tmp_path, beacons):
     assert not Path("runs").exists()
 
 
+def test_checkpoint__with_other_weights_than_were_written_is_damaged(tmp_path):
+    """PyTorch reads them all the same: it does not look at the archive's checksums."""
+    content = bytearray((Path(__file__).parents[2] / "weights" / "demo-baseline.pt").read_bytes())
+    content[200_000:200_100] = bytes(100)
+    (tmp_path / "m.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.pt is damaged(.|\n)*not what was written"):
+        yolo_mha.YOLO(tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=r"m\.pt is damaged(.|\n)*not what was written"):
+        yolo_mha.insert(tmp_path / "m.pt", "neck")
+
+
 def test_checkpoint__text_truncated_and_foreign_files(tmp_path, trained):
     (tmp_path / "text.pt").write_text("these are no weights")
     (tmp_path / "cut.pt").write_bytes(trained.read_bytes()[:20000])

@@ -29,6 +29,7 @@ from ..errors import (
 from ..guard import check_exported, guarded, guarded_results, read_activation, replaced
 from ..paths import given_path, shipped, without_scale
 from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml, scale_letter
+from ..row_errors import BoundedMaps
 from ..surgery.advice import warn_of_wide_attention
 from ..surgery.insertion import BLOCK, Insertion
 from ..surgery.rows import blocks, moved_freeze
@@ -103,7 +104,8 @@ class YOLO(ultralytics.YOLO):
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         try:
-            super()._new(cfg, task=task, verbose=verbose)
+            with BoundedMaps():
+                super()._new(cfg, task=task, verbose=verbose)
         except YoloMHAError:
             raise
         except Exception as e:  # parse_model meets a wrong YAML with any kind of error
@@ -303,6 +305,8 @@ def existing(model: str | Path, key: str = "model") -> str:
             fix="download it yourself and give its path",
         )
     path = Path(name)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"{path} is a pipe or a device.", given=f"{key}={name}", expected="a .pt or .yaml file")
     if path.is_dir() and not path.name.endswith(("_model", ".mlpackage")):  # some exports are folders
         raise CheckpointError(f"{path} is a folder.", given=f"{key}={name}", expected="a .pt or .yaml file")
     if path.exists():

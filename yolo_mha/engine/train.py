@@ -95,6 +95,7 @@ def train(
     insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
+    config.check_trains_on(passed)
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
