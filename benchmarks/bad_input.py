@@ -213,8 +213,8 @@ def _write(rows: list[tuple], chosen: list, outcomes: dict[str, dict[int, str]])
     lines = [
         "# Wrong input",
         "",
-        "`python benchmarks/bad_input.py`, which says what the outcomes mean. A command that stock",
-        f"Ultralytics does not have was not given to it. Version {version('ultralytics')}. {SECONDS} s, {MEMORY >> 30} GiB.",
+        "`python benchmarks/bad_input.py`, which says what the outcomes mean. A command that stock Ultralytics",
+        f"({version('ultralytics')}) does not have was not given to it. Limits: {SECONDS} s, {MEMORY >> 30} GiB.",
         "",
         "| " + " | ".join(["class", "program", "tried", *OUTCOMES]) + " |",
         "|---" * (3 + len(OUTCOMES)) + "|",
