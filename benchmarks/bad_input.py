@@ -7,8 +7,10 @@ printed, its exit code and its folder are then judged by one rule for both:
 - clear error: it fails without a traceback, and its message names what was given;
 - skipped and named: it goes on, and names what it left out or did not take as it was given;
 - code ran: the file made the program write a marker, whatever else happened;
-- traceback: the error is one of the program's own lines of code; unclear error: it names nothing of what was given;
-- accepted: it ends well and says nothing; hung or killed: it reached a limit, or the system ended it.
+- traceback: lines of code, behind which the last line may name what was given;
+- unclear error: it names nothing of what was given;
+- accepted: it ends well and says nothing, which is a matter of taste for a YAML in UTF-16 or of 4 MiB;
+- hung or killed: it reached a limit, or the system ended it.
 
 For yolo-mha anything but the first two is a fault, and the exit code is then 1.
 """
@@ -43,8 +45,9 @@ EXAMPLES = """examples:
 """
 TOOLS = ("yolo-mha", "yolo")
 CLEAR, SKIPPED = "clear error", "skipped and named"
-RAN, TRACEBACK, UNCLEAR, ACCEPTED, HUNG = "code ran", "traceback", "unclear error", "accepted", "hung or killed"
-OUTCOMES = (CLEAR, SKIPPED, RAN, TRACEBACK, UNCLEAR, ACCEPTED, HUNG)
+RAN, NAMED, TRACEBACK = "code ran", "traceback that names it", "traceback"
+UNCLEAR, ACCEPTED, HUNG = "unclear error", "accepted", "hung or killed"
+OUTCOMES = (CLEAR, SKIPPED, RAN, NAMED, TRACEBACK, UNCLEAR, ACCEPTED, HUNG)
 SECONDS = 60
 MEMORY = 4 * 2**30  # address space beyond that of the process before the case
 SHOWN = 1500  # characters of what a fault printed
@@ -132,7 +135,8 @@ def judge(text: str, code: int | None, ran: bool, names: tuple[str, ...]) -> str
     if code is None or code < 0:
         return HUNG
     if "Traceback (most recent call last)" in text or "unexpected error: " in text:
-        return TRACEBACK
+        last = [line for line in text[text.rfind("\n  File ") :].splitlines() if not line.startswith(" ")]
+        return NAMED if any(name in line for name in names for line in last) else TRACEBACK
     if code and not re.search("(?m)^skipped", text):
         return CLEAR if named else UNCLEAR
     return SKIPPED if named else ACCEPTED
