@@ -1,4 +1,5 @@
 import http.server
+import os
 import re
 import socket
 import threading
@@ -90,6 +91,16 @@ def test_find__takes_each_file_once(folder):
     result = yolo_mha.predict(source=["v.avi", "*.avi"], imgsz=64)
     assert result.images == 3
     assert cv2.VideoCapture(result.outputs["annotated"]).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.mp4", "itself.png"])
+def test_find__what_is_no_file_is_named_and_not_waited_for(folder, name):
+    path = folder / "a" / name
+    path.symlink_to(name) if name == "itself.png" else os.mkfifo(path)
+    source = find(folder / "a")
+    assert (names(source), source.missing) == (["a/x.png", "a/y.png"], [str(path)])
+    with pytest.raises(DataError, match=name):
+        find(path)
 
 
 def test_find__comments_and_headings_of_lists_are_no_files(folder):

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from ..errors import ConfigError, check_flag
 from ..paths import given_path
+from .assets import downloads_allowed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,10 +63,11 @@ class Command:
     """
 
     def __init__(self, *own: Setting, others: str = "") -> None:
-        self.own, self.others = own, others
+        self.own, self.others = (*own, DOWNLOAD) if own else (), others
         self.options = BLOCK_OPTIONS if BLOCK in own else ()
 
 
+DOWNLOAD = Setting("download", FLAG, "fetches Ultralytics' own weights that are named and not here", True)
 MODEL = Setting("model", PATH, "model YAML or checkpoint, by path or by the name of one that ships")
 NETWORK = replace(MODEL, required=True)
 ANY_MODEL = replace(MODEL, meaning="checkpoint or exported model")
@@ -236,7 +238,10 @@ COMMANDS = {
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:
-    """Check a command's own settings by the table before it is called, from Python as from the command line."""
+    """Check a command's own settings by the table before it is called, from Python as from the command line.
+
+    ``download``, which all commands have, is taken here.
+    """
     name = command.__name__
     own = COMMANDS["compare" if name in ("run_recipe", "estimate") else name].own  # of one command, three functions
     names = list(inspect.signature(command).parameters)
@@ -247,6 +252,7 @@ def checked(command: Callable[P, R]) -> Callable[P, R]:
         for setting in own:
             if setting.name in given:
                 setting.check(given[setting.name])
-        return command(*args, **kwargs)
+        with downloads_allowed(bool(kwargs.pop(DOWNLOAD.name, True))):
+            return command(*args, **kwargs)
 
     return call

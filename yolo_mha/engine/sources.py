@@ -330,9 +330,9 @@ def _is_media(file: str, formats: set[str] = IMG_FORMATS | VID_FORMATS) -> bool:
 
 def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
     """Put pictures before videos, as Ultralytics does, and leave out other files and what is there already."""
-    files = dict.fromkeys(files)
-    pictures, videos = ([f for f in files if _is_media(f, formats)] for formats in (IMG_FORMATS, VID_FORMATS))
-    return Source(pictures, videos, missing=list(missing))
+    files = {file: Path(file).is_file() for file in files}  # a pipe would be waited for
+    pictures, videos = ([f for f in files if files[f] and _is_media(f, kind)] for kind in (IMG_FORMATS, VID_FORMATS))
+    return Source(pictures, videos, missing=[*missing, *(f for f in files if not files[f] and _is_media(f))])
 
 
 def _readable(source: Source, max_pixels: int) -> Source:

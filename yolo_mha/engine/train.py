@@ -35,7 +35,7 @@ from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
 from .checkpoint import check_checkpoint
-from .model import YOLO, check_goes_on_as_it_began
+from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
@@ -109,6 +109,7 @@ def train(
     insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
+    config.check_trains_on(passed)
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
@@ -126,6 +127,7 @@ def train(
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
     if isinstance(passed.get("pretrained"), (str, Path)):
+        passed["pretrained"] = existing(passed["pretrained"], "pretrained")
         check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
         dataset, amount = check_dataset(data, ("train", passed.get("split", "val")))

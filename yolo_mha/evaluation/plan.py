@@ -14,7 +14,7 @@ from ..diagnosis.data import leaks
 from ..engine.block_modules import block_sources, own_modules
 from ..engine.checkpoint import check_checkpoint
 from ..engine.freeze_base import check_freeze_base
-from ..engine.model import YOLO, require_detection
+from ..engine.model import YOLO, existing, require_detection
 from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block
@@ -118,7 +118,7 @@ def _data_notes(group: str | None, groups: list[str] | None, images: list[Path])
 def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
     """Build and check every arm once; see `prepare`."""
     pretrained = recipe.train.get("pretrained", True)
-    given = check_checkpoint(pretrained) if isinstance(pretrained, (str, Path)) else None
+    given = check_checkpoint(existing(pretrained, "pretrained")) if isinstance(pretrained, (str, Path)) else None
     source = (given.get("ema") or given["model"]).float() if given else None
     opened: dict[str, YOLO] = {}
     own: dict[str, Network] = {}

@@ -329,6 +329,7 @@ def _check_train(train: Mapping[str, Any]) -> None:
         if key in train:
             raise ConfigError(f"'{key}' is set for each run, so it is no training setting here.", given=f"train: {key}")
     config.check(train)
+    config.check_trains_on(train)
     refuse_class_filters(train, "compare")
     imgsz, batch = train.get("imgsz", 640), train.get("batch", 16)
     for key, wrong, takes, expected in (
