@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -179,7 +180,12 @@ def _foreign(folder: Path) -> ForeignDataset:
     if voc:
         return voc
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    raise DataError(f"{folder} is no dataset.", given=f"a folder with {inside}", expected=ACCEPTED)
+    raise DataError(
+        f"{folder} is no dataset.",
+        given=f"a folder with {inside}",
+        expected=ACCEPTED,
+        fix=f"yolo-mha data source={shlex.quote(str(folder))} knows more formats, and writes a data.yaml",
+    )
 
 
 def _find(data: str | Path) -> Path:
