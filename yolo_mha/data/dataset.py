@@ -121,6 +121,13 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
         )
+    if shape := content.get("kpt_shape"):
+        raise DataError(
+            f"{path} is for another task than detection.",
+            given=f"kpt_shape: {shape}, so labels of key points",
+            expected="labels of boxes or polygons",
+            fix="take a pose model, such as model=yolo11n-pose.yaml",
+        )
     root = Path(content.get("path") or path.parent)
     if not root.is_absolute() and not root.exists():
         root = Path(DATASETS_DIR, root)

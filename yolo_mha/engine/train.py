@@ -14,7 +14,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import default_callbacks
 
 from ..data.dataset import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError, nearest, run_failed
+from ..errors import CheckpointError, ConfigError, RunError, YoloMHAError, nearest, run_failed
 from ..guard import guarded, read_checkpoint
 from ..result import Result
 from ..surgery.graft import gates
@@ -26,6 +26,7 @@ from .model import YOLO, check_goes_on_as_it_began
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
+from .task_fit import check_task_fits
 
 Callbacks = Mapping[str, Callable[[Any], None]]
 
@@ -115,8 +116,8 @@ def train(
         check_checkpoint(passed["pretrained"], trust)
     if network.task == "detect":
         data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
-    elif network.task == "classify" and not Path(data).is_dir():
-        raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
+    else:
+        check_task_fits(network.task, data)
     if insertion is not None:
         network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:

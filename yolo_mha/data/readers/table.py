@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from ...errors import DataError, one_line
@@ -36,7 +37,11 @@ Row = dict[str, str]
 
 def find(tree: Tree) -> list[Path]:
     """Return the tables whose first rows have a file name and corners."""
-    return [path for path in tree.files(".csv") if _columns(_lines(path, 3))]
+    found = []
+    for path in tree.files(".csv"):
+        with suppress(DataError):  # some other file
+            found += [path] if _columns(_lines(path, 3)) else []
+    return found
 
 
 def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
