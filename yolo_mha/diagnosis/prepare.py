@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,8 @@ def prepare_data(
     if not reading.records:
         given = "; ".join(_lines(reading.skipped)[:MAX_NAMED])
         raise DataError(f"No image of {tree.root} can be used.", given=given, expected="images that can be read")
+    if not reading.names:
+        raise DataError(f"No image of {tree.root} has an object.", given=f"{len(reading.records)} images", expected="some")
     pairs = near_duplicates([looks[r.image].bits for r in reading.records])
     pairs = [p for p in pairs if not _same_listed_twice(p, reading.records)]
     proposed = _propose(reading, pairs, shares, group, seed)
@@ -189,8 +192,8 @@ def _same_listed_twice(pair: Pair, records: Sequence[Record]) -> bool:
 
 
 def _not_named(tree: Tree, reading: Reading) -> list[str]:
-    known = {r.image for r in reading.records} | reading.skipped.keys()
-    return [str(image) for image in tree.images if image not in known]
+    known = {os.path.realpath(path) for path in (*(r.image for r in reading.records), *reading.skipped)}
+    return [str(image) for image in tree.images if os.path.realpath(image) not in known]
 
 
 def _look(reading: Reading) -> dict[Path, Look]:

@@ -39,9 +39,9 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
                 without.append(name)
                 continue
             try:
-                objects = [Object(s.get("label", ""), _box(s)) for s in entry if s.tag in ("box", "polygon")]
+                objects = [Object(s.attrib["label"], _box(s)) for s in entry if s.tag in ("box", "polygon")]
                 size = int(entry.get("width", 0)), int(entry.get("height", 0))
-            except (TypeError, ValueError) as e:
+            except (KeyError, ValueError) as e:
                 skipped[image] = f"{one_line(e)} in {xml.name}"
                 continue
             others += sum(s.tag not in ("box", "polygon", "tag") for s in entry)

@@ -33,11 +33,14 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         given = ", ".join(p.name for p in files)
         raise DataError("Several NDJSON files.", given=given, expected="one", fix=f"name it: source={files[0]}")
     file = files[0]
-    head, *lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    about = json.loads(head)
+    try:
+        head, *lines = [line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        about = json.loads(head)
+        classes = {int(k): str(v) for k, v in (about.get("class_names") or {}).items()}
+    except (ValueError, AttributeError) as e:
+        raise DataError("An NDJSON file cannot be read.", given=f"{file}: {one_line(e)}", expected=FORM) from e
     if about.get("task") == "classify":
         raise DataError("The dataset is for another task.", given=f"{file}: classify", expected="detection")
-    classes = {int(k): str(v) for k, v in (about.get("class_names") or {}).items()}
     records: dict[Path, Record] = {}
     skipped: dict[Path, str] = {}
     without = []

@@ -23,14 +23,15 @@ class Tree:
         images: Its images, sorted.
 
     Args:
-        source: The folder; or an annotation file, which then is the only one, with the images beside it, or else in
-            the folder above.
+        source: The folder, or a data YAML in it; or an annotation file, which then is the only one, with the images
+            beside it, or else in the folder above.
     """
 
     def __init__(self, source: Path) -> None:
+        source = source.resolve()
         self.root = source if source.is_dir() else source.parent
         self._walk()
-        if not source.is_dir():
+        if source.is_file() and source.suffix not in (".yaml", ".yml"):
             if not self.images:
                 self.root = source.parent.parent
                 self._walk()
@@ -107,7 +108,8 @@ class Tree:
 def split_named(parts: Iterable[str]) -> str | None:
     """Return the split that the last of some names speaks of, such as "val" for ``valid`` and ``instances_val2017``."""
     words = [word for part in parts for word in re.split(r"[\W_\d]+", part.lower())]
-    return next((SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS), None)
+    stems = [word.removesuffix("set") for word in words]  # trainset
+    return next((SPLIT_WORDS[stem] for stem in reversed(stems) if stem in SPLIT_WORDS), None)
 
 
 def _agreeing(parts: list[str], path: Path) -> int:

@@ -17,6 +17,7 @@ from .record import Object, Reading, Record, around, corners, image_size
 from .tree import Tree
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "labels.txt", "data.names")
+MOST_CLASSES = 10_000  # a larger number is no class index
 ROW = re.compile(r"\s*\d+(\.0*)?(\s+-?[\d.]+(e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
 
 
@@ -35,34 +36,32 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         by_stem[path.stem].append(path)
     names, name_files, notes = _names(tree)
     splits, listed = _splits(tree)
-    records, used, in_place, largest = [], set(), True, -1
+    unnamed = not names
+    records, used, in_place = [], set(), True
     skipped: dict[Path, str] = {}
     images = [(image, split) for split, images in splits.items() for image in images]
     for image, split in progress(images, "reading labels", len(images)):
         expected = Path(img2label_paths([str(image)])[0])
-        label = expected if expected in labels else None
+        label = expected if expected.is_file() else None
         if label is None:
             near = [p for p in by_stem[image.stem] if tree.split_of(p) == tree.split_of(image)]
             label = near[0] if len(near) == 1 else None
             in_place = in_place and label is None
         try:
             rows = _rows(label, image) if label else []
+            largest = max([index for index, _ in rows], default=-1)
+            if unnamed:
+                names += [f"class_{i}" for i in range(len(names), largest + 1)]
+            elif largest >= len(names):
+                raise ValueError(f"class {largest} of only {len(names)} classes")
         except (ValueError, OSError) as e:
             skipped[image] = f"{one_line(e)} in {label}"
             continue
         finally:
             used.add(label)
-        largest = max([largest, *(index for index, _ in rows)])
-        if names and largest >= len(names):
-            raise DataError(
-                f"{name_files[0]} has too few classes.",
-                given=f"{len(names)} names, and class {largest} in {label}",
-                expected=f"a name for each of the classes 0 to {largest}",
-            )
-        objects = [Object(names[i] if names else f"class_{i}", box) for i, box in rows]
+        objects = [Object(names[i], box) for i, box in rows]
         records.append(Record(image, objects, split, label is not None))
-    if not names:
-        names = [f"class_{i}" for i in range(largest + 1)]
+    if unnamed:
         notes.append(f"No file names the classes; put the names into {NAME_FILES[0]}, one a line, or into data.yaml.")
     without = [str(p) for p in sorted(labels - used)] if not listed else []
     return Reading(records, names, [*files, *name_files], skipped, without, notes, in_place=in_place)
@@ -124,7 +123,7 @@ def _rows(label: Path, image: Path) -> list[tuple[int, list[float]]]:
         if not line.strip():
             continue
         kind, *xy = map(float, line.split())
-        if kind != int(kind) or kind < 0:
+        if not 0 <= kind < MOST_CLASSES or kind != int(kind):
             raise ValueError(f"class {kind:g} is no class index")
         if len(xy) not in (4, *range(6, len(xy) + 1, 2)) or min(xy) < -0.01 or max(xy) > 1.01:
             raise ValueError("a row is neither 'class x y width height' nor a polygon, as fractions of the image")
