@@ -30,7 +30,8 @@ def test_public_names__are_all_there():
         YOLO insert remove register Insertion Surgery Transfer
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
         prepare_data doctor train val predict track export benchmark compare estimate run_recipe
-        PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate Result
+        PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
+        Result
         __version__
     """
     faults = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]

@@ -76,7 +76,8 @@ def draw_histograms(records: Sequence[Record], names: Sequence[str], looks: Mapp
         looks: Sizes of the images.
         path: The picture.
     """
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(12, 8))
+    figure.subplots_adjust(left=0.17, right=0.97, top=0.95, bottom=0.07, hspace=0.3, wspace=0.2)
     (by_class, by_image), (boxes, images) = figure.subplots(2, 2)
     counts = Counter(o.name for r in records for o in r.objects)
     shown = names if len(names) <= MOST_CLASSES else [name for name, _ in counts.most_common(MOST_CLASSES)]

@@ -139,7 +139,9 @@ def prepare_data(
         given = "; ".join(_lines(reading.skipped)[:MAX_NAMED])
         raise DataError(f"No image of {tree.root} can be used.", given=given, expected="images that can be read")
     if not reading.names:
-        raise DataError(f"No image of {tree.root} has an object.", given=f"{len(reading.records)} images", expected="some")
+        raise DataError(
+            f"No image of {tree.root} has an object.", given=f"{len(reading.records)} images", expected="some"
+        )
     pairs = near_duplicates([looks[r.image].bits for r in reading.records])
     pairs = [p for p in pairs if not _same_listed_twice(p, reading.records)]
     proposed = _propose(reading, pairs, shares, group, seed)
