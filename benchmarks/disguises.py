@@ -1,7 +1,8 @@
 """Labelled images in the formats and folders that people have them in, and what it takes to train on each.
 
 ``python benchmarks/disguises.py folder...`` takes datasets that `train` knows, writes a part of each in every disguise,
-calls ``yolo-mha data`` once, trains one epoch on the answer, and prints a table.
+calls ``yolo-mha data`` once, trains one epoch on the answer, and prints a table. Nothing is done by hand in between.
+The column "commands" says whether `train` takes the folder itself, with all images, or needs that one command first.
 """
 
 from __future__ import annotations
@@ -278,14 +279,23 @@ WRITERS += [voc_annotations, voc_beside, voc_cvat, cvat_images, csv_headings, cs
 DISGUISES = {writer.__name__: writer for writer in [*WRITERS, labelme_beside, ndjson]}
 
 
+def is_taken(source: Path, count: int) -> bool:
+    """Say whether `train` takes a folder as it is, with all of its images."""
+    try:
+        dataset = load_dataset(source)
+        return sum(len(image_files(dataset, split)) for split in dataset.splits) == count
+    except yolo_mha.YoloMHAError:
+        return False
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=24, help="images of each split")
     given = parser.parse_args()
-    print("| dataset | written as | recognised as | images | objects | split | commands | by hand | epoch |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| dataset | written as | recognised as | images | objects | split | commands | epoch |")
+    print("|---|---|---|---|---|---|---|---|")
     settings = {"epochs": 1, "imgsz": 64, "batch": 8, "device": "cpu", "plots": False, "workers": 0, "val": False}
     for data in given.datasets:
         images = read(data, given.images)
@@ -300,10 +310,9 @@ def main() -> None:
                 split = "/".join(str(s.images) for s in found.splits.values())
                 done = "done" if Path(run.last).is_file() else "failed"
                 made = "new, " if found.proposed else ""
-                print(
-                    f"| {data.name} | {name} | {found.format} | {same} {made}{split} | 1 | nothing | {done} |",
-                    flush=True,
-                )
+                commands = int(not is_taken(Path(folder) / "source", len(images)))
+                cells = f"{data.name} | {name} | {found.format} | {same} {made}{split} | {commands} | {done}"
+                print(f"| {cells} |", flush=True)
 
 
 if __name__ == "__main__":
