@@ -28,7 +28,8 @@ from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
 from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options
 
-COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "doctor"]
+COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "data", "doctor"]
+FUNCTIONS = {"data": "prepare_data"}  # where another than the command's name: yolo_mha.data is a package
 TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
 PYTHON_ONLY = {"train": {"callbacks"}}
@@ -92,7 +93,7 @@ def test_tools__are_the_same_commands(tool, command, monkeypatch, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_own_settings__are_what_the_function_takes(command):
-    parameters = inspect.signature(getattr(yolo_mha, command)).parameters.values()
+    parameters = inspect.signature(getattr(yolo_mha, FUNCTIONS.get(command, command))).parameters.values()
     named = {p.name: p.default for p in parameters if p.kind != p.VAR_KEYWORD}
     named = {k: v for k, v in named.items() if k not in PYTHON_ONLY.get(command, ())}
     own = COMMANDS_TABLE[command].own
@@ -121,7 +122,7 @@ def test_own_settings__are_checked_first_from_python_too(command):
     for setting in tried:
         value, words = wrong[setting.kind]
         with pytest.raises(ConfigError, match=words.format(setting.name)):
-            getattr(yolo_mha, command)(**{**given, setting.name: value})
+            getattr(yolo_mha, FUNCTIONS.get(command, command))(**{**given, setting.name: value})
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "version"])

@@ -373,6 +373,29 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # it says what is missing
 
 
+@_command("diagnosis.prepare:prepare_data")
+def data() -> None:
+    r"""Say what a folder of labelled images is, and write a data.yaml of it that train, val and compare take.
+
+    Known are YOLO, COCO, Pascal VOC, CVAT, CSV tables with a file name and two corners, LabelMe and Ultralytics NDJSON,
+    with labels in any folder or beside the images. The answer has classes, counts, sizes, images without labels, files
+    that cannot be used, and images of different splits that look alike. A dataset without a split gets one: every class
+    has its share in each part, and near duplicates stay together. The folder is only read, and no image is copied where
+    links can be made. Beside data.yaml lie labels.jpg, a sheet of images with their labels, and histograms.png. Exits
+    with 1 if files were skipped.
+
+    [bold]Examples[/bold]
+
+      yolo-mha data source=kangaroo/
+
+      yolo-mha data source=photos/ ratios=0.7,0.15,0.15 group='(video\d+)' out=datasets/photos
+
+      yolo-mha data source=export/boxes.csv --json
+
+      yolo-mha data source=mixed/ format=voc
+    """
+
+
 @_command("diagnosis.doctor:doctor")
 def doctor() -> None:
     """Examine a model, a dataset and this machine before hours of training; exits with 1 if something would fail.

@@ -5,6 +5,7 @@ Files stand on lines of their own, which are neither cut nor broken, and never i
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .deploy.export_result import ExportResult
     from .diagnosis.doctor import Diagnosis
     from .diagnosis.environment import Environment
+    from .diagnosis.prepare import PreparedData
     from .engine.insert import Surgery
     from .engine.predict import PredictResult
     from .engine.train import TrainResult
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
 KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
+MOST_CLASSES, MOST_LINES = 30, 5  # that are shown of a dataset, and of each kind of fault
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -314,6 +317,45 @@ def _show_cost(result: Diagnosis, console: Console) -> None:
         console.print(table)
 
 
+def _show_data(result: PreparedData, console: Console) -> None:
+    _say(console, f"{result.format}: {result.source}", style="bold")
+    if result.proposed:
+        _say(console, result.proposed)
+    table = _table("", *result.splits)
+    for label, key in (
+        ("images", "images"),
+        ("objects", "objects"),
+        ("without objects", "background"),
+        ("without labels", "without_labels"),
+    ):
+        table.add_row(label, *(f"{getattr(split, key):,}" for split in result.splits.values()))
+    table.add_section()
+    classes = sorted(result.classes.items(), key=lambda entry: -sum(entry[1].values()))
+    for name, counts in classes[:MOST_CLASSES]:
+        table.add_row(name, *(f"{n:,}" for n in counts.values()))
+    console.print(table)
+    if len(classes) > MOST_CLASSES:
+        _say(console, f"and {len(classes) - MOST_CLASSES} classes with fewer objects")
+    for name, (least, median, most) in result.sizes.items():
+        _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
+    _some(console, "pairs of images look alike across splits", [f"{a} and {b}" for a, b, _ in result.across_splits])
+    if result.within_splits:
+        _say(console, f"{result.within_splits} pairs of images look alike within a split")
+    _some(console, "files cannot be used and are left out", result.skipped)
+    _some(console, "annotations have no image", result.without_image)
+    _some(console, "images are named by no annotation and left out", result.not_named)
+    _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
+    _say(console, f"labels: {result.labels_picture}", f"histograms: {result.histograms}", f"data: {result.data}")
+    _say(console, f"train with it: yolo-mha train model=yolo11n-mha-p5.yaml data={shlex.quote(result.data)}")
+
+
+def _some(console: Console, words: str, lines: list[str]) -> None:
+    """Print how many there are of something, and the first few."""
+    if lines:
+        _say(console, f"{len(lines)} {words}:", style="yellow")
+        _say(console, *(f"  {line}" for line in lines[:MOST_LINES]), *(["  ..."] if len(lines) > MOST_LINES else []))
+
+
 def _show_environment(result: Environment, console: Console) -> None:
     gpus = ", ".join(result.gpus) or "none"
     rows = {**result.packages, "Python": result.python, "system": result.system, "CPU": result.cpu, "GPU": gpus}
@@ -331,5 +373,6 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "Comparison": _show_comparison,
     "Estimate": _show_estimate,
     "Diagnosis": _show_diagnosis,
+    "PreparedData": _show_data,
     "Environment": _show_environment,
 }

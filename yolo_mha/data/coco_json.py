@@ -60,7 +60,7 @@ def coco_dataset(root: Path, base: Path, files: Mapping[str, Path], names: Seque
 
     def read(progress: Progress) -> ForeignContent:
         read_files = {split: read_coco(file) for split, file in progress(files.items(), "reading COCO", len(files))}
-        dropped = _placeholders(list(read_files.values())) - set(names)
+        dropped = placeholders(list(read_files.values())) - set(names)
         found = {c["name"]: None for t in read_files.values() for c in t["categories"] if c["name"] not in dropped}
         if names and (differing := set(names) ^ found.keys()):
             raise DataError(
@@ -145,7 +145,7 @@ def _find_images(truth: Instances, file: Path, folders: list[Path]) -> list[Path
     return found
 
 
-def _placeholders(contents: list[Instances]) -> set[str]:
+def placeholders(contents: list[Instances]) -> set[str]:
     """Name categories that only group others, as Roboflow writes one: no object, and the supercategory of the rest."""
     categories = [c for t in contents for c in t["categories"]]
     groups = {s for c in categories if isinstance(s := c.get("supercategory"), str) and s != c["name"]}

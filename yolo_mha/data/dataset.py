@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,13 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
         )
+    if shape := content.get("kpt_shape"):
+        raise DataError(
+            f"{path} is for another task than detection.",
+            given=f"kpt_shape: {shape}, so labels of key points",
+            expected="labels of boxes or polygons",
+            fix="take a pose model, such as model=yolo11n-pose.yaml",
+        )
     root = Path(content.get("path") or path.parent)
     if not root.is_absolute() and not root.exists():
         root = Path(DATASETS_DIR, root)
@@ -180,7 +188,12 @@ def _foreign(folder: Path) -> ForeignDataset:
     if voc:
         return voc
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    raise DataError(f"{folder} is no dataset.", given=f"a folder with {inside}", expected=ACCEPTED)
+    raise DataError(
+        f"{folder} is no dataset.",
+        given=f"a folder with {inside}",
+        expected=ACCEPTED,
+        fix=f"yolo-mha data source={shlex.quote(str(folder))} knows more formats, and writes a data.yaml",
+    )
 
 
 def _find(data: str | Path) -> Path:

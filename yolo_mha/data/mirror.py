@@ -84,12 +84,13 @@ class ForeignDataset:
     read: Callable[[Progress], ForeignContent]
 
 
-def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
+def mirror(foreign: ForeignDataset, progress: Progress = silent, out: Path | None = None) -> Path:
     """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
 
     Args:
         foreign: The dataset.
         progress: Shows progress.
+        out: The folder to write in place of one below ``runs/datasets``.
 
     Returns:
         Its ``data.yaml``, which names the classes, the splits, and the COCO file of each split under ``annotations:``.
@@ -97,8 +98,8 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     Raises:
         DataError: The dataset is broken, or none of its images is there.
     """
-    name = re.sub(r"[^\w.-]+", "_", foreign.root.resolve().stem) or "dataset"
-    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(foreign)}"
+    name = short_name(foreign.root)
+    folder = out or Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(foreign)}"
     if _is_whole(folder):
         return folder / "data.yaml"
     content = foreign.read(progress)
@@ -139,6 +140,11 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder / "data.yaml"
+
+
+def short_name(root: Path) -> str:
+    """Return the name of a dataset as names of folders begin."""
+    return re.sub(r"[^\w.-]+", "_", root.resolve().stem) or "dataset"
 
 
 def _digest(foreign: ForeignDataset) -> str:

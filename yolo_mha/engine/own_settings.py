@@ -233,8 +233,29 @@ COMMANDS = {
         TRUST,
         others="training settings, such as imgsz, batch, device and amp",
     ),
+    "data": Command(
+        Setting("source", PATH, "folder with images and labels of boxes, or its annotation file", required=True),
+        Setting("out", PATH, "folder to write; one below runs/datasets if not given"),
+        Setting(
+            "format",
+            "name",
+            "yolo, coco, voc, cvat, csv, labelme or ndjson, where the folder holds labels in several formats",
+        ),
+        Setting(
+            "ratios",
+            "numbers",
+            "shares of train, val and test where the dataset has no split; where only val is missing, it is taken out "
+            "of train",
+            (0.8, 0.1, 0.1),
+        ),
+        replace(GROUP, meaning=f"{GROUP.meaning.replace('are resampled together', 'stay together in a new split')}"),
+        Setting("seed", COUNT, "seed of a new split", 0),
+    ),
     "version": Command(),
 }
+
+
+OTHER_NAMES = {"run_recipe": "compare", "estimate": "compare", "prepare_data": "data"}  # commands by function
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:
@@ -242,8 +263,7 @@ def checked(command: Callable[P, R]) -> Callable[P, R]:
 
     ``download``, which all commands have, is taken here.
     """
-    name = command.__name__
-    own = COMMANDS["compare" if name in ("run_recipe", "estimate") else name].own  # of one command, three functions
+    own = COMMANDS[OTHER_NAMES.get(command.__name__, command.__name__)].own
     names = list(inspect.signature(command).parameters)
 
     @functools.wraps(command)

@@ -21,7 +21,6 @@ from ..errors import (
     DISK_FULL,
     CheckpointError,
     ConfigError,
-    DataError,
     RunError,
     YoloMHAError,
     disk_is_full,
@@ -39,6 +38,7 @@ from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
+from .task_fit import check_task_fits
 
 DATA_FILE = "data.json"  # how much data a run began with
 Callbacks = Mapping[str, Callable[[Any], None]]
@@ -133,8 +133,8 @@ def train(
         dataset, amount = check_dataset(data, ("train", passed.get("split", "val")))
         data, text = dataset.yaml, json.dumps(amount)
         network.add_callback("on_pretrain_routine_end", lambda run: write_text(Path(run.save_dir) / DATA_FILE, text))
-    elif network.task == "classify" and not Path(data).is_dir():
-        raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
+    else:
+        check_task_fits(network.task, data)
     if insertion is not None:
         network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:
