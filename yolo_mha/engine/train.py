@@ -21,6 +21,7 @@ from ..errors import (
     DISK_FULL,
     CheckpointError,
     ConfigError,
+    DataError,
     RunError,
     YoloMHAError,
     disk_is_full,
