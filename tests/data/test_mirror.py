@@ -70,9 +70,20 @@ def test_mirror__copies_where_links_cannot_be_made(tmp_path, monkeypatch):
 def test_mirror__leaves_nothing_after_an_error(tmp_path):
     folder = coco(tmp_path / "pets")
     (folder / "val2017" / "b.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"b\.png"):
+    (folder / "annotations" / "instances_val2017.json").write_text("{")
+    with pytest.raises(DataError, match="no JSON"):
         load_dataset(folder)
     assert not list((tmp_path / "runs" / "datasets").iterdir())
+
+
+def test_mirror__is_made_anew_when_a_broken_image_was_repaired(tmp_path):
+    folder = coco(tmp_path / "pets")
+    good = (folder / "val2017" / "one" / "a.png").read_bytes()
+    (folder / "val2017" / "one" / "a.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"val2017/one/a\.png: not a readable image"):
+        read_split(load_dataset(folder), "val")
+    (folder / "val2017" / "one" / "a.png").write_bytes(good)
+    assert sum(len(s.classes) for s in read_split(load_dataset(folder), "val")) == 3
 
 
 def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):

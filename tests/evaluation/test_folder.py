@@ -76,7 +76,7 @@ def test_open_folder__of_what_was_begun(data, monkeypatch):
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
     with pytest.raises(ConfigError, match="not begun"), open_folder(prepare(recipe), begun=True):
         pass
-    assert not Path("runs").exists()
+    assert not Path("runs", "compare").exists()
     monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "1"})
     first = opened(recipe)
     monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "2"})
