@@ -22,10 +22,10 @@ def counted() -> Iterator[Counter]:
 
 def state(folder: Path) -> dict[str, tuple[str, int]]:
     """Content and time of change of every file, by name; and of every folder what is in it."""
-    return {
-        str(path): (
-            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(sorted(path.iterdir())),
-            path.stat().st_mtime_ns,
-        )
-        for path in [folder, *folder.rglob("*")]
-    }
+    return {str(path): (_content(path), path.lstat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
+
+
+def _content(path: Path) -> str:
+    if path.is_dir():
+        return str(sorted(path.iterdir()))
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "a broken link"

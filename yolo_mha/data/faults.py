@@ -106,6 +106,11 @@ def _check_image(image: Path) -> tuple[int, int, bool, list[Fault]]:
     """Return width, height, whether it lacks its end, and the faults of an image."""
     width, height = 0, 0
     try:
+        if unusual := unusual_samples(image):  # before Pillow, which does not know all of these
+            picture = mended(image, OTHER_VALUES)
+            if picture is None:
+                return 0, 0, False, [Fault(OTHER_VALUES, unusual)]
+            return picture.shape[1], picture.shape[0], False, [Fault(OTHER_VALUES, unusual, "re-encoded with 8 bits")]
         with open_picture(image) as opened:
             kind = str(opened.format).lower()
             if opened.size[0] * opened.size[1] > MOST_PIXELS:
@@ -120,9 +125,6 @@ def _check_image(image: Path) -> tuple[int, int, bool, list[Fault]]:
         if min(width, height) < MIN_PIXELS:
             detail = f"{width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
             return width, height, False, [Fault(TOO_SMALL, detail)]
-        if unusual := unusual_samples(image):
-            repair = "" if mended(image, OTHER_VALUES) is None else "re-encoded with 8 bits"
-            return width, height, False, [Fault(OTHER_VALUES, unusual, repair)]
         if imread(image) is None:
             return width, height, False, [Fault(UNREADABLE, "not a readable image: OpenCV cannot decode it")]
         if kind not in IMG_FORMATS | {"jpeg2000"}:
