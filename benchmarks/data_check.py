@@ -2,7 +2,8 @@
 
     python benchmarks/data_check.py folder [images]
 
-makes a dataset of that many JPEGs of 640x480 (10,000 if not given) in a folder below, times it, and takes it away again.
+makes a dataset of that many JPEGs of 640x480 (10,000 if not given) in a folder below, times it, and takes it away
+again.
 """
 
 import sys
@@ -47,7 +48,9 @@ def main(folder: str, images: str = "10000") -> None:
         for which in ("first", "second"):
             wall, cpu = time.perf_counter(), time.process_time()
             read_dataset(load_dataset(data), ["val"])
-            print(f"{which} time: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processor time")
+            print(
+                f"{which} time: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processor time"
+            )
 
 
 if __name__ == "__main__":

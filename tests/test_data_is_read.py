@@ -1,5 +1,6 @@
 """Whatever a command does with a dataset, the dataset stays as it is, to the byte."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from data.damage import KINDS, damaged
 from data.formats import voc
 from reading import state
 from ultralytics.data.utils import IMG_FORMATS
 
 import yolo_mha
+from yolo_mha.cli import main
 from yolo_mha.data.beacons import generate
 from yolo_mha.data.dataset import load_dataset, read_dataset
 from yolo_mha.engine.model import YOLO
@@ -84,3 +87,47 @@ def test_read_dataset__a_jpeg_with_more_behind_its_end_has_the_same_pixels(jpegs
         assert sample.link.suffix[1:] in IMG_FORMATS
         assert sample.link.read_bytes().endswith(b"\xff\xd9")
         assert np.array_equal(cv2.imread(str(sample.image)), cv2.imread(str(sample.link)))
+
+
+def test_val__says_what_was_left_out_and_where_the_list_is(tmp_path, capsys):
+    """On the screen and as JSON; without bad= it stops, and says how to go on."""
+    kinds = {name: KINDS[name] for name in ("cut off", "mixed", "twice", "good")}
+    data = damaged(tmp_path / "signs", kinds, times=3)
+    words = ["val", f"predictions={_none(tmp_path)}", f"data={data}", "plots=False"]
+    before = state(data.parent)
+    codes, outputs = [], []
+    for more in ([], ["bad=skip"], ["bad=repair", "--json"], ["bad=ignore"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *more])
+        codes.append(ended.value.code or 0)
+        outputs.append(capsys.readouterr())
+    assert codes == [2, 0, 0, 2]
+    stopped, skipped, repaired, refused = outputs
+    assert "6 of 12 val images have faults" in stopped.err
+    assert "image cut off: 3, boxes and polygons in one label file: 3" in stopped.err
+    assert "bad=repair, which uses repaired copies (3 images can be repaired)" in stopped.err
+    assert "with bad=skip: left out: 6" in skipped.out
+    assert str(data.parent / "images" / "cut off 0.jpg") in skipped.out
+    check = json.loads(repaired.out)["data_check"]
+    assert check["actions"] == {"left out": 3, "polygons made boxes": 3}
+    assert check["harmless"] == {"labels given twice": 3}
+    assert Path(check["file"]).read_text().count("\n") == 1 + 6
+    assert "stop, skip, repair" in refused.err
+    assert state(data.parent) == before
+
+
+def test_train__goes_on_with_the_images_it_began_with(tmp_path, tiny, monkeypatch):
+    """The data of a resumed run are those of its mirror, with the same images left out."""
+    data = damaged(tmp_path / "signs", {"cut off": KINDS["cut off"]}, good=8)
+
+    def stop(trainer) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    settings = {**tiny, "epochs": 2, "bad": "skip", "callbacks": {"on_train_epoch_start": stop}}
+    with pytest.raises(KeyboardInterrupt):
+        yolo_mha.train("demo-mha.yaml", data, **settings)
+    (last,) = Path("runs").rglob("last.pt")
+    result = yolo_mha.train(resume=last)
+    assert result.epochs == 2
+    assert (result.data_check.bad, result.data_check.actions) == ("skip", {"left out": 2})

@@ -46,11 +46,10 @@ def test_read_dataset__stops_at_each_kind_of_damage_and_lists_all(data):
     assert {name: tuple(row["reason"] for row in rows) for name, rows in found.items()} == {
         name: kind.reasons for name, kind in FAULTY.items()
     }
-    for name, kind in FAULTY.items():
-        for row in found[name]:
-            assert Path(row["file"]).parent == data.parent / ("labels" if row["file"].endswith(".txt") else "images")
-            assert row["file"].endswith(".txt") == (row["reason"] in faults.OF_LABELS)
-            assert row["action"] == ""
+    for row in (row for rows in found.values() for row in rows):
+        kind = "labels" if row["reason"] in faults.OF_LABELS else "images"
+        assert Path(row["file"]).parent == data.parent / kind
+        assert row["action"] == ""
     assert not list(Path.cwd().glob("runs/datasets/*/images"))
     assert state(data.parent) == before
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import shutil
@@ -36,7 +37,10 @@ def finished(tiny, tmp_path_factory):
     image = min((folder / "data" / "images" / "train").iterdir())  # a JPEG that Ultralytics would write anew
     image.with_suffix(".jpg").write_bytes(cv2.imencode(".jpg", cv2.imread(str(image)))[1].tobytes() + b"more")
     image.unlink()
+    label = folder / "data" / "labels" / "train" / f"{image.stem}.txt"  # boxes and a polygon
+    label.write_text(label.read_text() + "0 0.1 0.1 0.3 0.1 0.3 0.3\n")
     settings = {"model": str(DEMO), "at": "neck", "num_heads": 2, "control": False, "data": str(data), "jobs": 2}
+    settings |= {"bad": "repair"}
     settings |= {**tiny, "imgsz": 188, "batch": 16}  # not a multiple of the stride
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -77,6 +81,16 @@ def test_compare__trains_scores_and_reports(finished):
     assert "The beacons" not in page  # said of the embedded dataset alone
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert (folder / "report.md").read_text().startswith("# compare")
+
+
+def test_compare__lists_what_was_repaired_alike_for_all_arms(finished):
+    result, settings, _ = finished
+    folder = Path(result.save_dir)
+    assert result.data_check.actions == {"polygons made boxes": 1}
+    assert any("polygons made boxes: 1" in note for note in result.notes)
+    ((row,),) = (list(csv.DictReader(file.open())) for file in [folder / "bad.csv"])
+    assert Path(row["file"]).is_relative_to(Path(settings["data"]).parent)
+    assert len({yaml.safe_load(args.read_text())["data"] for args in folder.glob("arms/*/*/args.yaml")}) == 1
 
 
 def test_compare__is_about_the_scores_of_the_runs(finished):

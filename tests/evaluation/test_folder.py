@@ -34,6 +34,7 @@ def test_open_folder__finds_the_same_plan_again(data, tmp_path):
     first = opened(recipe)
     assert first == tmp_path / "runs" / "compare" / "compare"
     assert opened(replace(recipe, jobs=3)) == first
+    assert opened(replace(recipe, bad="repair")) == first  # of what is as it should be
     assert opened(read_recipe(first / "recipe.yaml", {})) == first
     for other in ({"epochs": 3}, {"num_heads": 2}):
         assert opened(recipe_from_settings({**settings, **other})) != first
