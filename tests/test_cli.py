@@ -20,10 +20,10 @@ import yaml
 
 import yolo_mha
 from yolo_mha.cli import app, main
+from yolo_mha.data.pictures import MOST_PIXELS
 from yolo_mha.diagnosis import environment
 from yolo_mha.engine.own_settings import BLOCK_OPTIONS, COUNT, FLAG, PATH
 from yolo_mha.engine.own_settings import COMMANDS as COMMANDS_TABLE
-from yolo_mha.engine.pictures import MOST_PIXELS
 from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
 from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options

@@ -22,6 +22,7 @@ from .result import Result
 from .text import printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
+    from .data.data_check import DataCheck
     from .deploy.benchmark_report import BenchmarkResult
     from .deploy.export_result import ExportResult
     from .diagnosis.doctor import Diagnosis
@@ -105,6 +106,12 @@ def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
     return table
 
 
+def _say_faults(console: Console, check: DataCheck | None) -> None:
+    """Say what was wrong with images and labels."""
+    if check:
+        _say(console, *check.sentences(), *(f"  {line}" for line in check.first), style="yellow")
+
+
 def _number(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 
@@ -134,6 +141,7 @@ def _show_train(result: TrainResult, console: Console) -> None:
         _say(console, result.transfer)
     for row, value in result.gates.items():
         _say(console, f"gate of row {row}: {value:.4f}" + ("" if value else ", still 0: the block does nothing"))
+    _say_faults(console, result.data_check)
     best = f"{result.epochs} epochs, best checkpoint: {result.best}"
     _say(console, best, f"score it: yolo-mha val model={result.best} data=...")
 
@@ -159,6 +167,7 @@ def _show_val(result: ValResult, console: Console) -> None:
     if audit.prediction_ids:
         _say(console, f"ids of the predictions: {audit.prediction_ids}")
     _say(console, *(f"note: {note}" for note in audit.notes), style="yellow")
+    _say_faults(console, result.data_check)
     _say(console, f"predictions: {result.predictions}")
     if result.curves:
         _say(console, f"curves: {result.curves}")
@@ -254,7 +263,8 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):
             _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
     folder = Path(result.save_dir)
-    _say(console, *result.notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
+    notes = [*result.notes, *(f"  {line}" for line in result.data_check.first)]
+    _say(console, *notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
 
 

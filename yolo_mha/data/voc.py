@@ -178,19 +178,19 @@ def _read(
     progress: Progress,
 ) -> ForeignContent:
     read: dict[Path, VocFile] = {}
-    faults = []
+    faults: dict[Path, str] = {}
     xmls = list(dict.fromkeys(xml for listing in listings.values() for xml in listing.xmls if xml))
     for xml in progress(xmls, "reading XML", len(xmls)):
         try:
             read[xml] = read_voc(xml)
         except ValueError as e:
-            faults.append(f"{xml}: {e}")
-    if faults:
+            faults[xml] = str(e)
+    if faults and not read:
         raise DataError(
             f"{len(faults)} of {len(xmls)} annotation files are broken.",
-            given="; ".join(faults[:MAX_NAMED]),
+            given="; ".join(f"{xml}: {fault}" for xml, fault in list(faults.items())[:MAX_NAMED]),
             expected="Pascal VOC XML: <annotation> with <object>, each with <name> and <bndbox>",
-            fix="repair these files, or take their images out of the dataset",
+            fix="repair these files",
         )
     present = {found.name for content in read.values() for found in content.objects}
     names = sorted(present)
@@ -205,13 +205,15 @@ def _read(
             )
     if not names:
         raise DataError(f"No annotation of {folder} has an object.", given=f"{len(xmls)} XML files", expected="objects")
-    return ForeignContent(names, {split: _split(listing, read, names) for split, listing in listings.items()}, absent)
+    return ForeignContent(
+        names, {split: _split(listing, read, faults, names) for split, listing in listings.items()}, absent
+    )
 
 
-def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> ForeignSplit:
+def _split(listing: Listing, read: dict[Path, VocFile], faults: dict[Path, str], names: list[str]) -> ForeignSplit:
     """Return a split as COCO instances."""
     index = {name: i for i, name in enumerate(names)}
-    contents = [read[xml] if xml else VocFile() for xml in listing.xmls]
+    contents = [read.get(xml, VocFile()) if xml else VocFile() for xml in listing.xmls]
     truth = numbered(
         [(image.name, found.width, found.height) for image, found in zip(listing.images, contents, strict=True)],
         [(i, index[o.name], o.bbox, o.ignore) for i, found in enumerate(contents) for o in found.objects],
@@ -226,4 +228,5 @@ def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> For
     if listing.orphans:
         notes.append(f"{len(listing.orphans)} XML files have no image, such as {listing.orphans[0].name}.")
     unlabelled = frozenset(i for i, xml in enumerate(listing.xmls) if xml is None)
-    return ForeignSplit(truth, listing.images, unlabelled, len(listing.orphans), notes)
+    broken = {i: (xml, faults[xml]) for i, xml in enumerate(listing.xmls) if xml in faults}
+    return ForeignSplit(truth, listing.images, unlabelled, len(listing.orphans), notes, broken)

@@ -105,6 +105,13 @@ GROUP = Setting(
     r"images that are not independent, such as frames of a video, and are resampled together: a pattern of file names, "
     r"such as '(writer\d+)'; a table image,group; folder; or image, each for itself",
 )
+BAD = Setting(
+    "bad",
+    "name",
+    "what is done about damaged images and labels: stop; skip, which leaves these images out; or repair, which uses "
+    "repaired copies and leaves out what cannot be repaired; the dataset itself stays as it is",
+    "stop",
+)
 BLOCKS = Setting("blocks", "modules", "your modules that register blocks, by name or file, separated by commas")
 
 BLOCK_OPTIONS = (
@@ -137,6 +144,7 @@ COMMANDS = {
         BLOCK,
         FREEZE_BASE,
         Setting("resume", "path, True", "last.pt of an interrupted run to go on with, in place of model", False),
+        BAD,
         TRUST,
         others="training settings, such as epochs, batch, imgsz, optimizer, lr0 and device",
     ),
@@ -151,6 +159,7 @@ COMMANDS = {
         Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
         Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
         replace(GROUP, meaning=f"gives AP a 95 % interval. {GROUP.meaning}"),
+        BAD,
         TRUST,
         others="validation settings, such as split, imgsz, batch, conf, iou and plots",
     ),
@@ -219,6 +228,7 @@ COMMANDS = {
         Setting("primary", "name", "arm that the verdict is about; the first that is no control if not given"),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
+        BAD,
         Setting("split", "name", "images that are scored in the end: val or test", "val"),
         Setting("keep_best", FLAG, "keeps best.pt of each run beside last.pt, which is the one that is scored", False),
         Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
@@ -230,6 +240,7 @@ COMMANDS = {
         replace(DATA, meaning="dataset YAML; a made-up batch if not given"),
         replace(AT_FIRST, meaning="where train would put attention first, as for insert"),
         BLOCK,
+        BAD,
         TRUST,
         others="training settings, such as imgsz, batch, device and amp",
     ),

@@ -16,6 +16,7 @@ from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import clear_unfinished, whole_file
+from ..data.pictures import MOST_PIXELS
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
 from ..result import Result
@@ -25,7 +26,6 @@ from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
 from .own_settings import checked
-from .pictures import MOST_PIXELS
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back

@@ -19,9 +19,10 @@ import numpy as np
 from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
+from ..data.pictures import MOST_PIXELS
 from ..errors import DataError, nearest, one_line
 from ..paths import can_be_path
-from .pictures import MOST_PIXELS, read_picture, remark, skipped_name
+from .pictures import read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000

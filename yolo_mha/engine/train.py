@@ -15,7 +15,8 @@ from typing import Any
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import default_callbacks
 
-from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..data.data_check import STOP, DataCheck, check_bad
+from ..data.dataset import ReadDataset, Sample, load_dataset, read_dataset
 from ..data.files import write_text
 from ..errors import (
     DISK_FULL,
@@ -57,6 +58,7 @@ class TrainResult(Result):
         metrics: Ultralytics' own validation of ``best``; for COCO numbers run `val`.
         transfer: What became of the pretrained weights, where the model has blocks and started from some.
         gates: Mean absolute weight of each block's gates in ``last``, by row; a block whose gates are 0 does nothing.
+        data_check: Faults of the images and labels, and what was done about them; None for other tasks than detection.
     """
 
     save_dir: str
@@ -66,6 +68,7 @@ class TrainResult(Result):
     metrics: dict[str, float]
     transfer: Transfer | None = None
     gates: dict[int, float] = field(default_factory=dict)
+    data_check: DataCheck | None = None
 
 
 @checked
@@ -78,6 +81,7 @@ def train(
     block: str = BLOCK,
     freeze_base: int = 0,
     resume: bool | str | Path = False,
+    bad: str = STOP,
     trust: bool = False,
     callbacks: Callbacks | None = None,
     **settings: Any,
@@ -91,6 +95,7 @@ def train(
         block: Class name of the registered block that goes there; its options are settings too (``num_heads=8``).
         freeze_base: Number of first epochs in which the new blocks train alone.
         resume: Go on with an interrupted run: the path of its ``last.pt``, or True with ``model=last.pt``.
+        bad: What is done about damaged images and labels, see `read_dataset`.
         trust: Read checkpoints with full pickle, for files that you made yourself.
         callbacks: Functions by the name of Ultralytics' event (``on_train_epoch_start``) at which they are called with
             the trainer; in Python only.
@@ -106,7 +111,7 @@ def train(
         DataError: The dataset is missing or broken.
         RunError: Training stopped with an error.
     """
-    callbacks = _check_callbacks(callbacks or {})
+    callbacks, bad = _check_callbacks(callbacks or {}), check_bad(bad)
     insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
@@ -121,7 +126,7 @@ def train(
                 fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
             )
         check_goes_on_as_it_began(resume, at, freeze_base)
-        return _resume(checkpoint, data, passed, trust, callbacks)
+        return _resume(checkpoint, data, bad, passed, trust, callbacks)
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
     if data is None:
@@ -130,9 +135,10 @@ def train(
     if isinstance(passed.get("pretrained"), (str, Path)):
         passed["pretrained"] = existing(passed["pretrained"], "pretrained")
         check_checkpoint(passed["pretrained"], trust)
+    check = None
     if network.task == "detect":
-        dataset, amount = check_dataset(data, ("train", passed.get("split", "val")))
-        data, text = dataset.yaml, json.dumps(amount)
+        read = check_dataset(data, ("train", passed.get("split", "val")), bad)
+        data, check, text = read.dataset.yaml, read.check, json.dumps(_amounts(read))
         network.add_callback("on_pretrain_routine_end", lambda run: write_text(Path(run.save_dir) / DATA_FILE, text))
     else:
         check_task_fits(network.task, data)
@@ -140,22 +146,22 @@ def train(
         network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:
         settings = {**passed, **taken(folder), "data": str(data), "freeze_base": freeze_base}
-        return _run(network, settings, callbacks)
+        return _run(network, settings, callbacks, check)
 
 
 def _resume(
-    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+    checkpoint: Path, data: str | Path | None, bad: str, passed: dict[str, Any], trust: bool, callbacks: Callbacks
 ) -> TrainResult:
     check_checkpoint(checkpoint, trust)
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
     passed = {**passed, "resume": str(checkpoint), "save_dir": str(save_dir)}
     with locked(save_dir) if (save_dir / "args.yaml").is_file() else nullcontext():
-        return _go_on(checkpoint, data, passed, trust, callbacks)
+        return _go_on(checkpoint, data, bad, passed, trust, callbacks)
 
 
 def _go_on(
-    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+    checkpoint: Path, data: str | Path | None, bad: str, passed: dict[str, Any], trust: bool, callbacks: Callbacks
 ) -> TrainResult:
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
@@ -168,16 +174,16 @@ def _go_on(
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
-    known, data = data is None, data or arguments.get("data")
+    known, data, check = data is None, data or arguments.get("data"), None
     if network.task == "detect":
-        dataset, amount = check_dataset(data, ("train", arguments.get("split") or "val"))  # type: ignore[arg-type]
-        data = dataset.yaml
+        read = check_dataset(data, ("train", arguments.get("split") or "val"), bad)  # type: ignore[arg-type]
+        data, check = read.dataset.yaml, read.check
         if known:
-            _check_amount(Path(passed["save_dir"]) / DATA_FILE, amount)
-    return _run(network, {**passed, "data": str(data)}, callbacks)
+            _check_amounts(Path(passed["save_dir"]) / DATA_FILE, _amounts(read))
+    return _run(network, {**passed, "data": str(data)}, callbacks, check)
 
 
-def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> TrainResult:
+def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks, check: DataCheck | None = None) -> TrainResult:
     for event, function in callbacks.items():
         network.add_callback(event, function)
     try:
@@ -197,6 +203,7 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
         metrics={k: round(float(v), 5) for k, v in metrics.items()},
         transfer=network.transfer,
         gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
+        data_check=check,
     )
 
 
@@ -259,12 +266,13 @@ def _check_callbacks(callbacks: object) -> Callbacks:
     return callbacks
 
 
-def check_dataset(data: str | Path, splits: Iterable[str]) -> tuple[Dataset, dict[str, str]]:
+def check_dataset(data: str | Path, splits: Iterable[str], bad: str = STOP) -> ReadDataset:
     """Check a dataset before hours are spent on it.
 
     Args:
         data: See `load_dataset`.
         splits: The splits that will be used.
+        bad: See `read_dataset`.
 
     Returns:
         The dataset, and how much is in each split.
@@ -272,8 +280,15 @@ def check_dataset(data: str | Path, splits: Iterable[str]) -> tuple[Dataset, dic
     Raises:
         DataError: Something is missing or broken.
     """
-    dataset = load_dataset(data, with_bar)
-    return dataset, {split: _amount(read_split(dataset, split, with_bar)) for split in splits}
+    read = read_dataset(load_dataset(data, with_bar), splits, bad, with_bar)
+    for said in (*read.check.sentences(), *read.check.first):
+        LOGGER.warning(said)
+    return read
+
+
+def _amounts(read: ReadDataset) -> dict[str, str]:
+    """Say how much is in each split."""
+    return {split: _amount(samples) for split, samples in read.samples.items()}
 
 
 def _amount(samples: Sequence[Sample]) -> str:
@@ -281,7 +296,7 @@ def _amount(samples: Sequence[Sample]) -> str:
     return f"{len(objects)} images, {sum(map(bool, objects))} of them with objects, {sum(objects)} objects"
 
 
-def _check_amount(file: Path, now: Mapping[str, str]) -> None:
+def _check_amounts(file: Path, now: Mapping[str, str]) -> None:
     """Make sure that a run goes on with as much data as it began with; a label that is gone would go unnoticed.
 
     Args:

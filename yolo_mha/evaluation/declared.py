@@ -18,7 +18,7 @@ from .recipe import Recipe
 
 Record = TypeVar("Record")
 PLAN = "plan.json"
-NOT_PLANNED = ("name", "jobs", "keep_best", "blocks")  # they have no part in the result
+NOT_PLANNED = ("name", "jobs", "keep_best", "blocks", "bad")  # they have no part in the result, or one that is an input
 
 
 @dataclass(frozen=True)

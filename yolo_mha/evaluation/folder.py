@@ -31,9 +31,9 @@ from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
 
-RECIPE, INPUTS = "recipe.yaml", "inputs.json"
-# what is trained does not depend on them
-NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "keep_best", "blocks")
+RECIPE, INPUTS, FAULTS = "recipe.yaml", "inputs.json", "bad.csv"
+# what is trained does not depend on them; on bad only by the images that are left and their repairs, which are inputs
+NOT_TRAINED = ("jobs", "seeds", "primary", "margin", "split", "group", "keep_best", "blocks", "bad")
 
 
 @contextmanager
@@ -41,9 +41,9 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
     A folder is taken up again if its recipe trains the same, so that at most ``jobs``, ``seeds``, ``primary``,
-    ``margin``, ``split``, ``group`` and ``blocks`` differ, and the files that it names (models, checkpoints, images and
-    labels) and the source of its blocks are still the same. Otherwise it is left alone, and the next free one of
-    ``name``, ``name-2``, ... is made. The plan is entered into its ``plan.json``.
+    ``margin``, ``split``, ``group``, ``blocks`` and ``bad`` differ, and the files that it names (models, checkpoints,
+    images and labels) and the source of its blocks are still the same. Otherwise it is left alone, and the next free
+    one of ``name``, ``name-2``, ... is made. The plan is entered into its ``plan.json``.
 
     Args:
         plan: The plan.
@@ -72,6 +72,8 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
         declare(folder, planned(plan.recipe, {key: found[key] for key in inputs}))
         write_text(folder / INPUTS, json.dumps(found, indent=2))
         write_text(folder / RECIPE, _text(plan.recipe))
+        if plan.data_check.file:
+            write_text(folder / FAULTS, Path(plan.data_check.file).read_text(encoding="utf-8"))
         yield folder
 
 
@@ -91,13 +93,13 @@ def fingerprint(plan: Plan) -> dict[str, str]:
 
 
 def _contents(split: str, samples: Sequence[Sample]) -> Iterator[str]:
-    """Yield name and content of every image and label."""
+    """Yield name and content of every image and label, and what was repaired."""
     images = [str(sample.image) for sample in samples]
     pairs = list(zip(images, img2label_paths(images), strict=True))
     with ThreadPoolExecutor() as pool:
         found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
-        for image, contents in zip(images, found, strict=True):
-            yield f"{os.path.basename(image)} {contents}"
+        for image, contents, sample in zip(images, found, samples, strict=True):
+            yield " ".join([os.path.basename(image), contents, *sample.repairs])
 
 
 def _content(files: tuple[str, str]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from ultralytics.utils import LOGGER
 
 from ..data.beacons import EMBEDDED
-from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..data.data_check import DataCheck
+from ..data.dataset import Dataset, Sample, load_dataset, read_dataset
 from ..data.groups import IMAGE, frames_note, read_groups
 from ..diagnosis.data import leaks
 from ..engine.block_modules import block_sources, own_modules
@@ -56,6 +57,7 @@ class Plan:
         arms: By name, the baseline first.
         dataset: What is trained on.
         samples: Images and labels of ``train``, ``val`` and the split that is scored.
+        data_check: Faults of the images and labels, and what was done about them.
         groups: The group of each image that is scored; None where each is by itself.
         data_notes: What to consider about groups, and about images that are in two splits.
     """
@@ -64,6 +66,7 @@ class Plan:
     arms: dict[str, PlannedArm]
     dataset: Dataset
     samples: dict[str, list[Sample]]
+    data_check: DataCheck
     groups: dict[Path, str] | None = None
     data_notes: list[str] = field(default_factory=list)
 
@@ -88,20 +91,21 @@ def prepare(recipe: Recipe) -> Plan:
     """
     arms = build_arms(recipe)
     dataset = load_dataset(recipe.data, with_bar)
-    samples = {split: read_split(dataset, split, with_bar) for split in dict.fromkeys(("train", "val", recipe.split))}
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
+    read = read_dataset(dataset, ("train", "val", recipe.split), recipe.bad, with_bar)
+    dataset, samples = read.dataset, read.samples
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
     notes = _data_notes(recipe.group, groups, scored)
     check = leaks({split: samples[split] for split in ("train", recipe.split)})
     notes += [check.message] if check.status == "warning" else []
-    for note in notes:
+    for note in (*notes, *read.check.sentences()):
         LOGGER.warning(note)
     by_image = None if groups is None else dict(zip(scored, groups, strict=True))
-    return Plan(recipe, arms, dataset, samples, by_image, notes)
+    return Plan(recipe, arms, dataset, samples, read.check, by_image, notes)
 
 
 def _data_notes(group: str | None, groups: list[str] | None, images: list[Path]) -> list[str]:

@@ -11,7 +11,7 @@ from PIL import Image
 from ultralytics.data.utils import exif_size
 
 from ...errors import one_line
-from ..dataset import MIN_PIXELS
+from ..faults import MIN_PIXELS
 from ..near_duplicates import SIDE, perceptual_hash
 from ..pictures import unusual_samples
 
