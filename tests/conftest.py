@@ -56,6 +56,16 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def small_disk():
+    """Let no file grow beyond 20 kB, so that writing fails as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.fixture(autouse=True)
 def _working_directory(tmp_path, monkeypatch) -> None:
     """Run every test in a folder of its own, where relative outputs may go."""

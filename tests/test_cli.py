@@ -3,6 +3,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -19,15 +20,16 @@ import yaml
 
 import yolo_mha
 from yolo_mha.cli import app, main
+from yolo_mha.data.pictures import MOST_PIXELS
 from yolo_mha.diagnosis import environment
 from yolo_mha.engine.own_settings import BLOCK_OPTIONS, COUNT, FLAG, PATH
 from yolo_mha.engine.own_settings import COMMANDS as COMMANDS_TABLE
-from yolo_mha.engine.pictures import MOST_PIXELS
 from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
 from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options
 
-COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "doctor"]
+COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "data", "doctor"]
+FUNCTIONS = {"data": "prepare_data"}  # where another than the command's name: yolo_mha.data is a package
 TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
 PYTHON_ONLY = {"train": {"callbacks"}}
@@ -91,13 +93,13 @@ def test_tools__are_the_same_commands(tool, command, monkeypatch, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_own_settings__are_what_the_function_takes(command):
-    parameters = inspect.signature(getattr(yolo_mha, command)).parameters.values()
+    parameters = inspect.signature(getattr(yolo_mha, FUNCTIONS.get(command, command))).parameters.values()
     named = {p.name: p.default for p in parameters if p.kind != p.VAR_KEYWORD}
     named = {k: v for k, v in named.items() if k not in PYTHON_ONLY.get(command, ())}
     own = COMMANDS_TABLE[command].own
     needed = {k for k, v in named.items() if v is inspect.Parameter.empty}
     assert {s.name for s in own if s.required} == needed - ({"model", "data"} if command == "compare" else set())
-    named |= dict.fromkeys(needed)
+    named |= {**dict.fromkeys(needed), "download": True}  # which all take before they are called
     assert not named.keys() & IN_SETTINGS.get(command, {}).keys()
     assert {s.name: s.default for s in own} == {**named, **IN_SETTINGS.get(command, {})}
     assert len({s.name for s in own}) == len(own)
@@ -120,7 +122,7 @@ def test_own_settings__are_checked_first_from_python_too(command):
     for setting in tried:
         value, words = wrong[setting.kind]
         with pytest.raises(ConfigError, match=words.format(setting.name)):
-            getattr(yolo_mha, command)(**{**given, setting.name: value})
+            getattr(yolo_mha, FUNCTIONS.get(command, command))(**{**given, setting.name: value})
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "version"])
@@ -235,6 +237,13 @@ def test_bad_input__is_one_clear_error_and_nothing_is_written(capsys, tmp_path, 
         assert err.count("error:") == 1, f"{fault}: {err}"
         assert out == "", fault
         assert sorted(tmp_path.rglob("*")) == before, fault
+
+
+def test_unknown_setting__of_a_command_that_takes_its_own_alone(capsys):
+    code, _, err = call(capsys, "remove", "model=demo-mha.yaml", "exist=True")
+    assert code == 2
+    assert "error: Unknown setting 'exist'." in err
+    assert "did you mean exist_ok?" in err
 
 
 def test_bad_input__is_json_too(capsys, tmp_path, beacons):
@@ -357,6 +366,18 @@ def test_help__fits_a_terminal_of_80_columns(capsys, monkeypatch, command):
     assert max(map(len, out.splitlines())) <= 80
     for setting in COMMANDS_TABLE[command].own:
         assert f"\n│ {setting.name} " in out
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is imported")
+def test_interrupted__while_pytorch_is_imported_is_one_line():
+    command = [sys.executable, "-m", "yolo_mha", "predict"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
 def test_interrupted__tells_its_results(capsys, monkeypatch):

@@ -11,6 +11,7 @@ import yolo_mha
 
 PACKAGE = Path(yolo_mha.__file__).parent
 ORDER = [
+    "startup",
     "text",
     "errors",
     "paths",
@@ -82,10 +83,10 @@ SETS = {
     ("diagnosis/doctor.py", "network.model"): "a model that this diagnosis opened",
     ("engine/freeze_base.py", "trainer.freeze_layer_names"): "the trainer of this run",
     ("engine/trainer.py", "replaced stock.strip_optimizer"): "while a run ends, so that checkpoints are written whole",
+    ("engine/trainer.py", "replaced dist.shutil"): "while a run starts, so that its folder and the lock in it stay",
     ("evaluation/weights.py", "made.nc"): "a network that was just built",
     ("evaluation/weights.py", "made.names"): "a network that was just built",
     ("engine/inference.py", "loader.channels"): "the images of this call",
-    ("engine/outputs.py", "result.names"): "the result of one image",
     ("engine/record.py", "made.yaml[]"): "a network that was just built",
     ("engine/insert.py", "made.yaml[]"): "a network that was just built",
     ("profiling/training_case.py", "model.args"): "a copy of the network",

@@ -29,8 +29,9 @@ def test_public_names__are_all_there():
     words = """
         YOLO insert remove register Insertion Surgery Transfer
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
-        doctor train val predict track export benchmark compare estimate run_recipe
-        Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate Result
+        prepare_data doctor train val predict track export benchmark compare estimate run_recipe
+        PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
+        Result
         __version__
     """
     faults = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]

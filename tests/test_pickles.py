@@ -2,11 +2,13 @@
 
 import collections
 import copyreg
+import io
 import pickle
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ import yolo_mha
 from yolo_mha.engine.checkpoint import check_checkpoint
 from yolo_mha.errors import CheckpointError
 from yolo_mha.guard import guarded, read_checkpoint
+from yolo_mha.pickles import NETWORKS, load_label_cache
 
 
 class Call:
@@ -202,6 +205,26 @@ def test_checkpoint__as_a_bare_pickle_of_old_opcodes(tmp_path, ran):
         with guarded(), pytest.raises((pickle.UnpicklingError, KeyError)):
             torch.load(tmp_path / "evil.pt")
     assert not ran.exists()
+
+
+def test_checkpoint__that_asks_for_much_memory(tmp_path):
+    torch.save({"model": Call(bytearray, 10**9)}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="damaged"):
+        check_checkpoint(tmp_path / "evil.pt")
+    for protocol in (2, 4):
+        content = pickle.dumps(bytearray(b"\xff"), protocol)
+        assert NETWORKS.Unpickler(io.BytesIO(content)).load() == bytearray(b"\xff")
+
+
+def test_label_cache__that_asks_for_much_memory(tmp_path):
+    """The number of a value that is kept for later is 2**31 - 1, for which there would be room for as many."""
+    np.save(tmp_path / "x.npy", {"hash": "a"}, allow_pickle=True)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content[:-1] + b"r\xff\xff\xff\x7f.")
+    assert load_label_cache(tmp_path / "x.npy") == {"hash": "a"}
+    (tmp_path / "x.npy").write_bytes(content[:-1] + b"\x96" + (10**9).to_bytes(8, "little") + b".")
+    with pytest.raises(FileNotFoundError):
+        load_label_cache(tmp_path / "x.npy")
 
 
 def test_checkpoint__beside_one_that_is_resumed_is_read_safely(bomb, ran):

@@ -252,6 +252,14 @@ def test_wrong_row__says_which_and_what(row, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_build__refuses_a_head_that_repeats():
+    cfg = detector([-1, 1, "SpatialMHABlock", []])
+    cfg["head"][-1][1] = 2
+    with pytest.raises(ModelError, match="one head") as caught:
+        registry.build(cfg)
+    assert "Detect with repeats: 2" in caught.value.given
+
+
 @pytest.mark.parametrize("spec", ["nn.ReLU()", "torch.nn.LeakyReLU(0.1)", "nn.GELU(approximate='tanh')"])
 def test_read_activation__literal(spec):
     assert isinstance(read_activation(spec), nn.Module)

@@ -93,6 +93,23 @@ def test_wrong_row__that_reads_layers_which_do_not_fit_names_their_shapes():
     assert "8x64x64 and 8x128x128" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "[-1, 1, nn.Upsample, [None, 40, nearest]]",
+        "[-1, 1, nn.Upsample, [[100000, 100000], None, nearest]]",
+        "[-1, 1, AIFI, [1024, 8]]",
+        "[-1, 1, Conv, [32, 3, 2, 20000]]",
+    ],
+)
+def test_wrong_row__that_makes_huge_maps_is_refused_before_it_does(row):
+    start = time.perf_counter()
+    for use in (yolo_mha.YOLO, lambda file: build(check_rows(yaml.safe_load(file.read_text())))):
+        with pytest.raises(ModelError, match=r"does not run on what it reads(.|\n)*a map of shape"):
+            use(model(row))
+    assert time.perf_counter() - start < 10
+
+
 def test_wrong_row__is_named_beside_blocks_and_where_no_file_is_known():
     rows = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "SpatialMHABlock", []], [-1, 1, "Conv", [-8]]]
     with pytest.raises(ModelError, match="Row 2 of the model YAML: Conv") as caught:

@@ -14,6 +14,7 @@ from yolo_mha import show as module
 from yolo_mha.deploy.benchmark_report import BenchmarkResult, Failure, Made, Row
 from yolo_mha.diagnosis.check import Check
 from yolo_mha.diagnosis.doctor import WITH_BLOCKS, WITHOUT_BLOCKS, Diagnosis
+from yolo_mha.diagnosis.prepare import PreparedData, Split, Twins
 from yolo_mha.engine.own_settings import COMMANDS
 from yolo_mha.engine.predict import PredictResult
 from yolo_mha.engine.progress import Terminal
@@ -226,6 +227,41 @@ def test_show__knows_every_result():
     assert names - {"Transfer"} | {"Environment"} == set(module.SHOWN)  # that is part of another
 
 
+def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault():
+    broken = [f"{LONG}/{i}.png: not a readable image" for i in range(7)]
+    result = PreparedData(
+        source=LONG,
+        format="CSV table",
+        data=f"{LONG}/data.yaml",
+        splits={"train": Split(1440, 33430, 2, 3), "val": Split(10, 20, 0, 0)},
+        classes={f"class {i}": {"train": i, "val": 0} for i in range(40)},
+        sizes={"image_width": [200.0, 200.0, 640.5]},
+        proposed="the split is new",
+        across_splits=[Twins(f"{LONG}/a.png", f"{LONG}/b.png", 3)],
+        within_splits=4,
+        skipped=broken,
+        without_image=["c.png"],
+        not_named=[],
+        notes=["A note."],
+    )
+    text = shown(result)
+    for words in (
+        "33,430",
+        "and 10 classes with fewer objects",
+        "image width: 200 to 640.5 pixels, median 200",
+        f"{LONG}/a.png and {LONG}/b.png",
+        "7 files cannot be used and are left out:",
+        *broken[:5],
+        "note: A note.",
+        f"data={LONG}/data.yaml",
+    ):
+        assert words in text
+    assert broken[5] not in text
+    assert "class 39 " in text
+    assert "class 9 " not in text
+    assert not result.ok
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(50.4, "50 s"), (3600, "60 min"), (3 * 3600 + 1200, "3 h 20 min"), (187200, "2 d 4 h")]
 )
@@ -243,7 +279,7 @@ def test_settings__stand_one_a_line_within_80_columns(command):
         (line,) = re.findall(rf"^│ {setting.name} +({setting.kind}) .*", text, re.MULTILINE)
         assert line == setting.kind
         assert all(word in text for word in setting.meaning.split())
-    assert ("docs.ultralytics.com/usage/cfg" in text) == (command not in ("insert", "remove"))
+    assert ("docs.ultralytics.com/usage/cfg" in text) == (command not in ("insert", "remove", "data"))
     assert max(map(len, text.splitlines())) <= WIDTH
 
 

@@ -78,6 +78,14 @@ def test_read_yaml__takes_every_file_that_ships():
         assert read_yaml(file, ConfigError, "")
 
 
+@pytest.mark.parametrize(
+    "value", ["!!timestamp a", "!!bool a", "!!int ''", "!!float a", "!!python/object/apply:os.abort []"]
+)
+def test_load_yaml__refuses_a_value_that_is_not_what_its_tag_says(value):
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        load_yaml(f"a: {value}", "x.yaml", ConfigError)
+
+
 def test_read_yaml__refuses_what_is_no_file(tmp_path):
     with pytest.raises(ConfigError, match="is no file"):
         read_yaml(tmp_path, ConfigError, "")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .startup import AS_COMMAND  # isort: skip  (before PyTorch is imported)
 from .errors import (
     CheckpointError,
     ConfigError,
@@ -28,7 +28,7 @@ from .nn import ConvBlock, CrossScaleMHA, MultiHeadAttention, S2Attention, Spati
 try:
     from .registry import install, register
 except DependencyError as e:  # Ultralytics is too old, so the command line, which is of this package, cannot say it
-    if Path(sys.argv[0]).stem != "yolo-mha" and sys.orig_argv[1:3] != ["-m", "yolo_mha"]:
+    if not AS_COMMAND:
         raise
     if "--json" in sys.argv:
         print(json.dumps({"error": e.as_dict()}, indent=2))
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .deploy.export import export
     from .deploy.export_result import ExportResult
     from .diagnosis.doctor import Diagnosis, doctor
+    from .diagnosis.prepare import PreparedData, prepare_data
     from .engine.insert import Surgery, insert, remove
     from .engine.model import YOLO
     from .engine.predict import PredictResult, predict, track
@@ -62,7 +63,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "__version__",
     "YOLO", "insert", "remove", "Insertion", "Surgery", "Transfer", "register",  # models, and attention in them
     "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
-    "doctor", "train", "Diagnosis", "TrainResult",  # before training, and training
+    "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
     "Result", "YoloMHAError",  # what all results and all errors are
@@ -78,6 +79,7 @@ _LAZY = {
     "deploy.export": ["export"],
     "deploy.export_result": ["ExportResult"],
     "diagnosis.doctor": ["Diagnosis", "doctor"],
+    "diagnosis.prepare": ["PreparedData", "prepare_data"],
     "engine.insert": ["Surgery", "insert", "remove"],
     "engine.model": ["YOLO"],
     "engine.predict": ["PredictResult", "predict", "track"],

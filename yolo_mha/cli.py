@@ -20,9 +20,10 @@ from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
 from .engine.progress import Terminal
-from .errors import ConfigError, RunError, YoloMHAError, check_flag
+from .errors import DISK_FULL, MAKE_ROOM, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full, nearest
 from .result import Result
 from .show import show, show_settings
+from .startup import imported
 from .text import printable
 
 
@@ -95,10 +96,16 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
     from .engine.settings import parse
 
     called = resolve_name(f"{__package__}.{function}")
+    imported()
     try:
         settings = parse(words, "recipe" if command == "compare" else None)
         import_blocks(word for word in str(settings.pop(BLOCKS.name, "")).split(",") if word)
-        for setting in COMMANDS[command].own:
+        known = COMMANDS[command]
+        names = [setting.name for setting in known.own]
+        if not known.others and not known.options and (unknown := [name for name in settings if name not in names]):
+            given = f"{unknown[0]}={settings[unknown[0]]}"
+            raise ConfigError(f"Unknown setting '{unknown[0]}'.", given=given, expected=nearest(unknown[0], names))
+        for setting in known.own:
             if setting.required and setting.name not in settings:
                 raise ConfigError(f"{setting.name} is missing.", expected=f"{setting.name}=...", fix="see --help")
         with _standard_output_kept():
@@ -143,7 +150,9 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
     if isinstance(error, YoloMHAError):
         fault, text = error.as_dict(), f"error: {error}"
         code = 1 if isinstance(error, RunError) else 2
-    elif isinstance(error, OSError):  # a full disk, a folder that may not be written to
+    elif disk_is_full(error):
+        text = f"error: {DISK_FULL}\n  given:    {error}\n  fix:      {MAKE_ROOM}"
+    elif isinstance(error, OSError):  # a folder that may not be written to
         text = f"error: The system refused.\n  given:    {error}\n  fix:      look at the disk and the folder"
     else:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
         text = f"unexpected error: {type(error).__name__}: {error}\n"
@@ -362,6 +371,29 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     if recipe is not None:
         return run_recipe(recipe, **settings)
     return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # it says what is missing
+
+
+@_command("diagnosis.prepare:prepare_data")
+def data() -> None:
+    r"""Say what a folder of labelled images is, and write a data.yaml of it that train, val and compare take.
+
+    Known are YOLO, COCO, Pascal VOC, CVAT, CSV tables with a file name and two corners, LabelMe and Ultralytics NDJSON,
+    with labels in any folder or beside the images. The answer has classes, counts, sizes, images without labels, files
+    that cannot be used, and images of different splits that look alike. A dataset without a split gets one: every class
+    has its share in each part, and near duplicates stay together. The folder is only read, and no image is copied where
+    links can be made. Beside data.yaml lie labels.jpg, a sheet of images with their labels, and histograms.png. Exits
+    with 1 if files were skipped.
+
+    [bold]Examples[/bold]
+
+      yolo-mha data source=kangaroo/
+
+      yolo-mha data source=photos/ ratios=0.7,0.15,0.15 group='(video\d+)' out=datasets/photos
+
+      yolo-mha data source=export/boxes.csv --json
+
+      yolo-mha data source=mixed/ format=voc
+    """
 
 
 @_command("diagnosis.doctor:doctor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 from .text import printable
@@ -93,15 +94,26 @@ def with_type(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
-def run_failed(work: str, error: Exception) -> YoloMHAError:
+DISK_FULL, MAKE_ROOM = "The disk is full.", "make room and call the same command again"
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Say whether an error is that a disk is full, or that of it which a user may fill."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+def run_failed(work: str, error: Exception, where: object = None) -> YoloMHAError:
     """Turn whatever a library raised during some work into one readable error; one of ours stays as it is.
 
     Args:
         work: What was being done, the first word of the sentence.
         error: What was raised.
+        where: The folder that it writes to, where the error does not name it.
     """
     if isinstance(error, YoloMHAError):
         return error
+    if disk_is_full(error):
+        return RunError(DISK_FULL, given=error if where is None else f"{where}: {error}", fix=MAKE_ROOM)
     return RunError(f"{work} stopped with an error.", given=with_type(error), fix="--debug shows the traceback")
 
 

@@ -1,5 +1,7 @@
 """Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
 
+Ultralytics' own weights are downloaded by their name, by `engine.assets` alone.
+
 With `registry`, the only file that changes Ultralytics for the whole process; this one does so for as long as a thread
 is in a guard. SECURITY.md says what it promises.
 """
@@ -11,6 +13,7 @@ import logging
 import os
 import subprocess
 import threading
+import zipfile
 from collections.abc import Generator, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -83,7 +86,7 @@ def _refuse_download(url: object = None, *_: Any, **__: Any) -> None:
     )
 
 
-_stock_asset = downloads.attempt_download_asset
+_stock_asset, stock_download = downloads.attempt_download_asset, downloads.safe_download
 
 
 def _local_asset(file: Any, *args: Any, **kwargs: Any) -> str:
@@ -100,7 +103,13 @@ def _local_font(font: str = "Arial.ttf") -> Any:
 
 
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
-    """Stand for `torch_safe_load`."""
+    """Stand for `torch_safe_load`, and look first whether the archive is whole, which PyTorch does not do."""
+    if Path(weight).is_file() and zipfile.is_zipfile(weight):
+        with zipfile.ZipFile(weight) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            # torch.save does not compress; what unpacks to more would take long to read
+            if unpacked <= Path(weight).stat().st_size and (damaged := archive.testzip()):
+                raise zipfile.BadZipFile(f"{damaged} in the archive is not what was written")
     return _safe_load(weight, safe_only=restricted() if safe_only is None else safe_only)
 
 

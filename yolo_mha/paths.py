@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from .errors import ConfigError
 
+LONGEST, LONGEST_NAME = 4000, 255  # bytes of a path and of a name in it, which most systems take
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -18,11 +20,21 @@ def given_path(value: object, key: str) -> Path:
         key: The setting's name, for the message.
 
     Raises:
-        ConfigError: It is no text or path, empty, or longer than any file's name can be.
+        ConfigError: It is no text or path, or no file can have it as its name.
     """
-    if not isinstance(value, (str, Path)) or not str(value).strip() or len(str(value)) > 4000:
+    if not isinstance(value, (str, Path)) or not can_be_path(str(value)):
         raise ConfigError(f"{key} is no path.", given=f"{key}={str(value)[:80]!r}", expected=f"{key}=path/to/file")
     return Path(value)
+
+
+def can_be_path(text: str) -> bool:
+    """Say whether a file could have this path: not empty, not too long, and of characters that names may have."""
+    try:
+        path = os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    parts = path.replace(b"\\", b"/").split(b"/")
+    return bool(text.strip()) and len(path) <= LONGEST and max(map(len, parts)) <= LONGEST_NAME and b"\0" not in path
 
 
 def shipped(folder: str) -> Path:

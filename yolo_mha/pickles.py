@@ -34,19 +34,27 @@ def _member(owner: Any, name: str) -> Any:
     raise _refused(f"an attribute {name} of {_path(owner)}")
 
 
+def _byte_array(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
+    """Stand for `bytearray`, which makes as many zeros as a number says."""
+    return bytearray(content if isinstance(content, bytes) else content.encode("latin1"))
+
+
 _REBUILDS = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
 _CALLED: dict[str, Any] = {
     **{f"torch._utils._rebuild_{name}": getattr(torch._utils, f"_rebuild_{name}") for name in _REBUILDS},
     **{f"torch.{name}": getattr(torch, name) for name in ("Size", "device")},
-    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, bytearray, complex)},
+    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, complex)},
     **{f"numpy.{core}.multiarray.scalar": np.float64(0).__reduce__()[0] for core in ("core", "_core")},
+    "builtins.bytearray": _byte_array,
     "builtins.getattr": _member,
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": lambda text, encoding: text.encode("latin1"),  # how protocol 2 writes bytes
 }
 _CONSTANTS = (torch.dtype, torch.layout, torch.memory_format)
 _CALLED_CLASSES = (np.dtype, PurePath, enum.Enum, SimpleNamespace)  # and what is derived from them, where known
-_OPCODES = pickle.INST + pickle.OBJ + pickle.NEWOBJ_EX + pickle.EXT1 + pickle.EXT2 + pickle.EXT4  # that are not read
+# that are not read; the last makes as many zeros as a number says
+_OPCODES = pickle.INST + pickle.OBJ + pickle.NEWOBJ_EX + pickle.EXT1 + pickle.EXT2 + pickle.EXT4 + pickle.BYTEARRAY8
+_READ = {code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _OPCODES}
 
 
 class NetworkUnpickler(pickle._Unpickler):
@@ -61,9 +69,7 @@ class NetworkUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
-    dispatch: ClassVar[dict[int, Any]] = {
-        code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _OPCODES
-    }
+    dispatch: ClassVar[dict[int, Any]] = dict(_READ)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -150,9 +156,13 @@ def _refused(given: str) -> CheckpointError:
     )
 
 
-class _CacheUnpickler(pickle.Unpickler):
-    """Read numpy arrays and plain types, and nothing that could run code."""
+class _CacheUnpickler(pickle._Unpickler):
+    """Read numpy arrays and plain types, and nothing that could run code.
 
+    In Python, because `pickle.Unpickler` makes room for as many values as the largest number in a file says.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = _READ
     ALLOWED = frozenset(
         (f"numpy.{core}.{module}", name)
         for core in ("core", "_core")

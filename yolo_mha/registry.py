@@ -40,7 +40,7 @@ from .nn import (
     SplitAttention,
 )
 from .paths import find_cfg, without_scale
-from .row_errors import check_row, check_scale, explained, forward_error, row_name
+from .row_errors import BoundedMaps, check_row, check_scale, explained, forward_error, row_name
 
 ULTRALYTICS_MIN = "8.4.183"
 ULTRALYTICS_TESTED = "8.4.190"
@@ -332,12 +332,15 @@ def build(model: ModelYAML) -> Network:
     Raises:
         ModelError: The last row is no head that is known here, or the rows do not fit each other.
     """
-    head = str(model["head"][-1][2])
-    kind = getattr(tasks, MODEL_CLASSES.get(head, ""), None)
+    _, repeats, head, _ = model["head"][-1]
+    kind = getattr(tasks, MODEL_CLASSES.get(str(head), ""), None)
     if kind is None:
         raise ModelError("The last row is no known head.", given=head, expected=nearest(head, MODEL_CLASSES))
+    if repeats != 1:
+        raise ModelError("A model has one head.", given=f"{head} with repeats: {repeats}", expected="repeats: 1")
     try:
-        return cast(Network, kind(deepcopy(model), ch=model.get("channels", 3), verbose=False))
+        with BoundedMaps():
+            return cast(Network, kind(deepcopy(model), ch=model.get("channels", 3), verbose=False))
     except YoloMHAError:
         raise
     except Exception as e:  # parse_model meets a wrong YAML with any kind of error

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import yaml
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import ModelError, YoloMHAError, with_type
 from .paths import without_scale
@@ -27,6 +29,8 @@ MOST_REPEATS = 100
 MOST_VALUES = 2**29  # in all tensors of a network: 2 GiB; the largest of Ultralytics' has a sixth of that
 MOST_OF_ONE = 2**26  # values of one tensor; the largest of Ultralytics' has a quarter
 MOST_TENSORS = 10_000  # four times as many as the deepest of Ultralytics' has
+MOST_OF_MAP = 2**26  # values of one map at 256 px
+MOST_OF_MAPS = 2**30  # values of all maps together
 PROBE_CHANNELS = 48
 PROBE = [64, *range(1001, 1041)]  # more arguments than any module takes
 
@@ -65,6 +69,34 @@ class Bounded(TorchFunctionMode):
             raise SizeError(f"a tensor of shape {tuple(shape)}")
         if self.values > MOST_VALUES or self.left < 0:
             raise SizeError("more tensors up to here than any network has")
+
+
+class BoundedMaps(TorchFunctionMode):
+    """Stop a network that is tried out before it makes larger maps than any has at the size of the trial, 256 px."""
+
+    MAKERS = frozenset(
+        {F.conv2d, F.conv_transpose2d, F.pad, F.interpolate, F.multi_head_attention_forward}
+        | {torch.bmm, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__}
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.MAKERS:  # without values the shape alone is computed
+            shapes = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            try:
+                maps = tree_leaves(func(*shapes[0], **shapes[1]))
+            except Exception:
+                return func(*args, **kwargs)  # whose own error says what does not fit
+            for made in maps:
+                values = made.numel() if isinstance(made, torch.Tensor) else 0
+                self.values += values
+                if values > MOST_OF_MAP or self.values > MOST_OF_MAPS:
+                    raise SizeError(f"a map of shape {tuple(made.shape)} is more than any network makes")
+        return func(*args, **kwargs)
 
 
 def row_name(model: Mapping[str, Any], index: int) -> str:

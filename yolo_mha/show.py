@@ -5,6 +5,7 @@ Files stand on lines of their own, which are neither cut nor broken, and never i
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,12 @@ from .result import Result
 from .text import printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
+    from .data.data_check import DataCheck
     from .deploy.benchmark_report import BenchmarkResult
     from .deploy.export_result import ExportResult
     from .diagnosis.doctor import Diagnosis
     from .diagnosis.environment import Environment
+    from .diagnosis.prepare import PreparedData
     from .engine.insert import Surgery
     from .engine.predict import PredictResult
     from .engine.train import TrainResult
@@ -35,6 +38,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
 KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
+MOST_CLASSES, MOST_LINES = 30, 5  # that are shown of a dataset, and of each kind of fault
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -103,6 +107,12 @@ def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
     return table
 
 
+def _say_faults(console: Console, check: DataCheck | None) -> None:
+    """Say what was wrong with images and labels."""
+    if check:
+        _say(console, *check.sentences(), *(f"  {line}" for line in check.first), style="yellow")
+
+
 def _number(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 
@@ -132,6 +142,7 @@ def _show_train(result: TrainResult, console: Console) -> None:
         _say(console, result.transfer)
     for row, value in result.gates.items():
         _say(console, f"gate of row {row}: {value:.4f}" + ("" if value else ", still 0: the block does nothing"))
+    _say_faults(console, result.data_check)
     best = f"{result.epochs} epochs, best checkpoint: {result.best}"
     _say(console, best, f"score it: yolo-mha val model={result.best} data=...")
 
@@ -157,6 +168,7 @@ def _show_val(result: ValResult, console: Console) -> None:
     if audit.prediction_ids:
         _say(console, f"ids of the predictions: {audit.prediction_ids}")
     _say(console, *(f"note: {note}" for note in audit.notes), style="yellow")
+    _say_faults(console, result.data_check)
     _say(console, f"predictions: {result.predictions}")
     if result.curves:
         _say(console, f"curves: {result.curves}")
@@ -251,9 +263,9 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):
             _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
     folder = Path(result.save_dir)
-    if result.headline:
-        _say(console, result.headline)
-    _say(console, *result.notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
+    notes = [result.headline] if result.headline else []
+    notes += [*result.notes, *(f"  {line}" for line in result.data_check.first)]
+    _say(console, *notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
 
 
@@ -316,6 +328,45 @@ def _show_cost(result: Diagnosis, console: Console) -> None:
         console.print(table)
 
 
+def _show_data(result: PreparedData, console: Console) -> None:
+    _say(console, f"{result.format}: {result.source}", style="bold")
+    if result.proposed:
+        _say(console, result.proposed)
+    table = _table("", *result.splits)
+    for label, key in (
+        ("images", "images"),
+        ("objects", "objects"),
+        ("without objects", "background"),
+        ("without labels", "without_labels"),
+    ):
+        table.add_row(label, *(f"{getattr(split, key):,}" for split in result.splits.values()))
+    table.add_section()
+    classes = sorted(result.classes.items(), key=lambda entry: -sum(entry[1].values()))
+    for name, counts in classes[:MOST_CLASSES]:
+        table.add_row(name, *(f"{n:,}" for n in counts.values()))
+    console.print(table)
+    if len(classes) > MOST_CLASSES:
+        _say(console, f"and {len(classes) - MOST_CLASSES} classes with fewer objects")
+    for name, (least, median, most) in result.sizes.items():
+        _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
+    _some(console, "pairs of images look alike across splits", [f"{a} and {b}" for a, b, _ in result.across_splits])
+    if result.within_splits:
+        _say(console, f"{result.within_splits} pairs of images look alike within a split")
+    _some(console, "files cannot be used and are left out", result.skipped)
+    _some(console, "annotations have no image", result.without_image)
+    _some(console, "images are named by no annotation and left out", result.not_named)
+    _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
+    _say(console, f"labels: {result.labels_picture}", f"histograms: {result.histograms}", f"data: {result.data}")
+    _say(console, f"train with it: yolo-mha train model=yolo11n-mha-p5.yaml data={shlex.quote(result.data)}")
+
+
+def _some(console: Console, words: str, lines: list[str]) -> None:
+    """Print how many there are of something, and the first few."""
+    if lines:
+        _say(console, f"{len(lines)} {words}:", style="yellow")
+        _say(console, *(f"  {line}" for line in lines[:MOST_LINES]), *(["  ..."] if len(lines) > MOST_LINES else []))
+
+
 def _show_environment(result: Environment, console: Console) -> None:
     gpus = ", ".join(result.gpus) or "none"
     rows = {**result.packages, "Python": result.python, "system": result.system, "CPU": result.cpu, "GPU": gpus}
@@ -333,5 +384,6 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "Comparison": _show_comparison,
     "Estimate": _show_estimate,
     "Diagnosis": _show_diagnosis,
+    "PreparedData": _show_data,
     "Environment": _show_environment,
 }

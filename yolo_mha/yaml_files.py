@@ -63,9 +63,9 @@ def load_yaml(text: str, name: str, error: type[YoloMHAError]) -> Any:
         for key, lines in _repeated(root, loader):
             raise error(f"'{key}' comes twice in {name}.", given=f"lines {lines}", expected="every name once")
         return loader.construct_document(root)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as e:
-        if isinstance(e, YoloMHAError):
-            raise
+    except YoloMHAError:
+        raise
+    except Exception as e:  # PyYAML raises many kinds, such as KeyError for !!bool a
         raise _unreadable(name, e, error) from e
     finally:
         if loader is not None:

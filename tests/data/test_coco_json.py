@@ -30,6 +30,9 @@ def test_read_coco__keeps_what_it_does_not_know(tmp_path):
         ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1]}]}, "four finite numbers"),
         ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1, float("nan")]}]}, "four finite numbers"),
         ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1, -1]}]}, "negative"),
+        ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1, 10**400]}]}, "four finite numbers"),
+        ({"images": [{"id": 3, "file_name": "a\0.png"}]}, "no file can have its file_name"),
+        ({"images": [{"id": 3, "file_name": "\ud800.png"}]}, "no file can have its file_name"),
     ],
 )
 def test_read_coco__names_the_fault(tmp_path, change, words):
@@ -143,6 +146,15 @@ def test_load_dataset__some_missing_images_are_an_error_and_a_missing_split_is_o
     with pytest.raises(DataError, match="no train images") as caught:
         read_split(dataset, "train")
     assert "instances_train2017.json" in str(caught.value)
+
+
+def test_load_dataset__takes_a_supercategory_that_is_no_text_for_none(tmp_path):
+    folder = coco(tmp_path / "pets")
+    for file in (folder / "annotations").iterdir():
+        content = json.loads(file.read_text())
+        content["categories"][0]["supercategory"] = ["animal"]
+        file.write_text(json.dumps(content))
+    assert list(load_dataset(folder).names.values()) == ["cat", "dog"]
 
 
 def test_load_dataset__says_which_formats_there_are(tmp_path):

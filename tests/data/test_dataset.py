@@ -82,6 +82,13 @@ def test_read_split__names_a_broken_label(tmp_path, label, words):
     assert "bad.txt" in str(caught.value)
 
 
+def test_image_files__refuses_a_list_that_is_no_text(tmp_path):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, val="val.txt")
+    (tmp_path / "val.txt").write_bytes("./images/val/x.png".encode("utf-16"))
+    with pytest.raises(DataError, match=r"val\.txt cannot be read"):
+        image_files(load_dataset(path), "val")
+
+
 def test_read_split__names_broken_images(tmp_path):
     data = load_dataset(dataset(tmp_path, {"good": "0 .5 .5 .1 .1"}))
     for i in range(7):
@@ -133,6 +140,12 @@ def test_read_split__refuses_a_split_without_labels(tmp_path):
         ({"nc": "abc"}, "unusable"),
         ({"names": {None: "a"}}, "unusable"),
         ({"val": ["images/val", "images/val"]}, "listed twice"),
+        ({"val": "a\0b"}, "val: of"),
+        ({"val": ["images/val", "x" * 300]}, "val: of"),
+        ({"path": "x" * 5000}, "path: of"),
+        ({"annotations": {"val": "a\0.json"}}, "annotations: of"),
+        ({"nc": float("inf")}, "nc: of"),
+        ({"names": None, "nc": 10**18}, "nc: of"),
     ],
 )
 def test_load_dataset__says_what_is_wrong(tmp_path, change, words):

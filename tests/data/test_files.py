@@ -1,6 +1,12 @@
-import pytest
+import os
+import socket
+import subprocess
+import sys
 
-from yolo_mha.data.files import whole_file, write_text
+import pytest
+import torch
+
+from yolo_mha.data.files import UNFINISHED, clear_unfinished, unfinished, whole_file, write_text
 
 
 def test_whole_file__replaces_at_the_end(tmp_path):
@@ -18,3 +24,29 @@ def test_whole_file__leaves_nothing_after_an_error(tmp_path):
         temporary.write_text(f"half {1 / 0}")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_whole_file__names_the_file_where_the_disk_is_full(tmp_path, small_disk):
+    with pytest.raises(OSError, match="large") as caught, whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_bytes(b"0" * 10**6)
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    with pytest.raises(OSError, match=r"a\.pt"), whole_file(tmp_path / "a.pt") as temporary:
+        torch.save({"a": torch.zeros(10**5)}, temporary)
+    assert not list(tmp_path.iterdir())
+
+
+def test_clear_unfinished__takes_what_no_process_writes_any_more(tmp_path):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / f"{UNFINISHED}{socket.gethostname()}-{process.stdout.strip()}-weights"
+    left.mkdir()
+    (left / "last.pt").touch()
+    earlier = tmp_path / f"{unfinished()}x.pt"  # of another process that had this number
+    earlier.touch()
+    os.utime(earlier, (0, 0))
+    here, there = tmp_path / f"{unfinished()}y.pt", tmp_path / f"{UNFINISHED}elsewhere-1-z.pt"
+    here.touch()
+    there.touch()
+    clear_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([here, there])
+    clear_unfinished(tmp_path.parent, below=1, own=True)
+    assert list(tmp_path.iterdir()) == [here]

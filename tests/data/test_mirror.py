@@ -1,11 +1,13 @@
+import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reading import state
 from ultralytics.data.dataset import YOLODataset
 
-from yolo_mha.data.dataset import load_dataset, read_split
+from yolo_mha.data.dataset import load_dataset, read_dataset, read_split
 from yolo_mha.errors import DataError
 
 from .formats import coco, instances, picture, voc
@@ -63,16 +65,28 @@ def test_mirror__copies_where_links_cannot_be_made(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "symlink", refuse)
     monkeypatch.setattr(Path, "symlink_to", refuse)
     sample = read_split(load_dataset(voc(tmp_path / "pets")), "val")[0]
-    assert sample.image.is_file()
-    assert not sample.image.is_symlink()
+    for made in (sample.image, sample.link):
+        assert made.is_file()
+        assert not made.is_symlink()
 
 
 def test_mirror__leaves_nothing_after_an_error(tmp_path):
     folder = coco(tmp_path / "pets")
     (folder / "val2017" / "b.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"b\.png"):
+    (folder / "annotations" / "instances_val2017.json").write_text("{")
+    with pytest.raises(DataError, match="no JSON"):
         load_dataset(folder)
     assert not list((tmp_path / "runs" / "datasets").iterdir())
+
+
+def test_mirror__is_made_anew_when_a_broken_image_was_repaired(tmp_path):
+    folder = coco(tmp_path / "pets")
+    good = (folder / "val2017" / "one" / "a.png").read_bytes()
+    (folder / "val2017" / "one" / "a.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"val2017/one/a\.png: not a readable image"):
+        read_split(load_dataset(folder), "val")
+    (folder / "val2017" / "one" / "a.png").write_bytes(good)
+    assert sum(len(s.classes) for s in read_split(load_dataset(folder), "val")) == 3
 
 
 def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
@@ -88,3 +102,32 @@ def test_mirror__needs_a_working_directory_that_can_be_written_to(tmp_path):
     with pytest.raises(DataError, match="cannot be mirrored") as failed:
         load_dataset(coco(tmp_path / "pets"))
     assert "working directory" in failed.value.expected
+
+
+@pytest.mark.parametrize("make", [voc, coco])
+def test_mirror__faults_are_told_by_the_files_of_the_user(tmp_path, make):
+    """A picture that is none, and of VOC an annotation file that is none."""
+    folder = make(tmp_path / "pets")
+    broken = next(p for p in sorted(folder.rglob("*.png")) if p.parent.name in ("val2017", "JPEGImages"))
+    broken = folder / "JPEGImages" / "c.png" if make is voc else broken
+    broken.write_text("no picture")
+    wrong = {str(broken)}
+    if make is voc:
+        instead = folder / "Annotations" / "a.xml"
+        instead.write_text("<annotation>")
+        wrong.add(str(instead))
+    before = state(folder)
+    splits = ("train", "val")
+    with pytest.raises(DataError, match="have faults") as stopped:
+        read_dataset(load_dataset(folder), splits)
+    read = read_dataset(load_dataset(folder), splits, "skip")
+    with open(read.check.file, encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert {row["file"] for row in rows} == wrong
+    assert all(file in str(stopped.value) for file in wrong)
+    assert {row["action"] for row in rows} == {"left out"}
+    whole = {"train": 2, "val": 2} if make is voc else {"train": 3, "val": 3}
+    left = {"train": 1, "val": 1} if make is voc else {"train": 3, "val": 2}
+    assert read.check.images == whole
+    assert {split: len(samples) for split, samples in read.samples.items()} == left
+    assert state(folder) == before

@@ -74,19 +74,21 @@ def test_load_dataset__voc_faults_of_files_and_sizes_are_recorded(tmp_path):
         (lambda d: xml(d / "Annotations" / "c.xml", ("ant", 0, "nan", 1, 2, 2)), "xmin is 'nan'"),
         (lambda d: xml(d / "Annotations" / "c.xml", ("", 0, 1, 1, 2, 2)), "lacks a name"),
         (lambda d: (d / "JPEGImages" / "c.png").unlink(), "1 of 2 images"),
-        (lambda d: (d / "JPEGImages" / "c.png").write_text("x"), "cannot be read"),
+        (lambda d: (d / "JPEGImages" / "c.png").write_text("x"), "not a readable image"),
         (lambda d: picture(d / "JPEGImages" / "c.jpg"), "share 1 label files"),
         (lambda d: (d / "ImageSets" / "Main" / "val.txt").write_text("c\nc\n"), "twice"),
         (lambda d: [p.unlink() for p in (d / "ImageSets" / "Main").iterdir()], "without splits"),
+        (lambda d: (d / "ImageSets" / "Main" / "val.txt").write_bytes(b"\xff"), "val.txt cannot be read"),
+        (lambda d: (d / "classes.txt").write_bytes(b"\xff"), "classes.txt cannot be read"),
     ],
 )
 def test_load_dataset__names_what_is_wrong_with_voc(tmp_path, change, words):
     folder = voc(tmp_path / "pets")
     change(folder)
     with pytest.raises(DataError) as caught:
-        load_dataset(folder)
+        read_split(load_dataset(folder), "val")
     assert words in str(caught.value)
-    assert not list((tmp_path / "runs").rglob("*.yaml"))
+    assert "images/val" not in str(caught.value)  # the mirror's
 
 
 @pytest.mark.parametrize("text", ["", None, "x\ny\n"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from reading import state
 
 import yolo_mha
 from yolo_mha.cli import main
@@ -117,7 +118,7 @@ def test_doctor__healthy(capsys, beacons, tmp_path, monkeypatch):
     assert (block["row"], block["block"]) == (5, "SpatialMHABlock")
     assert all(0 < block[key] < 1 for key in ("training", "memory", "inference"))
     assert {p: p.stat().st_mtime_ns for p in beacons.parent.rglob("*")} == before
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["datasets"]
 
 
 def test_doctor__shows_faults_and_fixes_and_exits_with_1(capsys, beacons, tmp_path, without_probes):
@@ -126,7 +127,9 @@ def test_doctor__shows_faults_and_fixes_and_exits_with_1(capsys, beacons, tmp_pa
         network.model.model[5].attn.qkv.weight[0] = float("nan")
     network.save(tmp_path / "nan.pt")
     words = [f"{k}={v}" for k, v in SMALL.items()]
+    before = state(beacons.parent)
     code, out, _ = call(capsys, "doctor", f"model={tmp_path / 'nan.pt'}", f"data={beacons}", *words)
+    assert state(beacons.parent) == before
     assert code == 1
     said = " ".join(out.replace("│", " ").split())
     assert "FAILED" in said
@@ -134,7 +137,7 @@ def test_doctor__shows_faults_and_fixes_and_exits_with_1(capsys, beacons, tmp_pa
     assert "forward and backward: train from weights without NaN" in said
     assert "training step, memory" in said
     assert "Share of the network" in said
-    assert [p.name for p in tmp_path.iterdir()] == ["nan.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nan.pt", "runs"]
 
 
 def test_doctor__a_check_that_crashes_hides_no_other(beacons, without_probes, monkeypatch):

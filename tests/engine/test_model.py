@@ -11,6 +11,7 @@ from ultralytics.utils import checks
 import yolo_mha
 from yolo_mha.engine.model import require_detection
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, RunError, UnsupportedTaskError, YoloMHAError
+from yolo_mha.registry import find_model_yaml
 
 
 class _Bomb:
@@ -55,6 +56,17 @@ def test_checkpoint__as_pretrained_or_loaded_is_refused_too(tmp_path, beacons):
         yolo_mha.train("demo-mha.yaml", beacons, pretrained=str(path), epochs=1)
     assert not ran.exists()
     assert not Path("runs").exists()
+
+
+def test_checkpoint__with_other_weights_than_were_written_is_damaged(tmp_path):
+    """PyTorch reads them all the same: it does not look at the archive's checksums."""
+    content = bytearray((Path(__file__).parents[2] / "weights" / "demo-baseline.pt").read_bytes())
+    content[200_000:200_100] = bytes(100)
+    (tmp_path / "m.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.pt is damaged(.|\n)*not what was written"):
+        yolo_mha.YOLO(tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=r"m\.pt is damaged(.|\n)*not what was written"):
+        yolo_mha.insert(tmp_path / "m.pt", "neck")
 
 
 def test_checkpoint__text_truncated_and_foreign_files(tmp_path, trained):
@@ -151,6 +163,27 @@ def test_checkpoint__stored_activation_is_not_evaluated(tmp_path, trained, beaco
 def test_model__of_another_ultralytics_class_is_refused():
     with pytest.raises(UnsupportedTaskError, match="YOLOWorld"):
         yolo_mha.YOLO("yolov8s-world.yaml")
+
+
+@pytest.mark.parametrize("name", ["my-world.yaml", "yoloe-mine.yaml", "my-world.pt"])
+def test_model__is_judged_by_its_rows_and_not_by_its_name(tmp_path, name):
+    shipped = Path(__file__).parents[2]
+    own = "cfg/models/demo-mha.yaml" if name.endswith(".yaml") else "weights/demo-mha.pt"
+    (tmp_path / name).write_bytes((shipped / own).read_bytes())
+    assert type(yolo_mha.YOLO(name)) is yolo_mha.YOLO
+
+
+@pytest.mark.parametrize(
+    ("other", "name"), [("YOLOWorld", "yolov8s-world"), ("YOLOE", "yoloe-11s-seg"), ("RTDETR", "rtdetr-l")]
+)
+def test_model__of_another_class_is_refused_by_its_head(tmp_path, other, name):
+    import ultralytics
+
+    (tmp_path / "plain.yaml").write_bytes(find_model_yaml(f"{name}.yaml").read_bytes())
+    getattr(ultralytics, other)(f"{name}.yaml").save("plain.pt")
+    for file in ("plain.yaml", "plain.pt"):
+        with pytest.raises(UnsupportedTaskError, match=f"use ultralytics.{other}"):
+            yolo_mha.YOLO(file)
 
 
 @pytest.mark.parametrize("name", ["yolo11n-mha-p6.yaml", "nowhere/yolov8n.yaml", "yolov8n.pt", "https://x.org/a.pt"])

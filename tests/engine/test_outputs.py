@@ -210,9 +210,11 @@ def test_video_writer__a_file_that_lacks_frames_is_an_error(tmp_path):
     writer = VideoWriter(tmp_path / "v", 10, 64, 48)
     for i in range(3):
         writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
-    writer.path.write_bytes(b"")  # as on a full disk, of which the encoder says nothing
+    assert not writer.path.exists()
+    next(tmp_path.glob(".unfinished-*")).write_bytes(b"")  # as on a full disk, of which the encoder says nothing
     with pytest.raises(RunError, match="video cannot be written"):
         writer.close()
+    assert not list(tmp_path.iterdir())
     with pytest.raises(RunError, match="video cannot be written"):
         VideoWriter(tmp_path / "gone" / "v", 10, 64, 48)
 

@@ -400,16 +400,6 @@ def test_predict__works_in_another_thread(pictures):
 # Disks that are full -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk():
-    """Let no file grow beyond 20 kB, so that writing fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("settings", [{}, {"save": False}, {"save": False, "save_frames": True}])
 def test_predict__a_full_disk_is_one_error_and_leaves_whole_files(small_disk_video, small_disk, settings):
     with pytest.raises(RunError, match="cannot be written"):

@@ -1,6 +1,15 @@
 import pytest
 
-from yolo_mha.engine.settings import check, class_names, imgsz_notes, in_working_directory, not_by_name, parse
+import yolo_mha
+from yolo_mha.engine.settings import (
+    check,
+    check_trains_on,
+    class_names,
+    imgsz_notes,
+    in_working_directory,
+    not_by_name,
+    parse,
+)
 from yolo_mha.errors import ConfigError
 
 
@@ -98,6 +107,19 @@ def test_imgsz_notes__where_two_sizes_differ(given, used, notes):
 
 def test_check__keeps_the_settings_of_ultralytics():
     assert check({"epochs": 3, "jobs": 2}, own=["jobs"]) == {"epochs": 3}
+
+
+@pytest.mark.parametrize("device", ["tpu", "intel:gpu", "vulkan"])
+def test_check_trains_on__refuses_devices_of_exported_models(device):
+    for use in (
+        lambda: check_trains_on({"device": device}),
+        lambda: yolo_mha.train("demo-mha.yaml", "beacons", device=device),
+        lambda: yolo_mha.compare("demo-mha.yaml", "beacons", attention="demo-mha.yaml", device=device),
+    ):
+        with pytest.raises(ConfigError, match="does not train"):
+            use()
+    check_trains_on({"device": "cpu"})
+    check_trains_on({})
 
 
 def test_outputs_go_below_the_working_directory(tmp_path):

@@ -1,4 +1,5 @@
 import http.server
+import os
 import re
 import socket
 import threading
@@ -61,6 +62,15 @@ def test_find__refuses(tmp_path, source):
         find(source)
 
 
+def test_find__takes_what_no_file_could_be_called_for_missing(folder):
+    Path("list.txt").write_text("a/x.png\n" + "y" * 300 + "\na\0b\n")
+    found = find("list.txt")
+    assert (names(found), len(found.missing)) == (["a/x.png"], 2)
+    for source in ("y" * 300, "a\0b", "a\0b.txt"):
+        with pytest.raises(DataError, match="source is no path"):
+            find(source)
+
+
 def test_find__names_what_is_listed_and_no_media(folder):
     Path("n.pdf").write_bytes(b"%PDF")
     Path("c").mkdir()
@@ -81,6 +91,16 @@ def test_find__takes_each_file_once(folder):
     result = yolo_mha.predict(source=["v.avi", "*.avi"], imgsz=64)
     assert result.images == 3
     assert cv2.VideoCapture(result.outputs["annotated"]).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.mp4", "itself.png"])
+def test_find__what_is_no_file_is_named_and_not_waited_for(folder, name):
+    path = folder / "a" / name
+    path.symlink_to(name) if name == "itself.png" else os.mkfifo(path)
+    source = find(folder / "a")
+    assert (names(source), source.missing) == (["a/x.png", "a/y.png"], [str(path)])
+    with pytest.raises(DataError, match=name):
+        find(path)
 
 
 def test_find__comments_and_headings_of_lists_are_no_files(folder):

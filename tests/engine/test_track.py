@@ -71,9 +71,11 @@ def test_track__picture_shows_ids(moving):
 
 def test_track__refuses(moving, tmp_path):
     (tmp_path / "odd.yaml").write_text("tracker_type: psychic\n")
+    (tmp_path / "list.yaml").write_text("tracker_type: [bytetrack]\n")
     for settings, error, word in (
         ({"tracker": "bytetrak"}, ConfigError, "bytetrack"),
         ({"tracker": "odd.yaml"}, ConfigError, "psychic"),
+        ({"tracker": "list.yaml"}, ConfigError, "unknown tracker"),
         ({"slice": 96}, ConfigError, "slice"),
         ({"source": None}, DataError, "missing"),
     ):

@@ -14,8 +14,11 @@ import torch
 from filelock import FileLock
 
 import yolo_mha
-from yolo_mha.engine.run_folder import LOCK, locked, run_folder
-from yolo_mha.errors import CheckpointError, ConfigError, RunError
+from yolo_mha import guard
+from yolo_mha.data.beacons import generate
+from yolo_mha.engine.run_folder import LOCK, locked, run_folder, taken
+from yolo_mha.engine.trainer import Trainer
+from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError
 
 
 def _stop_at(epoch: int, error: BaseException) -> dict:
@@ -79,6 +82,55 @@ def test_train__after_ctrl_c_prints_the_command_that_resumes(beacons, tiny, capl
     assert "No checkpoint was written yet" in caplog.text
 
 
+def test_train__stopped_in_a_folder_of_an_earlier_run_does_not_call_that_ones_checkpoint_good(beacons, tiny, caplog):
+    settings = {**tiny, "project": "p", "name": "x", "exist_ok": True}
+    yolo_mha.train("demo-baseline.yaml", beacons, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        yolo_mha.train("demo-baseline.yaml", beacons, callbacks=_stop_at(0, KeyboardInterrupt()), **settings)
+    assert "No checkpoint was written yet" in caplog.text
+
+
+def test_train__names_an_image_that_is_lost_and_goes_on_when_it_is_back(tiny, tmp_path):
+    data = generate(tmp_path / "data", train=8, val=4)
+    image, label = (next((data.parent / kind / "val").glob("*1.*")) for kind in ("images", "labels"))
+
+    def lose(trainer) -> None:
+        if trainer.epoch == 1:
+            image.rename(tmp_path / "kept")
+
+    with pytest.raises(RunError, match="An image of the dataset is gone") as caught:
+        _run(data, tiny, {"on_train_epoch_start": lose})
+    assert caught.value.given == str(image)
+    assert re.match(r"bring it back\. .*last\.pt is good, of epoch \d of 3\. Go on with: ", caught.value.fix)
+    last = Path("my runs/run/weights/last.pt")
+    with pytest.raises(DataError, match="not as it was when this run began") as caught:
+        yolo_mha.train(resume=last)
+    assert "val: 3 images" in caught.value.given
+    assert "val: 4 images" in caught.value.expected
+    (tmp_path / "kept").rename(image)
+    objects = label.read_text()
+    label.unlink()
+    with pytest.raises(DataError, match="3 of them with objects"):
+        yolo_mha.train(resume=last)
+    label.write_text(objects)
+    assert yolo_mha.train(resume=last).epochs == 3
+
+
+def test_train__with_several_gpus_the_lock_stays(beacons, tiny, monkeypatch):
+    """Ultralytics removes the run's folder before it starts a process for each."""
+    seen = []
+
+    class Several(Trainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.ddp, self.world_size = True, 2
+
+    with run_folder({"project": "p", "name": "x"}, "train") as folder:
+        monkeypatch.setattr(guard, "_run_child", lambda *_, **__: seen.append((folder / LOCK).exists()))
+        Several(overrides={**tiny, **taken(folder), "model": "demo-baseline.yaml", "data": str(beacons)}).train()
+    assert seen == [True]
+
+
 def test_run_folder__is_locked_while_a_run_writes_to_it(beacons, tiny, tmp_path):
     script = """
 import sys, time
@@ -94,7 +146,7 @@ with run_folder({"project": "p", "name": "x", "exist_ok": True}, "train"):
             assert process.poll() is None
             time.sleep(0.05)
         settings = {**tiny, "project": "p", "name": "x", "exist_ok": True}
-        with pytest.raises(ConfigError, match="Another run writes to this folder") as caught:
+        with pytest.raises(ConfigError, match="Another process works in this folder") as caught:
             yolo_mha.train("demo-baseline.yaml", beacons, **settings)
         assert f"process {process.pid} on" in str(caught.value)
         with run_folder({"project": "p", "name": "x"}, "train") as folder:
@@ -115,7 +167,7 @@ def test_resume__is_locked_and_takes_away_what_a_kill_left(trained, tmp_path):
     (run / "weights" / ".unfinished-best-x1.pt").write_bytes(b"half")
     (run / "args.yaml").touch()
     (run / "weights" / "last.pt").write_bytes(trained.read_bytes())
-    with FileLock(run / LOCK), pytest.raises(ConfigError, match="Another run"):
+    with FileLock(run / LOCK), pytest.raises(ConfigError, match="Another process"):
         yolo_mha.train(resume=run / "weights" / "last.pt")
     with pytest.raises(CheckpointError, match="finished run"):
         yolo_mha.train(resume=run / "weights" / "last.pt")

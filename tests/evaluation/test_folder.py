@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def test_open_folder__finds_the_same_plan_again(data, tmp_path):
     first = opened(recipe)
     assert first == tmp_path / "runs" / "compare" / "compare"
     assert opened(replace(recipe, jobs=3)) == first
+    assert opened(replace(recipe, bad="repair")) == first  # of what is as it should be
     assert opened(read_recipe(first / "recipe.yaml", {})) == first
     for other in ({"epochs": 3}, {"num_heads": 2}):
         assert opened(recipe_from_settings({**settings, **other})) != first
@@ -76,7 +78,7 @@ def test_open_folder__of_what_was_begun(data, monkeypatch):
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
     with pytest.raises(ConfigError, match="not begun"), open_folder(prepare(recipe), begun=True):
         pass
-    assert not Path("runs").exists()
+    assert not Path("runs", "compare").exists()
     monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "1"})
     first = opened(recipe)
     monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "2"})
@@ -160,7 +162,8 @@ def test_open_folder__is_for_one_at_a_time(data):
     with open_folder(prepare(recipe)) as folder:
         with pytest.raises(ConfigError, match="Another process") as refused:
             opened(recipe)
-        assert refused.value.given == str(folder)
+        assert refused.value.given.startswith(f"{folder}, held by process {os.getpid()} on ")
+        assert "name=" in refused.value.fix
         assert opened(replace(recipe, name="other")) != folder
     assert opened(recipe) == folder
 

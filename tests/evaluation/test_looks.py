@@ -1,11 +1,11 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from yolo_mha.errors import ConfigError
-from yolo_mha.evaluation.declared import Declaration
+from yolo_mha.evaluation.declared import declare, read_declarations
 from yolo_mha.evaluation.looks import LOOKS, Look, fresh_seeds, read_looks, record_look, review, withhold
 from yolo_mha.evaluation.verdict import HELPS, HURTS, NONE, SAME, Verdict, judge
 from yolo_mha.scoring.intervals import paired_interval
@@ -147,17 +147,21 @@ def test_fresh_seeds__are_neither_planned_nor_seen():
     assert fresh_seeds(plan(), looks, 2) == [5, 6]
 
 
+ALTERED = json.dumps([{**asdict(look()), "finished": {"baseline": [0]}}])  # with another hash than that of its plan
+
+
 def test_record_look__keeps_each_look_once(tmp_path):
-    declared = Declaration("2026-01-01T10:00:00+00:00", "a" * 64, plan())
+    declare(tmp_path, plan())
+    (declared,) = read_declarations(tmp_path)
     for finished in ([0], [0], [0, 1]):
         looks = record_look(tmp_path / "mine", declared, {"baseline": finished})
     assert [each.finished for each in looks] == [{"baseline": [0]}, {"baseline": [0, 1]}]
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / LOOKS).write_text(json.dumps([asdict(look())]))
+    (tmp_path / "other" / LOOKS).write_text(json.dumps([asdict(replace(look(), sha256=declared.sha256))]))
     assert [where for where, _ in read_looks(tmp_path / "mine")] == ["other", "", ""]
 
 
-@pytest.mark.parametrize("content", ["[", "{}x", '[{"date": "2026"}]', "[1]"])
+@pytest.mark.parametrize("content", ["[", "{}x", '[{"date": "2026"}]', "[1]", "{}", "null", "[" * 9**6, ALTERED])
 def test_read_looks__refuses_a_damaged_record(tmp_path, content):
     (tmp_path / LOOKS).write_text(content)
     with pytest.raises(ConfigError, match="damaged") as caught:

@@ -7,7 +7,7 @@ ARMS = ["baseline", "attention", "control"]
 
 
 @pytest.mark.parametrize(
-    "text, contrast",
+    ("text", "contrast"),
     [
         ("attention", Named("attention", "baseline")),
         ("attention vs control", Named("attention", "control")),
@@ -20,7 +20,7 @@ def test_read_contrast(text, contrast):
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    ("text", "words"),
     [
         ("attenton", "No arm 'attenton'"),
         ("attention vs attention", "two arms"),

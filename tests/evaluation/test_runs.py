@@ -15,8 +15,9 @@ import torch
 import yaml
 
 import yolo_mha
+from yolo_mha.data.beacons import generate
 from yolo_mha.engine import child
-from yolo_mha.errors import ConfigError
+from yolo_mha.errors import ConfigError, DataError
 from yolo_mha.evaluation import runs as trained_runs
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.one_run import Job, _train
@@ -90,10 +91,28 @@ def killed(beacons, tiny, tmp_path_factory):
     return again, {run.arm: run for run in runs}, seen
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((name, text) for name in ("seed0.json", "seed0/end.json", "seed0/code.json") for text in ("[", "[]", "{}")),
+        ("seed0/end.json", '{"peak_mib": "much", "gates": {}}'),
+        ("seed0/code.json", '{"sources": [], "versions": {}}'),
+        ("seed0/start.json", "[]"),
+        ("seed0/results.csv", f"epoch,{trained_runs.MEAN_AP}\n1,much\n"),
+    ],
+)
+def test_read_run__names_a_damaged_record(tmp_path, name, text):
+    (tmp_path / "arms" / "a" / "seed0").mkdir(parents=True)
+    (tmp_path / "arms" / "a" / name).write_text(text)
+    with pytest.raises(ConfigError, match="damaged") as caught:
+        shared_start([read_run(tmp_path, "a", 0)])
+    assert name in caught.value.given
+
+
 def test_kill_9__leaves_no_orphan_and_no_lock(killed):
     folder, _, seen = killed
     assert seen["left"] == []
-    assert seen["refused"] == str(folder)
+    assert seen["refused"].startswith(f"{folder}, held by process ")
 
 
 def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):
@@ -142,6 +161,16 @@ def test_run_that_begins_anew__has_no_scores_of_what_was_trained_before(tmp_path
         file.write_text("{}")
     trained_runs._start(run, MagicMock(sources={}), MagicMock(), MagicMock(), 1)
     assert (of_run.exists(), of_other.exists()) == (False, True)
+
+
+def test_train_runs__stops_where_a_label_is_gone(tmp_path):
+    data = generate(tmp_path / "data", train=3, val=2)
+    plan = prepare(Recipe("x", str(data), {"a": Arm("demo-baseline.yaml"), "b": Arm("demo-mha.yaml")}))
+    label = next((data.parent / "labels" / "train").glob("*2.txt"))
+    label.unlink()
+    with pytest.raises(DataError, match="A file of the dataset is gone") as caught:
+        train_runs(plan, tmp_path)
+    assert caught.value.given == str(label)
 
 
 def test_failed_run__does_not_stop_the_others(killed):

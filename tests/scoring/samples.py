@@ -15,7 +15,7 @@ def sample(name: str, boxes, classes) -> Sample:
 
 
 def perfect(samples: list[Sample]) -> list[Detections]:
-    return [Detections(s.image, s.boxes, np.ones(len(s.classes)), s.classes) for s in samples]
+    return [Detections(s.file, s.boxes, np.ones(len(s.classes)), s.classes) for s in samples]
 
 
 SAMPLES = [

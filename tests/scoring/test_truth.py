@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -23,6 +24,11 @@ def test_detections__go_by_image_not_by_order():
         (0, "7.png", 1, "dog"),
     ]
     assert evaluate(ground_truth(SAMPLES, NAMES), found).metrics["AP"] == pytest.approx(1)
+
+
+def test_detections__on_a_reduced_copy_are_in_pixels_of_the_image():
+    half = [replace(d, boxes=d.boxes / [2, 4, 2, 4], size=(100, 25)) for d in perfect(SAMPLES)]
+    assert detections(SAMPLES, half, truth_of(SAMPLES)) == detections(SAMPLES, perfect(SAMPLES), truth_of(SAMPLES))
 
 
 def test_detections__refuses_other_images():

@@ -259,7 +259,7 @@ def test_val__group_of_predictions_is_read_before_anything_is_written(expected, 
         for truth in ({"data": shapes}, {"annotations": expected.annotations}):
             with pytest.raises(error, match="group"):
                 yolo_mha.val(predictions=expected.predictions, **truth, group=bad)
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "runs" / "detect").exists()
     for truth in ({"data": shapes}, {"annotations": expected.annotations}):
         result = yolo_mha.val(predictions=expected.predictions, **truth, group="g.csv", plots=False)
         assert (result.intervals["AP"].groups, result.intervals["AP"].low) == (4, None)  # too few

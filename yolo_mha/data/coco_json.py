@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import DataError
+from ..paths import can_be_path
 from .files import read_json
 from .instances import Category, Instances, check_instances, unusable
 from .labels import MAX_NAMED
@@ -59,7 +60,7 @@ def coco_dataset(root: Path, base: Path, files: Mapping[str, Path], names: Seque
 
     def read(progress: Progress) -> ForeignContent:
         read_files = {split: read_coco(file) for split, file in progress(files.items(), "reading COCO", len(files))}
-        dropped = _placeholders(list(read_files.values())) - set(names)
+        dropped = placeholders(list(read_files.values())) - set(names)
         found = {c["name"]: None for t in read_files.values() for c in t["categories"] if c["name"] not in dropped}
         if names and (differing := set(names) ^ found.keys()):
             raise DataError(
@@ -104,6 +105,9 @@ def read_coco(path: Path) -> Instances:
         for i, entry in enumerate(entries):
             if not isinstance(entry.get(key), str) or not entry.get(key):
                 raise unusable(f"{kind} {i}", path, f"it has no {key}", entry, f"id and {key}")
+    for i, image in enumerate(content["images"]):
+        if not can_be_path(image["file_name"]):
+            raise unusable(f"Image {i}", path, "no file can have its file_name", image, "file_name: the image's path")
     for i, a in enumerate(content["annotations"]):
         if min(a["bbox"][2:]) < 0:
             raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")
@@ -141,10 +145,10 @@ def _find_images(truth: Instances, file: Path, folders: list[Path]) -> list[Path
     return found
 
 
-def _placeholders(contents: list[Instances]) -> set[str]:
+def placeholders(contents: list[Instances]) -> set[str]:
     """Name categories that only group others, as Roboflow writes one: no object, and the supercategory of the rest."""
     categories = [c for t in contents for c in t["categories"]]
-    groups = {c.get("supercategory") for c in categories if c.get("supercategory") != c["name"]}
+    groups = {s for c in categories if isinstance(s := c.get("supercategory"), str) and s != c["name"]}
     for t in contents:
         used = {a["category_id"] for a in t["annotations"]}
         groups -= {c["name"] for c in t["categories"] if c["id"] in used}

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import glob
+import re
+import shlex
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from ultralytics.data.utils import IMG_FORMATS, exif_size, img2label_paths
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.utils import DATASETS_DIR
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
-from ..errors import DataError, nearest, one_line
-from ..paths import given_path
-from ..yaml_files import read_yaml
+from ..errors import DataError, nearest
+from ..paths import can_be_path, given_path
+from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
+from .check_cache import Entry, check_split
 from .coco_json import coco_dataset, coco_files
+from .data_check import LEFT_OUT, SKIP, STOP, BadFile, DataCheck, check_bad, data_check, in_words
+from .faults import BAD_LABELS, OF_LABELS, Fault
+from .files import read_json, read_text, sha256_of_lines
 from .labels import MAX_NAMED
-from .mirror import ForeignDataset, mirror
-from .pictures import is_cut_off, unusual_samples
+from .links import datasets_folder, link_split, write_yaml
+from .mirror import ForeignDataset, Origin, mirror
 from .progress import Progress, silent
 from .voc import voc_dataset
 
 SPLITS = ("train", "val", "test")
-MIN_PIXELS = 10
+# of a data YAML, what the one that is made for Ultralytics says in its own way
+REWRITTEN = ("path", *SPLITS, "validation", "minival", "download", "nc", "annotations", "absent", "origins")
 ACCEPTED = (
     "a YOLO data.yaml; a COCO folder (annotations/instances_train*.json and instances_val*.json, or "
     "train/_annotations.coco.json and valid/...); a Pascal VOC folder (Annotations, JPEGImages and ImageSets/Main, or "
@@ -41,12 +47,15 @@ class Dataset:
     """A dataset YAML with its paths resolved.
 
     Attributes:
-        yaml: The YAML file in YOLO format; that of the mirror, where the dataset is in another one.
+        yaml: The YAML file in YOLO format; that of a mirror, where the dataset is in another one or was read.
         names: Class names by class index.
         splits: Image folders or list files of each split that the YAML names.
         annotations: The COCO file that is the truth of a split when it is scored; the label files where there is none.
         absent: Why a split of a COCO or VOC dataset cannot be used.
         source: What was given as the dataset: the YAML itself, or the COCO or VOC dataset that was mirrored.
+        origins: JSON file with the user's file of each image of a COCO or VOC dataset's mirror, by name.
+        links: What Ultralytics is given in place of the splits that were read, see `link_split`.
+        bad: What was to be done about faults, where the YAML is one that `read_dataset` wrote.
     """
 
     yaml: Path
@@ -55,6 +64,9 @@ class Dataset:
     annotations: dict[str, Path] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     source: Path | None = None
+    origins: Path | None = None
+    links: dict[str, Path] = field(default_factory=dict)
+    bad: str = STOP
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Sample:
         height: Height in pixels.
         classes: Class index of each box, shape (n,).
         boxes: Corners x1, y1, x2, y2 in pixels, float64 of shape (n, 4).
+        link: Where Ultralytics reads it: a link to the image, or a repaired copy.
+        repairs: What was repaired in the image or its labels.
     """
 
     image: Path
@@ -74,6 +88,28 @@ class Sample:
     height: int
     classes: NDArray[np.int64]
     boxes: NDArray[np.float64]
+    link: Path | None = None
+    repairs: Sequence[str] = ()
+
+    @property
+    def file(self) -> Path:
+        """What is to be read: the image as it is trained on."""
+        return self.link or self.image
+
+
+@dataclass(frozen=True)
+class ReadDataset:
+    """A dataset whose images and labels were checked.
+
+    Attributes:
+        dataset: The dataset; its YAML is that of a mirror, into which Ultralytics may write.
+        samples: The samples of each split that was read; those that are left out are not among them.
+        check: What was found, and what was done about it.
+    """
+
+    dataset: Dataset
+    samples: dict[str, list[Sample]]
+    check: DataCheck
 
 
 def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
@@ -87,7 +123,8 @@ def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
         progress: Shows the progress of mirroring.
 
     Returns:
-        The dataset; that the files of a YOLO dataset exist is checked by `read_split`.
+        The dataset; that the files of a YOLO dataset exist is checked by `read_dataset`. A YAML that was written for
+        Ultralytics by that stands for the dataset that it was written for.
 
     Raises:
         DataError: The dataset is missing, is in no known format, or lacks ``train``, ``val`` or ``names``.
@@ -102,12 +139,15 @@ def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
 def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     """Read a data YAML, and check that it names splits and classes; those of COCO files are in the files."""
     content = read_yaml(path, DataError, expected="train:, val: and names:")
+    if "mirror_of" in content:
+        own = load_dataset(str(content["mirror_of"]))
+        return replace(own, bad=check_bad(content.get("bad")))
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
     for key in ("path", *SPLITS):
         value = content.get(key)
         entries = value if isinstance(value, list) and key != "path" else [value]
-        if not all(e is None or isinstance(e, str) for e in entries):
+        if not all(e in (None, "") or (isinstance(e, str) and can_be_path(e)) for e in entries):
             raise DataError(
                 f"{key}: of {path} is unusable.", given=f"{key}: {value}", expected="a path, or a list of them"
             )
@@ -119,6 +159,13 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             given=f"keys {', '.join(map(str, content))}",
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
+        )
+    if shape := content.get("kpt_shape"):
+        raise DataError(
+            f"{path} is for another task than detection.",
+            given=f"kpt_shape: {shape}, so labels of key points",
+            expected="labels of boxes or polygons",
+            fix="take a pose model, such as model=yolo11n-pose.yaml",
         )
     root = Path(content.get("path") or path.parent)
     if not root.is_absolute() and not root.exists():
@@ -150,11 +197,12 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             expected="a COCO file by split, for example annotations: {val: annotations/instances_val.json}",
         )
     annotations = {s: _coco_file(root, entry, f"annotations: {s}: of {path}") for s, entry in truth.items()}
-    return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve())
+    origins = _resolve(root, str(content["origins"])) if "origins" in content else None  # as above
+    return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve(), origins)
 
 
 def _is_json(entry: object) -> bool:
-    return isinstance(entry, str) and entry.lower().endswith(".json")
+    return isinstance(entry, str) and entry.lower().endswith(".json") and can_be_path(entry)
 
 
 def _coco_file(root: Path, entry: str, key: str) -> Path:
@@ -179,7 +227,12 @@ def _foreign(folder: Path) -> ForeignDataset:
     if voc:
         return voc
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    raise DataError(f"{folder} is no dataset.", given=f"a folder with {inside}", expected=ACCEPTED)
+    raise DataError(
+        f"{folder} is no dataset.",
+        given=f"a folder with {inside}",
+        expected=ACCEPTED,
+        fix=f"yolo-mha data source={shlex.quote(str(folder))} knows more formats, and writes a data.yaml",
+    )
 
 
 def _find(data: str | Path) -> Path:
@@ -220,9 +273,11 @@ def _resolve(root: Path, entry: str) -> Path:
 def _names(path: Path, names: Any, nc: Any) -> dict[int, str]:
     try:
         count = None if nc is None else int(nc)
+        if count is not None and count > MOST_NODES:
+            raise ValueError("more classes than a file could name")
         names = names or [f"class_{i}" for i in range(count or 0)]
         names = {int(k): str(v) for k, v in (dict(enumerate(names)) if isinstance(names, list) else names).items()}
-    except (AttributeError, TypeError, ValueError) as e:
+    except (AttributeError, TypeError, ValueError, OverflowError) as e:
         given = f"names: {names}, nc: {nc}"
         raise DataError(
             f"names: or nc: of {path} is unusable.", given=given, expected="names: a list, or {0: ...}"
@@ -255,7 +310,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
         )
     if split not in dataset.splits:
         raise DataError(
-            f"{dataset.yaml.name} has no split '{split}'.",
+            f"{(dataset.source or dataset.yaml).name} has no split '{split}'.",
             given=f"split={split}",
             expected=f"one of {', '.join(dataset.splits)}",
         )
@@ -264,14 +319,14 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
         if source.is_dir():
             files += glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # no hidden ones
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_text(source).split("\n")
             files += [str(source.parent / x[2:]) if x.startswith("./") else x for x in map(str.strip, lines) if x]
         else:
             raise DataError(
                 f"The {split} images are missing.",
                 given=str(source),
                 expected="an existing folder or list of images",
-                fix=f"correct '{split}:' or 'path:' in {dataset.yaml}, or put the images there; nothing is downloaded",
+                fix=f"correct '{split}:' or 'path:' in {dataset.source}, or put the images there; nothing is fetched",
             )
     images = sorted(f for f in files if f.rpartition(".")[-1].lower() in IMG_FORMATS)
     if not images:
@@ -290,92 +345,127 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
 
 
 def read_split(dataset: Dataset, split: str, progress: Progress = silent) -> list[Sample]:
-    """Read the image sizes and the labels of a split, and check all of them.
+    """Read one split, see `read_dataset`; a fault stops it."""
+    return read_dataset(dataset, [split], progress=progress).samples[split]
 
-    Boxes come from the label files with full precision; a box that is listed twice counts once, and a polygon counts
-    as the box around it, both as in Ultralytics. An image without a label file has no objects.
+
+def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progress: Progress = silent) -> ReadDataset:
+    """Read the images and the labels of splits, check all of them, and make what Ultralytics is given.
+
+    The dataset is only read. Ultralytics gets a mirror below ``runs/datasets``: links, and copies of files that it
+    would write anew or that are repaired. Boxes come from the label files with full precision; a box that is listed
+    twice counts once, and a polygon counts as the box around it, both as in Ultralytics. An image without a label file
+    has no objects.
 
     Args:
         dataset: From `load_dataset`.
-        split: "train", "val" or "test".
+        splits: Some of "train", "val" and "test".
+        bad: What is done about faults that would make training wrong: "stop"; "skip", which leaves their images out; or
+            "repair", which takes a repaired copy where one can be made, and leaves the others out.
         progress: Shows progress.
 
     Returns:
-        One sample an image, in the order of `image_files`; its position is its image id.
+        The dataset, and one sample an image, in the order of `image_files`; its position is its image id.
 
     Raises:
-        DataError: Images cannot be decoded, labels are malformed, or no image has a label.
+        DataError: A file has a fault and ``bad`` is "stop", nothing is left, or no image has a label.
     """
-    images = image_files(dataset, split)
-    labels = [Path(p) for p in img2label_paths([str(p) for p in images])]
-    classes = len(dataset.names)
-    with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda image, label: _read(image, label, classes), images, labels)
-        results = list(progress(read, f"checking {split}", len(images)))
-    if faults := [r for r in results if isinstance(r, str)]:
-        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
-        raise DataError(
-            f"{len(faults)} of {len(images)} {split} images or label files are broken.",
-            given="; ".join(faults[:MAX_NAMED]) + more,
-            expected="readable images, and label rows 'class x y width height' as fractions of the image",
-            fix="repair these files or remove them together with their labels",
-        )
-    samples = [r for r in results if isinstance(r, Sample)]
-    if not any(len(s.classes) for s in samples):
-        raise DataError(
-            f"No {split} image has a label.",
-            given=f"{len(images)} images; label files looked for in {labels[0].parent}",
-            expected="one .txt beside each image's folder, with images/ replaced by labels/",
-            fix="put the label files there",
-        )
-    return samples
+    bad = dataset.bad if check_bad(bad) == STOP else bad
+    folder, source = datasets_folder(), dataset.source or dataset.yaml
+    stem = re.sub(r"[^\w.-]+", "_", (source.parent if source.stem == "data" else source).stem) or "dataset"
+    name = f"{stem}-{sha256_of_lines([str(source)])[:6]}"
+    origins: dict[str, Origin] = read_json(dataset.origins, "origins") if dataset.origins else {}
+    found: dict[str, list[Entry]] = {}
+    for split in dict.fromkeys(splits):
+        images = image_files(dataset, split)
+        pairs = list(zip(images, map(Path, img2label_paths([str(image) for image in images])), strict=True))
+        cache = folder / f"{name}-{split}.checked.json"
+        entries = check_split(pairs, len(dataset.names), cache, progress, f"checking {split}")
+        found[split] = [_with_fault(entry, origins.get(f"{split}/{entry.image.name}")) for entry in entries]
+    used = {split: [e for e in own if not e.checked.faults or _is_used(e, bad)] for split, own in found.items()}
+    check = _report(found, origins, bad, folder / f"{name}-{'-'.join(found)}-bad-{bad}.csv")
+    if check.faults and bad == STOP:
+        raise _refused(check, found)
+    samples: dict[str, list[Sample]] = {}
+    links = dict(dataset.links)
+    for split, entries in used.items():
+        if not entries:
+            raise DataError(
+                f"No {split} image is left.",
+                given=f"{check.subject()} have faults, with bad={bad}",
+                expected="an image that can be used",
+                fix=f"all of them are listed in {check.file}",
+            )
+        if not any(e.checked.rows for e in entries):
+            raise DataError(
+                f"No {split} image has a label.",
+                given=f"{len(entries)} images; label files looked for in {entries[0].label.parent}",
+                expected="one .txt beside each image's folder, with images/ replaced by labels/",
+                fix="put the label files there",
+            )
+        links[split], places = link_split(entries, folder, f"{name}-{split}", progress)
+        samples[split] = [_sample(entry, place) for entry, place in zip(entries, places, strict=True)]
+    content = {k: v for k, v in read_yaml(dataset.yaml, DataError, "names:").items() if k not in REWRITTEN}
+    content |= {"names": dataset.names, "mirror_of": str(source), "bad": bad}
+    return ReadDataset(replace(dataset, yaml=write_yaml(content, links, folder, name), links=links), samples, check)
 
 
-def _read(image: Path, label: Path, classes: int) -> Sample | str:
-    """Read one image header and its labels; return what is wrong as a sentence."""
-    try:
-        with Image.open(image) as opened:
-            opened.verify()
-            width, height = exif_size(opened)
-        if is_cut_off(image):
-            return f"{image}: not a readable image"
-        if kind := unusual_samples(image):
-            return f"{image}: {kind}"
-        if min(width, height) < MIN_PIXELS:
-            return f"{image}: {width}x{height} pixels, and Ultralytics ignores images below {MIN_PIXELS}"
-    except FileNotFoundError:
-        return f"{image}: missing"
-    except Exception:  # PIL raises many kinds for a broken file
-        return f"{image}: not a readable image"
-    if not label.is_file():
-        return Sample(image, width, height, np.zeros(0, np.int64), np.zeros((0, 4)))
-    try:
-        rows = [[float(v) for v in line.split()] for line in label.read_text("utf-8-sig").splitlines() if line.strip()]
-        if len({len(row) == 5 for row in rows}) > 1:
-            raise ValueError("rows of boxes and of polygons are mixed, which Ultralytics ignores")
-        boxes = np.unique([_box(row) for row in rows], axis=0) if rows else np.zeros((0, 5))
-        if boxes.size and not (boxes[:, 0] < classes).all():
-            raise ValueError(f"class {int(boxes[:, 0].max())} of only {classes} classes")
-    except ValueError as e:
-        return f"{label}: {one_line(e)}"
-    scale = np.array([width, height, width, height])
-    return Sample(image, width, height, boxes[:, 0].astype(np.int64), boxes[:, 1:] * scale)
+def _is_used(entry: Entry, bad: str) -> bool:
+    return bad != SKIP and entry.checked.repairable
 
 
-def _box(row: list[float]) -> tuple[float, float, float, float, float]:
-    """Return class and corners, as fractions of the image, of a label row."""
-    kind, *xy = row
-    if not 0 <= kind < 1e6 or kind != int(kind):
-        raise ValueError(f"class {kind:g} is no class index")
-    if len(row) == 5:
-        x, y, w, h = xy
-        if w < 0 or h < 0:
-            raise ValueError("a box has a negative size")
-        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    elif len(row) > 6 and len(row) % 2:
-        corners = (min(xy[::2]), min(xy[1::2]), max(xy[::2]), max(xy[1::2]))
-    else:
-        raise ValueError(f"a row has {len(row)} columns instead of 5")
-    if not (np.isfinite(xy).all() and min(xy) >= -0.01 and max(xy) <= 1.01):
-        raise ValueError("coordinates lie outside 0..1, so they are not fractions of the image")
-    return kind, *corners
+def _sample(entry: Entry, link: Path) -> Sample:
+    checked = entry.checked
+    boxes = np.array(checked.rows, np.float64).reshape(-1, 5)
+    scale = np.array([checked.width, checked.height, checked.width, checked.height])
+    classes = boxes[:, 0].astype(np.int64)
+    return Sample(
+        entry.image,
+        checked.width,
+        checked.height,
+        classes,
+        boxes[:, 1:] * scale,
+        link,
+        [f.repair for f in checked.faults],
+    )
+
+
+def _with_fault(entry: Entry, origin: Origin | None) -> Entry:
+    """Add that the annotation file was not readable of which the labels were made."""
+    if origin is None or not origin["fault"]:
+        return entry
+    faults = [*entry.checked.faults, Fault(BAD_LABELS, origin["fault"])]
+    return entry._replace(checked=replace(entry.checked, faults=faults))
+
+
+def _report(found: Mapping[str, Sequence[Entry]], origins: Mapping[str, Origin], bad: str, path: Path) -> DataCheck:
+    """Count and list what was found, by the user's own files."""
+    files = []
+    for split, entry in ((split, entry) for split, own in found.items() for entry in own):
+        origin = origins.get(f"{split}/{entry.image.name}")
+        image, label = (Path(origin["image"]), Path(origin["labels"])) if origin else (entry.image, entry.label)
+        for fault in entry.checked.faults:
+            action = "" if bad == STOP else fault.repair if _is_used(entry, bad) else LEFT_OUT
+            file = label if fault.reason in OF_LABELS else image
+            files.append(BadFile(split, image, file, fault.reason, fault.detail, action))
+    checked = [entry.checked for own in found.values() for entry in own]
+    harmless = {
+        "labels given twice": sum(c.repeated for c in checked),
+        "images without a label file, taken as background": sum(not c.labelled for c in checked),
+        "JPEGs with bytes behind their end": sum(c.unended for c in checked),
+    }
+    return data_check(bad, {split: len(own) for split, own in found.items()}, files, harmless, path)
+
+
+def _refused(check: DataCheck, found: Mapping[str, Sequence[Entry]]) -> DataError:
+    """Say what is wrong, and how to go on all the same."""
+    more = f"; and {check.faults - MAX_NAMED} more" if check.faults > MAX_NAMED else ""
+    mendable = sum(bool(e.checked.faults) and e.checked.repairable for own in found.values() for e in own)
+    return DataError(
+        f"{check.subject()} have faults that would make training wrong.",
+        given=f"{in_words(check.reasons)}. {'; '.join(check.first)}{more}",
+        expected="readable images, and label rows 'class x y width height' as fractions of the image",
+        fix=f"repair these files, all listed in {check.file}; or take bad=skip, which leaves their images out, or "
+        f"bad=repair, which uses repaired copies ({mendable} images can be repaired) and leaves the others out. train, "
+        "val, compare and doctor have this setting, and the dataset stays as it is.",
+    )

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ..errors import ConfigError, DataError, one_line
 from ..paths import given_path
 
 UNFINISHED = ".unfinished-"  # begins the name of what a kill leaves behind
+MIN_FREE = 2**20  # bytes; a disk with less is full
+
+
+def unfinished() -> str:
+    """Return how the name of a file or folder begins that this process is writing and will rename when it is whole."""
+    return f"{UNFINISHED}{socket.gethostname()}-{os.getpid()}-"
+
+
+def clear_unfinished(folder: Path, *, below: int = 0, own: bool = False) -> None:
+    """Remove what a killed process left half-written.
+
+    Args:
+        folder: The folder.
+        below: How many levels of folders below it are cleared too.
+        own: Whether only this machine writes there now, so that what other machines left goes too.
+    """
+    for level in range(below + 1):
+        for left in folder.glob(f"{'*/' * level}{UNFINISHED}*"):
+            if not _is_being_written(left, own):
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_being_written(path: Path, own: bool) -> bool:
+    """Say whether the process that a name speaks of may still write the file."""
+    match = re.match(rf"{re.escape(UNFINISHED)}(.+?)-(\d+)-", path.name)
+    if not match or match[1] != socket.gethostname():
+        return not own
+    try:
+        process = psutil.Process(int(match[2]))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.create_time() <= path.stat().st_mtime  # otherwise another process had this number
+    except (psutil.Error, OSError):
+        return False
 
 
 @contextmanager
@@ -25,10 +65,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the finished file goes; its folder is made.
+
+    Raises:
+        OSError: It cannot be written; the error names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -37,6 +80,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as e:
+        if e.errno is None or e.filename not in (None, name):
+            raise
+        raise OSError(e.errno, e.strerror, str(path)) from e
+    except RuntimeError as e:
+        if not any(said in str(e) for said in ("inline_container", "iostream error")):
+            raise
+        # what `torch.save` says where a file cannot be written, without the reason
+        reason = errno.EIO if shutil.disk_usage(path.parent).free > MIN_FREE else errno.ENOSPC
+        raise OSError(reason, os.strerror(reason), str(path)) from e
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,6 +120,21 @@ def read_json(path: str | Path, key: str) -> Any:
         raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
     except (ValueError, OSError, RecursionError) as e:
         raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
+
+
+def read_text(path: Path) -> str:
+    """Read a text file of a dataset, such as a list of images.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It is no text in UTF-8, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path} cannot be read.", given=one_line(e), expected="a text file in UTF-8") from e
 
 
 def require_writable(folder: Path, fix: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict, final
 
@@ -161,7 +161,7 @@ def check_predictions(results: Any) -> list[Prediction]:
 
 def is_number(value: object) -> bool:
     """Say whether something is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_box(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""A YOLO copy of a dataset in another format, which Ultralytics can train on: links to the images, labels, the truth.
+"""A YOLO copy of a dataset in another format: links to the images, labels, the truth.
 
 The mirror stands in the working directory, so the dataset itself may be read-only, and is made once: its name holds a
 hash of what the annotations say. The truth that scores are taken from is kept beside the labels as a COCO file, with
@@ -13,21 +13,24 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypedDict
 
 import yaml
-from PIL import Image as PillowImage
 from ultralytics.data.utils import exif_size
 
-from ..errors import DataError, one_line
+from ..errors import DataError
+from .check_cache import Stamp, stamp
 from .instances import Id, Image, Instances
-from .labels import MAX_NAMED
+from .links import datasets_folder, link
+from .pictures import open_picture
 from .progress import Progress, silent
 
-MIRROR_VERSION = 1  # to be raised when mirrors are written differently, so that old ones are made anew
+MIRROR_VERSION = 2  # to be raised when mirrors are written differently, so that old ones are made anew
+ORIGINS = "origins.json"
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call them
 
 
@@ -41,6 +44,7 @@ class ForeignSplit:
         unlabelled: Ids of images that nothing is known about, neither objects nor that there are none.
         truth_without_image: Number of annotation files without an image.
         notes: What is unusual.
+        faults: By position of the image, the annotation file that cannot be read, and why.
     """
 
     truth: Instances
@@ -48,6 +52,7 @@ class ForeignSplit:
     unlabelled: frozenset[Id] = frozenset()
     truth_without_image: int = 0
     notes: Sequence[str] = ()
+    faults: Mapping[int, tuple[Path, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,26 @@ class ForeignDataset:
     read: Callable[[Progress], ForeignContent]
 
 
-def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
+class Origin(TypedDict):
+    """Where an image of a mirror is from.
+
+    Its keys: the user's ``image`` and the file of its ``labels``; the ``fault`` of the latter where that cannot be
+    read; and the stamp of an image whose size is ``unread``.
+    """
+
+    image: str
+    labels: str
+    fault: str
+    unread: Stamp | None
+
+
+def mirror(foreign: ForeignDataset, progress: Progress = silent, out: Path | None = None) -> Path:
     """Make the YOLO mirror of a dataset below ``runs/datasets``, or find the one that was made before.
 
     Args:
         foreign: The dataset.
         progress: Shows progress.
+        out: The folder to write in place of one below ``runs/datasets``.
 
     Returns:
         Its ``data.yaml``, which names the classes, the splits, and the COCO file of each split under ``annotations:``.
@@ -97,8 +116,9 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     Raises:
         DataError: The dataset is broken, or none of its images is there.
     """
-    name = re.sub(r"[^\w.-]+", "_", foreign.root.resolve().stem) or "dataset"
-    folder = Path.cwd() / "runs" / "datasets" / f"{name}-{_digest(foreign)}"
+    name = short_name(foreign.root)
+    folder = out or datasets_folder() / f"{name}-{_digest(foreign)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if _is_whole(folder):
         return folder / "data.yaml"
     content = foreign.read(progress)
@@ -108,24 +128,19 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
             given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
             expected="annotations and images of one split at least",
         )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
-    except OSError as e:
-        raise DataError(
-            "The dataset cannot be mirrored in YOLO format.",
-            given=f"{folder.parent}: {one_line(e)}",
-            expected="a working directory that can be written to",
-        ) from e
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
+    origins: dict[str, Origin] = {}
     try:
         for split, part in content.splits.items():
-            _write_split(aside, foreign, split, part, content.names, progress)
+            origins |= _write_split(aside, foreign, split, part, content.names, progress)
         data = {
             **{split: f"images/{split}" for split in (*content.splits, *content.absent)},
             "names": dict(enumerate(content.names)),
             "annotations": {split: f"annotations/{split}.json" for split in content.splits},
             "absent": content.absent,
+            "origins": ORIGINS,
         }
+        (aside / ORIGINS).write_text(json.dumps(origins), encoding="utf-8")
         head = f"# {foreign.format}: {foreign.root.resolve()}\n"
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         (aside / "data.yaml").write_text(head + text, encoding="utf-8")
@@ -141,6 +156,11 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent) -> Path:
     return folder / "data.yaml"
 
 
+def short_name(root: Path) -> str:
+    """Return the name of a dataset as names of folders begin."""
+    return re.sub(r"[^\w.-]+", "_", root.resolve().stem) or "dataset"
+
+
 def _digest(foreign: ForeignDataset) -> str:
     digest = hashlib.sha256(json.dumps([MIRROR_VERSION, str(foreign.root.resolve()), *foreign.layout]).encode())
     for file in foreign.files:
@@ -151,13 +171,21 @@ def _digest(foreign: ForeignDataset) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Say whether a mirror was written to its end, and all images that it links to are where they were."""
-    return (folder / "data.yaml").is_file() and all(p.exists() for p in (folder / "images").glob("*/*"))
+    """Say whether a mirror was written to its end, and all images that it was made of are where they were.
+
+    An image without a readable size has no labels there, so it must not have been changed since.
+    """
+    if not (folder / "data.yaml").is_file():
+        return False
+    origins = json.loads((folder / ORIGINS).read_text(encoding="utf-8")).values()
+    images = [(Path(origin["image"]), origin["unread"]) for origin in origins]
+    return all(image.exists() and unread in (None, stamp(image)) for image, unread in images)
 
 
 def _write_split(
     folder: Path, foreign: ForeignDataset, split: str, part: ForeignSplit, names: list[str], progress: Progress
-) -> None:
+) -> dict[str, Origin]:
+    """Write images, labels and truth of a split, and return the origin of each image."""
     sizes = _sizes(part.files, split, progress)
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
@@ -167,7 +195,10 @@ def _write_split(
     size_of = {image["id"]: size for image, size in zip(part.truth["images"], sizes, strict=True)}
     outside = 0
     for a in part.truth["annotations"]:
-        (x, y, w, h), (width, height) = a["bbox"], size_of[a["image_id"]]
+        (x, y, w, h), size = a["bbox"], size_of[a["image_id"]]
+        if size is None:
+            continue
+        width, height = size
         outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
         x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 < x2 and y1 < y2 and not (a.get("iscrowd") or a.get("ignore")):
@@ -177,20 +208,22 @@ def _write_split(
     taken: set[str] = set()
     others = []
     written: list[Image] = []
+    origins: dict[str, Origin] = {}
     steps = zip(part.truth["images"], part.files, sizes, strict=True)
-    for image, file, (width, height) in progress(steps, f"linking {split}", len(sizes)):
+    for i, (image, file, size) in enumerate(progress(steps, f"linking {split}", len(sizes))):
         name = _own_name(image["file_name"], file.suffix, taken)
-        try:
-            (images / name).symlink_to(file.absolute())
-        except OSError:  # no links on this file system, or not for this user
-            shutil.copy2(file, images / name)
+        link(file, images / name)
         if image["id"] not in part.unlabelled:
             text = "".join(sorted(rows[image["id"]]))
             (labels / name).with_suffix(".txt").write_text(text, encoding="utf-8")
-        said = image.get("width") or width, image.get("height") or height
-        if said != (width, height):
+        said = image.get("width") or 0, image.get("height") or 0
+        width, height = size or said
+        if 0 not in said and said != (width, height):
             others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
         written.append({**image, "width": width, "height": height, "mirror_name": name})
+        labelled, fault = part.faults.get(i, (None, ""))
+        unread = stamp(file) if size is None else None
+        origins[f"{split}/{name}"] = Origin(image=str(file), labels=str(labelled or file), fault=fault, unread=unread)
     notes = [*part.notes]
     if others:
         notes.append(
@@ -209,29 +242,22 @@ def _write_split(
     truth: Instances = {**part.truth, "info": info, "images": written}
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")
+    return origins
 
 
-def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[int, int]]:
-    """Read width and height of images as decoders show them: what a box is a fraction of."""
+def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[int, int] | None]:
+    """Read width and height of images as decoders show them, what a box is a fraction of; None for broken images."""
 
     def size(file: Path) -> tuple[int, int] | None:
         try:
-            with PillowImage.open(file) as opened:
+            with open_picture(file) as opened:
                 width, height = exif_size(opened)
                 return int(width), int(height)
-        except Exception:  # PIL raises many kinds for a broken file
+        except Exception:  # PIL raises many kinds for a broken file; `read_dataset` names it
             return None
 
     with ThreadPoolExecutor() as pool:
-        sizes = list(progress(pool.map(size, files), f"sizes of {split} images", len(files)))
-    if broken := [str(file) for file, read in zip(files, sizes, strict=True) if read is None]:
-        raise DataError(
-            f"{len(broken)} of {len(files)} {split} images cannot be read.",
-            given="; ".join(broken[:MAX_NAMED]),
-            expected="images",
-            fix="repair these files, or take them and their annotations out of the dataset",
-        )
-    return [read for read in sizes if read]
+        return list(progress(pool.map(size, files), f"sizes of {split} images", len(files)))
 
 
 def _own_name(file_name: str, suffix: str, taken: set[str]) -> str:

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
-
-from ..guard import replaced
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # at the beginning of a TIFF; the last of BigTIFF
+MOST_PIXELS = 150_000_000  # of a picture that is read by default: 12,000 x 12,500, in 450 MB
 BIGTIFF_VERSION = 43  # in place of 42: 64-bit offsets
 BITS_TAG, FORMAT_TAG = 258, 339  # TIFF's BitsPerSample and SampleFormat
 SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # values of the latter
+
+
+def open_picture(path: str | Path) -> ImageFile.ImageFile:
+    """Open a picture without decoding it, as `PIL.Image.open` does, but however large it is.
+
+    Pillow's own limit can only be lifted for the whole process.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It is missing, or of a format that Pillow does not know; other errors where its header is broken.
+    """
+    Image.init()
+    with Path(path).open("rb") as file:
+        start = file.read(16)
+    for factory, accept in (Image.OPEN[name] for name in Image.ID):
+        if not accept or accept(start) is True:
+            try:
+                return factory(str(path), "")  # type: ignore[arg-type]
+            except (SyntaxError, IndexError, TypeError, struct.error):  # another format after all
+                continue
+    raise UnidentifiedImageError(str(path))
 
 
 def is_cut_off(path: str | Path) -> bool:
@@ -50,7 +73,7 @@ def size_and_mode(path: str | Path) -> tuple[tuple[int, int], str]:
         path: The file; for one that Pillow does not know, the size is (0, 0).
     """
     try:
-        with replaced((Image, "MAX_IMAGE_PIXELS", None)), Image.open(path) as opened:  # which limits decoding
+        with open_picture(path) as opened:
             return opened.size, opened.mode
     except Exception:  # a broken header is met with any kind of error, and decoding tells
         return (0, 0), ""

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import DataError, one_line
+from .files import read_text
 from .instances import numbered
 from .labels import MAX_NAMED, refuse_shared_labels
 from .mirror import SPLIT_FOLDERS, ForeignContent, ForeignDataset, ForeignSplit
@@ -141,7 +142,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _from_list(folder: Path, split: str, path: Path, absent: dict[str, str]) -> Listing | None:
     """List a split of the devkit's layout, or enter why it is absent."""
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path} names images twice.", given=", ".join(twice[:MAX_NAMED]), expected="each one once")
     present = _images(folder / "JPEGImages")
@@ -177,24 +178,24 @@ def _read(
     progress: Progress,
 ) -> ForeignContent:
     read: dict[Path, VocFile] = {}
-    faults = []
+    faults: dict[Path, str] = {}
     xmls = list(dict.fromkeys(xml for listing in listings.values() for xml in listing.xmls if xml))
     for xml in progress(xmls, "reading XML", len(xmls)):
         try:
             read[xml] = read_voc(xml)
         except ValueError as e:
-            faults.append(f"{xml}: {e}")
-    if faults:
+            faults[xml] = str(e)
+    if faults and not read:
         raise DataError(
             f"{len(faults)} of {len(xmls)} annotation files are broken.",
-            given="; ".join(faults[:MAX_NAMED]),
+            given="; ".join(f"{xml}: {fault}" for xml, fault in list(faults.items())[:MAX_NAMED]),
             expected="Pascal VOC XML: <annotation> with <object>, each with <name> and <bndbox>",
-            fix="repair these files, or take their images out of the dataset",
+            fix="repair these files",
         )
     present = {found.name for content in read.values() for found in content.objects}
     names = sorted(present)
     if class_list:
-        lines = class_list.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(class_list).splitlines()
         names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
         if unknown := sorted(present - set(names)):
             raise DataError(
@@ -204,13 +205,15 @@ def _read(
             )
     if not names:
         raise DataError(f"No annotation of {folder} has an object.", given=f"{len(xmls)} XML files", expected="objects")
-    return ForeignContent(names, {split: _split(listing, read, names) for split, listing in listings.items()}, absent)
+    return ForeignContent(
+        names, {split: _split(listing, read, faults, names) for split, listing in listings.items()}, absent
+    )
 
 
-def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> ForeignSplit:
+def _split(listing: Listing, read: dict[Path, VocFile], faults: dict[Path, str], names: list[str]) -> ForeignSplit:
     """Return a split as COCO instances."""
     index = {name: i for i, name in enumerate(names)}
-    contents = [read[xml] if xml else VocFile() for xml in listing.xmls]
+    contents = [read.get(xml, VocFile()) if xml else VocFile() for xml in listing.xmls]
     truth = numbered(
         [(image.name, found.width, found.height) for image, found in zip(listing.images, contents, strict=True)],
         [(i, index[o.name], o.bbox, o.ignore) for i, found in enumerate(contents) for o in found.objects],
@@ -225,4 +228,5 @@ def _split(listing: Listing, read: dict[Path, VocFile], names: list[str]) -> For
     if listing.orphans:
         notes.append(f"{len(listing.orphans)} XML files have no image, such as {listing.orphans[0].name}.")
     unlabelled = frozenset(i for i, xml in enumerate(listing.xmls) if xml is None)
-    return ForeignSplit(truth, listing.images, unlabelled, len(listing.orphans), notes)
+    broken = {i: (xml, faults[xml]) for i, xml in enumerate(listing.xmls) if xml in faults}
+    return ForeignSplit(truth, listing.images, unlabelled, len(listing.orphans), notes, broken)

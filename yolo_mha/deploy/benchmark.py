@@ -352,7 +352,7 @@ def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits,
         console.print(f"scoring the {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
             network, samples = YOLO(made[arm, kind].file, trust=run.trusts(kind)), splits.read(split)
-            where = {"project": str(run.folder / "val"), "name": f"{arm}-{kind}-{size}"}
+            where: dict[str, Any] = {"project": str(run.folder / "val"), "name": f"{arm}-{kind}-{size}"}
             found = score(network, splits.dataset, samples, split, device=run.device, imgsz=size, plots=False, **where)
             scores[arm, kind, size] = found.coco.metrics
     pairs = [(row, scores.get((row.arm, row.format, row.size))) for row in rows]

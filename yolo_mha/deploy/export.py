@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from ultralytics.nn.backends.base import BaseBackend
 
-from ..data.files import require_writable
+from ..data.files import clear_unfinished, require_writable, unfinished
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
@@ -91,6 +91,7 @@ def export(
     checkpoint = Path(str(model))
     folder = checkpoint.parent if checkpoint.is_file() and checkpoint.suffix == ".pt" else Path.cwd()
     require_writable(folder, "an export lies beside its checkpoint, or in the working directory: move there")
+    clear_unfinished(folder)
     plan = Plan(network, precision, passed)
     splits = _open_data(plan, data)
     pictures = load_pictures(splits.read(plan.split) if splits else None)
@@ -98,7 +99,7 @@ def export(
     # Ultralytics names other formats in INT8 by itself
     named = precision == "fp16" or (precision == "int8" and format == "onnx")
     name = "_".join([checkpoint.stem, *([precision] if named else []), *(["fused"] if fuse_attention else [])])
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=unfinished()) as aside:
         made = _make(plan, Path(aside) / f"{name}.pt", splits)
         notes = config.imgsz_notes(passed.get("imgsz"), list(plan.size))
         notes += [_fuse(made, *plan.size)] if fuse_attention else []

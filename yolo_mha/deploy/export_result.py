@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str
         notes.append(f"{other} is of an earlier export")
     Path(result.proof).unlink(missing_ok=True)  # of what goes now; never beside another file
     if file.is_dir():
-        shutil.rmtree(file)
+        os.replace(file, made.with_name("earlier"))  # it goes with the folder of the new one
     os.replace(made, file)
     if result.format == "onnx" and task == "detect":
         target, text = folder / STANDALONE, Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")

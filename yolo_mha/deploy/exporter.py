@@ -65,4 +65,4 @@ def run_exporter(network: YOLO, beside: Path, format: str, **settings: Any) -> P
             fix=f"pip install {' '.join(needs)}" if needs else "install what is named",
         ) from e
     except Exception as e:  # every exporter fails in its own way
-        raise run_failed(f"The export to {format}", e) from e
+        raise run_failed(f"The export to {format}", e, beside.parent.parent.absolute()) from e

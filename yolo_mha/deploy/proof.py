@@ -78,7 +78,7 @@ def load_pictures(samples: list[Sample] | None) -> list[Picture]:
         samples: A split of the dataset, or None.
     """
     fullest = sorted(samples or [], key=lambda sample: len(sample.boxes), reverse=True)
-    files = [sample.image for sample in fullest] or [ASSETS / "bus.jpg", ASSETS / "zidane.jpg"]
+    files = [sample.file for sample in fullest] or [ASSETS / "bus.jpg", ASSETS / "zidane.jpg"]
     first, second, third = (imread(str(files[i % len(files)])) for i in range(3))
     return [first, second, np.ascontiguousarray(third[:, ::-1])]
 
@@ -187,7 +187,7 @@ def calibration_images(samples: list[Sample], plan: Plan) -> Iterator[Array]:
     count = min(MOST_CALIBRATION_IMAGES, len(samples))
     chosen = [samples[i * len(samples) // count] for i in range(count)]
     for sample in with_bar(chosen, "calibrating", count):
-        yield np.repeat(to_input(imread(str(sample.image)), *plan.size, plan.channels)[None], batch, axis=0)
+        yield np.repeat(to_input(imread(str(sample.file)), *plan.size, plan.channels)[None], batch, axis=0)
 
 
 def _inputs(pictures: list[Picture], channels: int, batch: int, height: int, width: int, *, every: bool) -> list[Array]:

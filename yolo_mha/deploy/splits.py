@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.dataset import Sample, image_files, load_dataset, read_split
+from ..data.dataset import Sample, image_files, load_dataset, read_dataset
 from ..data.labels import refuse_shared_labels
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
@@ -19,7 +19,7 @@ class Splits:
         *networks: Models that have to know its classes.
 
     Attributes:
-        dataset: The dataset.
+        dataset: The dataset, with a mirror of the splits that were read.
 
     Raises:
         DataError: It is missing, in no known format, or has other classes.
@@ -32,16 +32,17 @@ class Splits:
         self._read: dict[str, list[Sample]] = {}
 
     def read(self, split: str) -> list[Sample]:
-        """Return the samples of a split, see `read_split`; every image is verified the first time."""
+        """Return the samples of a split, see `read_dataset`; every image is verified the first time."""
         if split not in self._read:
-            self._read[split] = read_split(self.dataset, split, with_bar)
+            read = read_dataset(self.dataset, [split], progress=with_bar)
+            self.dataset, self._read[split] = read.dataset, read.samples[split]
         return self._read[split]
 
     def to_score(self, split: str) -> list[Sample]:
         """Return the samples of a split, after making sure that it can be scored.
 
         Raises:
-            DataError: Images share label files, or see `read_split`.
+            DataError: Images share label files, or see `read_dataset`.
         """
         if split not in self.dataset.annotations:
             refuse_shared_labels(image_files(self.dataset, split), split)

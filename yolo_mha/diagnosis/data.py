@@ -1,4 +1,4 @@
-"""Is the dataset what its author thinks it is? Faults that `read_split` does not refuse, because training runs on."""
+"""Is the dataset what its author thinks it is? Faults that `read_dataset` does not refuse, as training runs on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from ..data.dataset import Dataset, Sample, image_files, read_split
+from ..data.data_check import STOP, DataCheck
+from ..data.dataset import Dataset, Sample, image_files, read_dataset
 from ..data.files import sha256
 from ..data.labels import MAX_NAMED, refuse_shared_labels, unmatched
 from ..data.progress import Progress
@@ -14,13 +15,16 @@ from ..errors import DataError
 from .check import Check, failed
 
 
-def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> tuple[list[Check], list[Sample]]:
+def check_data(
+    dataset: Dataset, splits: Sequence[str], progress: Progress, bad: str = STOP
+) -> tuple[list[Check], list[Sample]]:
     """Check images, labels, classes and splits.
 
     Args:
         dataset: From `load_dataset`.
         splits: The splits that training will use, that to train on first.
-        progress: See `read_split`.
+        progress: See `read_dataset`.
+        bad: See `read_dataset`.
 
     Returns:
         The checks, and the samples to train on; empty where they cannot be read.
@@ -31,8 +35,10 @@ def check_data(dataset: Dataset, splits: Sequence[str], progress: Progress) -> t
         try:
             images = image_files(dataset, split)
             refuse_shared_labels(images, split)
-            samples[split] = read_split(dataset, split, progress)
+            read = read_dataset(dataset, [split], bad, progress)
+            samples[split] = read.samples[split]
             checks.append(_labels(split, samples[split]))
+            checks += [_faults(split, read.check)] if read.check.faults else []
         except DataError as e:
             checks.append(failed(f"{split} images and labels", e))
     train = samples.get(splits[0], [])
@@ -56,6 +62,11 @@ def _labels(split: str, samples: Sequence[Sample]) -> Check:
         message += f", {len(orphans)} label files without an image, such as {orphans[0].name}"
         fix = fix or "put their images there, or remove these labels"
     return Check(f"{split} images and labels", "warning" if fix else "ok", f"{message}.", fix, details)
+
+
+def _faults(split: str, check: DataCheck) -> Check:
+    message = " ".join(check.sentences())
+    return Check(f"{split} faults", "warning", message, "nothing, if that is what you want", vars(check))
 
 
 def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:

@@ -17,6 +17,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
+from ..data.data_check import STOP, check_bad
 from ..data.dataset import Dataset, Sample, load_dataset
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
@@ -78,16 +79,20 @@ def doctor(
     *,
     at: str | Iterable[str] | None = None,
     block: str = BLOCK,
+    bad: str = STOP,
     trust: bool = False,
     **settings: Any,
 ) -> Diagnosis:
-    """Examine a model, a dataset and this machine before training. Nothing is written but ``data="beacons"``.
+    """Examine a model, a dataset and this machine before training.
+
+    Nothing is written but what `read_dataset` makes of a dataset, and ``data="beacons"``.
 
     Args:
         model: Model YAML or checkpoint.
         data: Dataset YAML; without one a made-up batch is used.
         at: Where `train` would put attention into the model first, see `insert`.
         block: Class name of the block that goes there; its options are settings too.
+        bad: What is done about damaged images and labels, see `read_dataset`.
         trust: Read the checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' training settings: ``imgsz``, ``batch``, ``device``, ``amp``, ...
 
@@ -101,6 +106,7 @@ def doctor(
     """
     insertion, rest = Insertion.from_settings({"at": at, "block": block, **settings})
     passed = config.check(rest, own=("at", "block", *block_options(block)))
+    check_bad(bad)
     for key in ("imgsz", "batch"):
         if passed.get(key) is not None and (type(passed[key]) is not int or passed[key] < 1):
             raise ConfigError(f"doctor needs a whole {key}.", given=f"{key}={passed[key]}", expected="1 or more")
@@ -118,7 +124,7 @@ def doctor(
             network.model, _ = insertion.apply(network.model)
     dataset = load_dataset(data, with_bar) if data is not None else None
     with _quiet():
-        of_data, samples = _examine(dataset, passed.get("split", "val"))
+        of_data, samples = _examine(dataset, passed.get("split", "val"), bad)
     if network is None:
         page.checks.extend(of_data)
         return page
@@ -173,12 +179,12 @@ def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
     return network
 
 
-def _examine(dataset: Dataset | None, split: str) -> tuple[list[Check], Sequence[Sample]]:
+def _examine(dataset: Dataset | None, split: str, bad: str) -> tuple[list[Check], Sequence[Sample]]:
     """Check the dataset; return also the samples to train on."""
     if dataset is None:
         return [Check("dataset", "skipped", "No dataset given, so the batch is made up.", "add data=...")], []
     try:
-        return check_data(dataset, ("train", split), with_bar)
+        return check_data(dataset, ("train", split), with_bar, bad)
     except Exception as e:  # as with every other check
         return [failed("dataset", e)], []
 

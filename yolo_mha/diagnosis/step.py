@@ -147,7 +147,7 @@ def training_batch(
 ) -> dict[str, torch.Tensor]:
     """Load images with Ultralytics' own dataset, augmented as in training.
 
-    The images are copied aside first, because Ultralytics writes a cache beside the labels and may repair JPEGs.
+    The images are copied aside first, so that Ultralytics reads no others.
 
     Args:
         dataset: The dataset.
@@ -160,8 +160,8 @@ def training_batch(
         for kind in ("images", "labels"):
             (Path(folder) / kind).mkdir()
         for i, sample in enumerate(chosen):
-            shutil.copyfile(sample.image, Path(folder) / "images" / f"{i:04d}{sample.image.suffix}")
-            label = Path(img2label_paths([str(sample.image)])[0])
+            shutil.copyfile(sample.file, Path(folder) / "images" / f"{i:04d}{sample.image.suffix}")
+            label = Path(img2label_paths([str(sample.file)])[0])
             if label.is_file():
                 shutil.copyfile(label, Path(folder) / "labels" / f"{i:04d}.txt")
         data = {"names": dataset.names, "nc": len(dataset.names), "channels": 3}

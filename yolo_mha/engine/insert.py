@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import yaml
 
-from ..data.files import whole_file
-from ..errors import CheckpointError, ConfigError, YoloMHAError, one_line
+from ..data.files import clear_unfinished, whole_file
+from ..errors import CheckpointError, ConfigError, YoloMHAError, disk_is_full, one_line
 from ..guard import guarded
 from ..paths import given_path, without_scale
 from ..registry import Network, build, find_model_yaml, scale_letter
@@ -220,7 +220,7 @@ def _writable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:
-        if isinstance(e, YoloMHAError):
+        if isinstance(e, YoloMHAError) or disk_is_full(e):
             raise
         given = f"{str(path)[:200]}: {one_line(e)}"
         raise ConfigError("The output cannot be written.", given=given, fix="out=...") from e
@@ -251,6 +251,7 @@ def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
         identical=_same_outputs(base.model, made) if base.checkpoint is not None else None,
     )
     with _writable(path), contextlib.ExitStack() as files:
+        clear_unfinished(path.parent)
         if base.checkpoint is not None:
             fresh = {"ema": None, "optimizer": None, "scaler": None, "updates": None, "epoch": -1, "best_fitness": None}
             kept = {key: value for key, value in base.checkpoint.items() if key in RECORDS and _is_plain(value)}

@@ -29,11 +29,14 @@ from ..errors import (
 from ..guard import check_exported, guarded, guarded_results, read_activation, replaced
 from ..paths import given_path, shipped, without_scale
 from ..registry import ModelYAML, Network, check_rows, does_not_build, find_model_yaml, scale_letter
+from ..row_errors import BoundedMaps
 from ..surgery.advice import warn_of_wide_attention
 from ..surgery.insertion import BLOCK, Insertion
 from ..surgery.rows import blocks, moved_freeze
 from ..surgery.transfer import Transfer, reported
 from ..yaml_files import read_yaml
+from .assets import NAMES as OFFICIAL
+from .assets import fetched
 from .checkpoint import check_checkpoint, checkpoint_error
 from .freeze_base import FreezeBase, check_freeze_base
 from .record import Record
@@ -46,7 +49,8 @@ class YOLO(ultralytics.YOLO):
     """A YOLO model whose YAML or checkpoint may hold attention blocks.
 
     Everything of `ultralytics.YOLO` works as it does there, with five differences: a stranger's file runs no code, so
-    exported models that are programs need ``trust``; nothing is downloaded or installed by itself; `benchmark` and
+    exported models that are programs need ``trust``; nothing is installed by itself, and nothing downloaded but
+    Ultralytics' own weights by their name; `benchmark` and
     `tune` are refused; detection models are trained by `Trainer`, whose checkpoints are written whole; and `insert`
     puts attention in.
 
@@ -62,7 +66,8 @@ class YOLO(ultralytics.YOLO):
 
     Args:
         model: A model YAML, by path or by the bare name of one that ships with yolo-mha or Ultralytics, with the scale
-            letter in it (``yolo11n-mha-p5.yaml``); or a checkpoint or exported model.
+            letter in it (``yolo11n-mha-p5.yaml``); or a checkpoint or exported model. Ultralytics' own weights
+            (``yolo11n.pt``) that are not here are downloaded into the working directory.
         task: The task, where the file does not tell.
         verbose: Whether to print the model's table.
         trust: Read a checkpoint with full pickle, and open exported models that are programs (TorchScript, TensorRT and
@@ -71,6 +76,7 @@ class YOLO(ultralytics.YOLO):
     Raises:
         ModelError: The YAML is missing or wrong.
         CheckpointError: The file is missing, broken, or may not be opened.
+        DownloadError: It cannot be downloaded.
     """
 
     model: Any
@@ -87,26 +93,19 @@ class YOLO(ultralytics.YOLO):
         trust: bool = False,
     ) -> None:
         check_flag("trust", trust)
-        self.trust, own_class = trust, type(self)
+        self.trust = trust
         self.transfer: Transfer | None = None
         self._record = Record(str(model))
         file = existing(model)
         if file.endswith((".yaml", ".yml")):
-            read_model_yaml(file)
-        with guarded(trust):
-            super().__init__(file, task=task, verbose=verbose)
-        if type(self) is not own_class:  # Ultralytics turns the object into another class by file name or head
-            other = type(self).__name__
-            raise UnsupportedTaskError(
-                f"{other} models are not covered here.",
-                given=file,
-                expected="a model of ultralytics.YOLO",
-                fix=f"use ultralytics.{other}; with yolo_mha imported its YAMLs may name blocks too",
-            )
+            _check_covered(str(read_model_yaml(file)["head"][-1][2]), file)
+        with guarded(trust):  # Ultralytics' own constructor takes a model for another class by its file's name
+            super(ultralytics.YOLO, self).__init__(file, task=task, verbose=verbose)
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         try:
-            super()._new(cfg, task=task, verbose=verbose)
+            with BoundedMaps():
+                super()._new(cfg, task=task, verbose=verbose)
         except YoloMHAError:
             raise
         except Exception as e:  # parse_model meets a wrong YAML with any kind of error
@@ -124,6 +123,8 @@ class YOLO(ultralytics.YOLO):
             if size := exported.get("imgsz"):  # as a checkpoint brings its own; Ultralytics would take 640
                 height, width = map(int, ast.literal_eval(size) if isinstance(size, str) else size)
                 self.overrides["imgsz"] = height if height == width else [height, width]
+            layers = getattr(self.model, "model", None)
+            _check_covered(type(layers[-1]).__name__ if layers else str(exported.get("head", "")), weights)
         except YoloMHAError:
             raise
         except Exception as e:  # a damaged file is met with any kind of error
@@ -175,6 +176,8 @@ class YOLO(ultralytics.YOLO):
             ConfigError: ``freeze_base`` does not fit the model or the other settings, or this is an exported model.
         """
         network, record, resume = self._network("trained"), self._record, kwargs.get("resume")
+        if isinstance(kwargs.get("pretrained"), (str, Path)):
+            kwargs["pretrained"] = existing(kwargs["pretrained"], "pretrained")
         if trainer is None and self.task == "detect":
             trainer = Trainer
         if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
@@ -221,6 +224,21 @@ class YOLO(ultralytics.YOLO):
         """Export, see `ultralytics.YOLO.export`; a missing package is reported, not installed."""
         with guarded(self.trust):
             return str(super().export(**kwargs))
+
+
+# Classes of Ultralytics for other models, by what is in the name of a head of theirs.
+OTHER_CLASSES = {"World": "YOLOWorld", "YOLOE": "YOLOE", "RTDETR": "RTDETR"}
+
+
+def _check_covered(head: str, file: str) -> None:
+    """Refuse a model that another class of Ultralytics is for, by the class of its head."""
+    if other := next((other for part, other in OTHER_CLASSES.items() if part in head), ""):
+        raise UnsupportedTaskError(
+            f"{other} models are not covered here.",
+            given=f"{file}, with the head {head}",
+            expected="a model of ultralytics.YOLO",
+            fix=f"use ultralytics.{other}; with yolo_mha imported its YAMLs may name blocks too",
+        )
 
 
 # Methods of Ultralytics that are refused, and what does their work here.
@@ -271,14 +289,26 @@ def _guard_methods() -> None:
 _guard_methods()
 
 
-def existing(model: str | Path) -> str:
-    """Return a model's path or name, after making sure that it can be found on this machine."""
-    name = str(given_path(model, "model")).strip()
+def existing(model: str | Path, key: str = "model") -> str:
+    """Return a model's path or name, after making sure that it is on this machine; official weights are downloaded.
+
+    Args:
+        model: What was given.
+        key: The setting's name, for the message.
+    """
+    name = str(given_path(model, key)).strip()
     if name.startswith(REMOTE):
-        raise ModelError("Models are not downloaded.", given=name, expected="a local file", fix="download it yourself")
+        raise ModelError(
+            "Models are not downloaded from an address.",
+            given=f"{key}={name}",
+            expected="a local file, or the name of Ultralytics' own weights, such as yolo11n.pt",
+            fix="download it yourself and give its path",
+        )
     path = Path(name)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"{path} is a pipe or a device.", given=f"{key}={name}", expected="a .pt or .yaml file")
     if path.is_dir() and not path.name.endswith(("_model", ".mlpackage")):  # some exports are folders
-        raise CheckpointError(f"{path} is a folder.", given=f"model={name}", expected="a .pt or .yaml file")
+        raise CheckpointError(f"{path} is a folder.", given=f"{key}={name}", expected="a .pt or .yaml file")
     if path.exists():
         return name
     if path.suffix in (".yaml", ".yml"):
@@ -286,14 +316,17 @@ def existing(model: str | Path) -> str:
         return name
     if path.name == name and (shipped("weights") / name).is_file():
         return str(shipped("weights") / name)
+    if name in OFFICIAL:
+        return str(fetched(name))
     folder = path.parent if path.parent.is_dir() else Path.cwd()
     candidates = [str(p) for p in folder.glob("*") if p.suffix in (".pt", ".onnx", ".torchscript")]
+    near = nearest(name, {*candidates, *OFFICIAL})
+    near = near if near.startswith("did") else nearest(name, candidates) if candidates else ""
     raise CheckpointError(
         "Model not found.",
-        given=f"model={name}",
-        expected=f"an existing file; {nearest(name, candidates)}" if candidates else "an existing .pt or .yaml",
-        fix="give the path of a local file; pretrained weights are not downloaded, fetch them from "
-        "https://github.com/ultralytics/assets/releases and name the file",
+        given=f"{key}={name}",
+        expected=f"an existing file; {near}" if near else "an existing .pt or .yaml",
+        fix="give the path of a local file, or Ultralytics' own weights by their name alone, such as yolo11n.pt",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 import json
@@ -17,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from PIL import Image
+from ultralytics.utils.plotting import save_one_box
 
+from ..data.files import whole_file
 from ..errors import RunError, one_line
 from ..text import cell
 from .signals import held_back
@@ -105,14 +107,16 @@ class Growing(Output):
 
     Args:
         path: The file; one that is there is replaced.
-        end: What the file ends with.
+        start: What it begins with.
+        end: What it ends with.
     """
 
-    def __init__(self, path: Path, end: str = "") -> None:
-        self.path, self._file = path, path.open("wb", buffering=0)
+    def __init__(self, path: Path, start: str = "", end: str = "") -> None:
         self._end = end.encode()
-        self._length = 0  # without the end
-        self.add("")
+        self._length = len(start.encode())  # without the end
+        with whole_file(path) as temporary:
+            temporary.write_bytes(start.encode() + self._end)
+        self.path, self._file = path, path.open("r+b", buffering=0)
 
     def add(self, text: str) -> None:
         """Add a text before the end.
@@ -165,8 +169,7 @@ class CocoJson(Growing):
     kind = "json"
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "predictions.json", end="\n]\n")
-        self.add("[")
+        super().__init__(folder / "predictions.json", "[", "\n]\n")
         self._separator = "\n"
 
     def write(self, item: Item) -> None:
@@ -195,19 +198,21 @@ class Csv(Growing):
     kind = "csv"
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "predictions.csv")
-        self._add_rows([CSV_COLUMNS])
+        super().__init__(folder / "predictions.csv", _csv([CSV_COLUMNS]))
 
     def write(self, item: Item) -> None:
         where = cell(item.frame.source), item.frame.index
-        self._add_rows(
-            (*where, d.index, cell(d.name), d.score, *d.box, "" if d.id is None else d.id) for d in item.detections
+        self.add(
+            _csv(
+                (*where, d.index, cell(d.name), d.score, *d.box, "" if d.id is None else d.id) for d in item.detections
+            )
         )
 
-    def _add_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        self.add(text.getvalue())
+
+def _csv(rows: Iterable[tuple[Any, ...]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 class Labels(Output):
@@ -222,8 +227,11 @@ class Labels(Output):
 
     def write(self, item: Item) -> None:
         file = self.path / f"{item.name}.txt"
-        file.unlink(missing_ok=True)  # Ultralytics adds to what is there
-        item.result.save_txt(file, save_conf=self._save_conf)
+        if not item.detections:
+            file.unlink(missing_ok=True)
+            return
+        with whole_file(file) as temporary:
+            item.result.save_txt(temporary, save_conf=self._save_conf)
 
 
 class Crops(Output):
@@ -244,10 +252,11 @@ class Crops(Output):
     def write(self, item: Item) -> None:
         for file in self._earlier.pop(item.name, []):
             file.unlink(missing_ok=True)
-        result = copy.copy(item.result)
-        result.names = {i: _folder_name(name) for i, name in result.names.items()}
-        for i in range(len(result.boxes)):
-            result[i].save_crop(self.path, f"{item.name}_{i}.jpg")
+        for i, found in enumerate(item.detections):
+            crop = save_one_box(item.result.boxes.xyxy[i], item.result.orig_img.copy(), BGR=True, save=False)
+            with whole_file(self.path / _folder_name(found.name) / f"{item.name}_{i}.jpg") as temporary:
+                rgb = crop[..., 0] if crop.shape[-1] == 1 else crop[..., ::-1]
+                Image.fromarray(rgb).save(temporary, quality=95, subsampling=0)  # as Ultralytics does
 
 
 class Several(Output):
@@ -431,5 +440,5 @@ def _folder_name(name: str) -> str:
 
 
 def _write_picture(file: Path, image: Any) -> None:
-    if not cv2.imwrite(str(file), image):
-        raise RunError("A picture cannot be written.", given=str(file), fix=DISK_FIX)
+    with whole_file(file) as temporary:
+        temporary.write_bytes(cv2.imencode(file.suffix, image)[1].tobytes())  # cv2.imwrite does not report a full disk

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from ..errors import ConfigError, check_flag
 from ..paths import given_path
+from .assets import downloads_allowed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,10 +63,11 @@ class Command:
     """
 
     def __init__(self, *own: Setting, others: str = "") -> None:
-        self.own, self.others = own, others
+        self.own, self.others = (*own, DOWNLOAD) if own else (), others
         self.options = BLOCK_OPTIONS if BLOCK in own else ()
 
 
+DOWNLOAD = Setting("download", FLAG, "fetches Ultralytics' own weights that are named and not here", True)
 MODEL = Setting("model", PATH, "model YAML or checkpoint, by path or by the name of one that ships")
 NETWORK = replace(MODEL, required=True)
 ANY_MODEL = replace(MODEL, meaning="checkpoint or exported model")
@@ -103,6 +105,13 @@ GROUP = Setting(
     r"images that are not independent, such as frames of a video, and are resampled together: a pattern of file names, "
     r"such as '(writer\d+)'; a table image,group; folder; or image, each for itself",
 )
+BAD = Setting(
+    "bad",
+    "name",
+    "what is done about damaged images and labels: stop; skip, which leaves these images out; or repair, which uses "
+    "repaired copies and leaves out what cannot be repaired; the dataset itself stays as it is",
+    "stop",
+)
 BLOCKS = Setting("blocks", "modules", "your modules that register blocks, by name or file, separated by commas")
 
 BLOCK_OPTIONS = (
@@ -135,6 +144,7 @@ COMMANDS = {
         BLOCK,
         FREEZE_BASE,
         Setting("resume", "path, True", "last.pt of an interrupted run to go on with, in place of model", False),
+        BAD,
         TRUST,
         others="training settings, such as epochs, batch, imgsz, optimizer, lr0 and device",
     ),
@@ -149,6 +159,7 @@ COMMANDS = {
         Setting("annotations", PATH, "COCO instances JSON, for predictions in place of data"),
         Setting("backend", "name", "what computes the scores: pycocotools or faster-coco-eval", "pycocotools"),
         replace(GROUP, meaning=f"gives AP a 95 % interval. {GROUP.meaning}"),
+        BAD,
         TRUST,
         others="validation settings, such as split, imgsz, batch, conf, iou and plots",
     ),
@@ -226,6 +237,7 @@ COMMANDS = {
         ),
         Setting("margin", "number", "smallest difference in AP that matters", 0.01),
         GROUP,
+        BAD,
         Setting("split", "name", "images that are scored in the end: val or test", "val"),
         Setting("keep_best", FLAG, "keeps best.pt of each run beside last.pt, which is the one that is scored", False),
         Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
@@ -237,17 +249,41 @@ COMMANDS = {
         replace(DATA, meaning="dataset YAML; a made-up batch if not given"),
         replace(AT_FIRST, meaning="where train would put attention first, as for insert"),
         BLOCK,
+        BAD,
         TRUST,
         others="training settings, such as imgsz, batch, device and amp",
+    ),
+    "data": Command(
+        Setting("source", PATH, "folder with images and labels of boxes, or its annotation file", required=True),
+        Setting("out", PATH, "folder to write; one below runs/datasets if not given"),
+        Setting(
+            "format",
+            "name",
+            "yolo, coco, voc, cvat, csv, labelme or ndjson, where the folder holds labels in several formats",
+        ),
+        Setting(
+            "ratios",
+            "numbers",
+            "shares of train, val and test where the dataset has no split; where only val is missing, it is taken out "
+            "of train",
+            (0.8, 0.1, 0.1),
+        ),
+        replace(GROUP, meaning=f"{GROUP.meaning.replace('are resampled together', 'stay together in a new split')}"),
+        Setting("seed", COUNT, "seed of a new split", 0),
     ),
     "version": Command(),
 }
 
 
+OTHER_NAMES = {"run_recipe": "compare", "estimate": "compare", "prepare_data": "data"}  # commands by function
+
+
 def checked(command: Callable[P, R]) -> Callable[P, R]:
-    """Check a command's own settings by the table before it is called, from Python as from the command line."""
-    name = command.__name__
-    own = COMMANDS["compare" if name in ("run_recipe", "estimate") else name].own  # of one command, three functions
+    """Check a command's own settings by the table before it is called, from Python as from the command line.
+
+    ``download``, which all commands have, is taken here.
+    """
+    own = COMMANDS[OTHER_NAMES.get(command.__name__, command.__name__)].own
     names = list(inspect.signature(command).parameters)
 
     @functools.wraps(command)
@@ -256,6 +292,7 @@ def checked(command: Callable[P, R]) -> Callable[P, R]:
         for setting in own:
             if setting.name in given:
                 setting.check(given[setting.name])
-        return command(*args, **kwargs)
+        with downloads_allowed(bool(kwargs.pop(DOWNLOAD.name, True))):
+            return command(*args, **kwargs)
 
     return call

@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 from ultralytics.utils.patches import imread
 
-from ..data.pictures import is_cut_off, size_and_mode, unusual_samples
+from ..data.pictures import MOST_PIXELS, is_cut_off, size_and_mode, unusual_samples
 from .video import Image
 
-MOST_PIXELS = 150_000_000  # of a picture that is read by default: 12,000 x 12,500, in 450 MB
 LONGEST = 100  # a side longer than so many times the other is named; a network sees a line of 6 pixels at 640
 
 

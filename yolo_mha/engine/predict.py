@@ -15,7 +15,8 @@ import torch
 from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
-from ..data.files import whole_file
+from ..data.files import clear_unfinished, whole_file
+from ..data.pictures import MOST_PIXELS
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
 from ..result import Result
@@ -25,7 +26,6 @@ from .loader import Loader
 from .model import YOLO, require_detection
 from .outputs import Outputs
 from .own_settings import checked
-from .pictures import MOST_PIXELS
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back
@@ -287,6 +287,7 @@ def sample_image(path: Path) -> Path:
         ConfigError: It cannot be written.
     """
     try:
+        clear_unfinished(path.parent)
         with whole_file(path) as temporary:
             cv2.imwrite(str(temporary), draw(seed=1, index=0)[0])
     except OSError as e:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..data.files import UNFINISHED, require_writable
+from ..data.files import clear_unfinished, require_writable
 from ..errors import ConfigError, one_line
 from .settings import in_working_directory
 
@@ -63,14 +62,17 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep the folder of a run for this process while the block runs; what a killed one left half-written goes.
+def locked(
+    folder: Path, otherwise: str = "leave exist_ok out, so that each run has a folder of its own"
+) -> Iterator[None]:
+    """Keep a folder for this process while the block runs; what a killed one left half-written goes.
 
     Args:
-        folder: An existing folder.
+        folder: An existing folder, of a run or a comparison.
+        otherwise: What to do where another process works there and is not waited for.
 
     Raises:
-        ConfigError: Another run writes to it.
+        ConfigError: Another process works there.
     """
     lock, holder = FileLock(folder / LOCK), folder / HOLDER
     try:
@@ -78,14 +80,13 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as e:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise ConfigError(
-            "Another run writes to this folder.",
+            "Another process works in this folder.",
             given=f"{folder}, held by {one_line(who)}",
-            expected="one run at a time in a folder",
-            fix="wait until it is done, or leave exist_ok out, so that each run has a folder of its own",
+            expected="one at a time",
+            fix=f"wait until it is done, or {otherwise}",
         ) from e
     try:
-        for left in (*folder.glob(f"{UNFINISHED}*"), *folder.glob(f"*/{UNFINISHED}*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        clear_unfinished(folder, below=2, own=True)
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
         yield
     finally:

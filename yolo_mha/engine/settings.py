@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg, smart_value
 from ultralytics.engine.exporter import export_formats
 from ultralytics.utils.torch_utils import select_device
@@ -110,6 +111,17 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
         raise ConfigError("A setting has an unusable value.", given=one_line(e)) from e
     return passed
+
+
+def check_trains_on(passed: Mapping[str, Any]) -> None:
+    """Make sure that ``device`` is one of PyTorch; tpu, intel and vulkan are of exported models.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    device = passed.get("device")
+    if device is not None and not isinstance(select_device(device, verbose=False), torch.device):
+        raise ConfigError("This device does not train.", given=f"device={device}", expected="cpu, mps, 0, or 0,1")
 
 
 def check_images_at_once(passed: Mapping[str, Any]) -> None:

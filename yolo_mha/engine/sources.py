@@ -19,8 +19,10 @@ import numpy as np
 from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
+from ..data.pictures import MOST_PIXELS
 from ..errors import DataError, nearest, one_line
-from .pictures import MOST_PIXELS, read_picture, remark, skipped_name
+from ..paths import can_be_path
+from .pictures import read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
@@ -135,6 +137,8 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     text, path = str(source), Path(str(source))
     if text.isdigit() or "://" in text:
         return _address(text)
+    if not can_be_path(text):
+        raise DataError("source is no path.", given=text[:80], expected="a path that a file could have")
     if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
         entries = _entries(path)
         if path.suffix.lower() != ".streams":
@@ -312,6 +316,8 @@ def _near(path: Path) -> str:
 
 def _files(text: str) -> list[str]:
     """List the absolute paths that a path stands for: a file, the files in a folder, or those that a glob matches."""
+    if not can_be_path(text):
+        return []
     path = Path(text).absolute()
     if path.is_file():
         return [str(path)]
@@ -325,9 +331,9 @@ def _is_media(file: str, formats: set[str] = IMG_FORMATS | VID_FORMATS) -> bool:
 
 def _by_kind(files: Iterable[str], missing: Iterable[str] = ()) -> Source:
     """Put pictures before videos, as Ultralytics does, and leave out other files and what is there already."""
-    files = dict.fromkeys(files)
-    pictures, videos = ([f for f in files if _is_media(f, formats)] for formats in (IMG_FORMATS, VID_FORMATS))
-    return Source(pictures, videos, missing=list(missing))
+    files = {file: Path(file).is_file() for file in files}  # a pipe would be waited for
+    pictures, videos = ([f for f in files if files[f] and _is_media(f, kind)] for kind in (IMG_FORMATS, VID_FORMATS))
+    return Source(pictures, videos, missing=[*missing, *(f for f in files if not files[f] and _is_media(f))])
 
 
 def _readable(source: Source, max_pixels: int) -> Source:

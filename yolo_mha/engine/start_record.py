@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,19 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ..data.files import write_text
+from ..data.records import read_record
 
 START_FILE = "start.json"
 LABEL_KEYS = ("batch_idx", "bboxes", "cls")
+
+
+class Start(TypedDict):
+    """Content of ``start.json``, see `StartRecord`."""
+
+    batch: str
+    images: int
+    model: dict[str, Any]
+    tensors: dict[str, str]
 
 
 class StartRecord:
@@ -52,11 +62,11 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def read_start(folder: Path) -> dict[str, Any] | None:
+def read_start(folder: Path) -> Start | None:
     """Return what a run began with, or None where it has not begun.
 
     Args:
         folder: The run's folder.
     """
-    file = folder / START_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    start: Start | None = read_record(folder / START_FILE, Start)
+    return start

@@ -42,7 +42,7 @@ def find_tracker(tracker: str | Path) -> str:
             )
         path = own[name]
     kind = read_yaml(path, ConfigError, expected="tracker_type and its thresholds").get("tracker_type")
-    if kind not in TRACKER_MAP:
+    if not isinstance(kind, str) or kind not in TRACKER_MAP:
         raise ConfigError(
             f"{path} names an unknown tracker.", given=f"tracker_type: {kind}", expected=nearest(kind, TRACKER_MAP)
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import errno
+import json
+import math
+import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +15,20 @@ from typing import Any
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import default_callbacks
 
-from ..data.dataset import Dataset, load_dataset, read_split
-from ..errors import CheckpointError, ConfigError, DataError, RunError, YoloMHAError, nearest, run_failed
+from ..data.data_check import STOP, DataCheck, check_bad
+from ..data.dataset import ReadDataset, Sample, load_dataset, read_dataset
+from ..data.files import write_text
+from ..errors import (
+    DISK_FULL,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    RunError,
+    YoloMHAError,
+    disk_is_full,
+    nearest,
+    run_failed,
+)
 from ..guard import guarded, read_checkpoint
 from ..result import Result
 from ..surgery.graft import gates
@@ -22,11 +36,13 @@ from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.transfer import Transfer
 from . import settings as config
 from .checkpoint import check_checkpoint
-from .model import YOLO, check_goes_on_as_it_began
+from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
+from .task_fit import check_task_fits
 
+DATA_FILE = "data.json"  # how much data a run began with
 Callbacks = Mapping[str, Callable[[Any], None]]
 
 
@@ -42,6 +58,7 @@ class TrainResult(Result):
         metrics: Ultralytics' own validation of ``best``; for COCO numbers run `val`.
         transfer: What became of the pretrained weights, where the model has blocks and started from some.
         gates: Mean absolute weight of each block's gates in ``last``, by row; a block whose gates are 0 does nothing.
+        data_check: Faults of the images and labels, and what was done about them; None for other tasks than detection.
     """
 
     save_dir: str
@@ -51,6 +68,7 @@ class TrainResult(Result):
     metrics: dict[str, float]
     transfer: Transfer | None = None
     gates: dict[int, float] = field(default_factory=dict)
+    data_check: DataCheck | None = None
 
 
 @checked
@@ -63,6 +81,7 @@ def train(
     block: str = BLOCK,
     freeze_base: int = 0,
     resume: bool | str | Path = False,
+    bad: str = STOP,
     trust: bool = False,
     callbacks: Callbacks | None = None,
     **settings: Any,
@@ -76,6 +95,7 @@ def train(
         block: Class name of the registered block that goes there; its options are settings too (``num_heads=8``).
         freeze_base: Number of first epochs in which the new blocks train alone.
         resume: Go on with an interrupted run: the path of its ``last.pt``, or True with ``model=last.pt``.
+        bad: What is done about damaged images and labels, see `read_dataset`.
         trust: Read checkpoints with full pickle, for files that you made yourself.
         callbacks: Functions by the name of Ultralytics' event (``on_train_epoch_start``) at which they are called with
             the trainer; in Python only.
@@ -91,10 +111,11 @@ def train(
         DataError: The dataset is missing or broken.
         RunError: Training stopped with an error.
     """
-    callbacks = _check_callbacks(callbacks or {})
+    callbacks, bad = _check_callbacks(callbacks or {}), check_bad(bad)
     insertion, settings = Insertion.from_settings({**settings, "at": at, "block": block})
     passed = config.check({**settings, "resume": resume}, own=("at", "block", "freeze_base", *block_options(block)))
     passed.pop("resume")
+    config.check_trains_on(passed)
     if resume:
         checkpoint = Path(str((model or "") if resume is True else resume))
         if checkpoint.suffix != ".pt":
@@ -105,38 +126,42 @@ def train(
                 fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
             )
         check_goes_on_as_it_began(resume, at, freeze_base)
-        return _resume(checkpoint, data, passed, trust, callbacks)
+        return _resume(checkpoint, data, bad, passed, trust, callbacks)
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
     if data is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml", fix="name your dataset's YAML")
     network = YOLO(model, trust=trust)
     if isinstance(passed.get("pretrained"), (str, Path)):
+        passed["pretrained"] = existing(passed["pretrained"], "pretrained")
         check_checkpoint(passed["pretrained"], trust)
+    check = None
     if network.task == "detect":
-        data = check_dataset(data, ("train", passed.get("split", "val"))).yaml
-    elif network.task == "classify" and not Path(data).is_dir():
-        raise DataError("Dataset folder not found.", given=f"data={data}", expected="an existing folder of images")
+        read = check_dataset(data, ("train", passed.get("split", "val")), bad)
+        data, check, text = read.dataset.yaml, read.check, json.dumps(_amounts(read))
+        network.add_callback("on_pretrain_routine_end", lambda run: write_text(Path(run.save_dir) / DATA_FILE, text))
+    else:
+        check_task_fits(network.task, data)
     if insertion is not None:
         network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:
         settings = {**passed, **taken(folder), "data": str(data), "freeze_base": freeze_base}
-        return _run(network, settings, callbacks)
+        return _run(network, settings, callbacks, check)
 
 
 def _resume(
-    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+    checkpoint: Path, data: str | Path | None, bad: str, passed: dict[str, Any], trust: bool, callbacks: Callbacks
 ) -> TrainResult:
     check_checkpoint(checkpoint, trust)
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
     passed = {**passed, "resume": str(checkpoint), "save_dir": str(save_dir)}
     with locked(save_dir) if (save_dir / "args.yaml").is_file() else nullcontext():
-        return _go_on(checkpoint, data, passed, trust, callbacks)
+        return _go_on(checkpoint, data, bad, passed, trust, callbacks)
 
 
 def _go_on(
-    checkpoint: Path, data: str | Path | None, passed: dict[str, Any], trust: bool, callbacks: Callbacks
+    checkpoint: Path, data: str | Path | None, bad: str, passed: dict[str, Any], trust: bool, callbacks: Callbacks
 ) -> TrainResult:
     network = YOLO(checkpoint, trust=trust)
     state = network.ckpt or {}
@@ -149,13 +174,16 @@ def _go_on(
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
-    data = data or arguments.get("data")
+    known, data, check = data is None, data or arguments.get("data"), None
     if network.task == "detect":
-        data = check_dataset(data, ("train", arguments.get("split") or "val")).yaml  # type: ignore[arg-type]
-    return _run(network, {**passed, "data": str(data)}, callbacks)
+        read = check_dataset(data, ("train", arguments.get("split") or "val"), bad)  # type: ignore[arg-type]
+        data, check = read.dataset.yaml, read.check
+        if known:
+            _check_amounts(Path(passed["save_dir"]) / DATA_FILE, _amounts(read))
+    return _run(network, {**passed, "data": str(data)}, callbacks, check)
 
 
-def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> TrainResult:
+def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks, check: DataCheck | None = None) -> TrainResult:
     for event, function in callbacks.items():
         network.add_callback(event, function)
     try:
@@ -175,17 +203,21 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks) -> Train
         metrics={k: round(float(v), 5) for k, v in metrics.items()},
         transfer=network.transfer,
         gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
+        data_check=check,
     )
 
 
 def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     """Say what stopped a training, which checkpoint is good, and how to go on."""
-    failed, text = run_failed("Training", error), str(error)
+    failed, text = run_failed("Training", error, getattr(trainer, "save_dir", None)), str(error)
     if isinstance(error, YoloMHAError):
         return failed
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return RunError("The disk is full.", given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
-    if not Path(getattr(trainer, "last", "")).is_file():
+    if disk_is_full(error):
+        return RunError(DISK_FULL, given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
+    if lost := re.search(r"Image Not Found (.+)", text):
+        given, fix = lost[1], f"bring it back. {_how_to_go_on(trainer)}"
+        return RunError("An image of the dataset is gone, or cannot be read any more.", given=given, fix=fix)
+    if not _has_checkpoint(trainer):
         return failed
     if "NaN" in text:
         best = Path(trainer.best)
@@ -205,14 +237,20 @@ def _how_to_go_on(trainer: Any) -> str:
     Args:
         trainer: Ultralytics' trainer; None where there was none yet.
     """
-    last = Path(getattr(trainer, "last", ""))
-    if not last.is_file():  # the first epoch was not over
+    if not _has_checkpoint(trainer):  # the first epoch was not over
         return "No checkpoint was written yet, so start it again."
+    last = Path(trainer.last)
     state = read_checkpoint(last)
     epochs, done = trainer.args.epochs, state["epoch"] + 1
     if state.get("optimizer") is None or done >= epochs:
         return f"All {epochs} epochs are done, and {last} is good."
     return f"{last} is good, of epoch {done} of {epochs}. Go on with: yolo-mha train resume={shlex.quote(str(last))}"
+
+
+def _has_checkpoint(trainer: Any) -> bool:
+    """Say whether a training wrote, or goes on from, the ``last.pt`` in its folder; it may be of an earlier one."""
+    last = Path(getattr(trainer, "last", ""))
+    return last.is_file() and (trainer.resume or last.stat().st_mtime >= getattr(trainer, "train_time_start", math.inf))
 
 
 def _check_callbacks(callbacks: object) -> Callbacks:
@@ -228,17 +266,54 @@ def _check_callbacks(callbacks: object) -> Callbacks:
     return callbacks
 
 
-def check_dataset(data: str | Path, splits: Iterable[str] = ("train", "val")) -> Dataset:
+def check_dataset(data: str | Path, splits: Iterable[str], bad: str = STOP) -> ReadDataset:
     """Check a dataset before hours are spent on it.
 
     Args:
         data: See `load_dataset`.
         splits: The splits that will be used.
+        bad: See `read_dataset`.
+
+    Returns:
+        The dataset, and how much is in each split.
 
     Raises:
         DataError: Something is missing or broken.
     """
-    dataset = load_dataset(data, with_bar)
-    for split in splits:
-        read_split(dataset, split, with_bar)
-    return dataset
+    read = read_dataset(load_dataset(data, with_bar), splits, bad, with_bar)
+    for said in (*read.check.sentences(), *read.check.first):
+        LOGGER.warning(said)
+    return read
+
+
+def _amounts(read: ReadDataset) -> dict[str, str]:
+    """Say how much is in each split."""
+    return {split: _amount(samples) for split, samples in read.samples.items()}
+
+
+def _amount(samples: Sequence[Sample]) -> str:
+    objects = [len(sample.classes) for sample in samples]
+    return f"{len(objects)} images, {sum(map(bool, objects))} of them with objects, {sum(objects)} objects"
+
+
+def _check_amounts(file: Path, now: Mapping[str, str]) -> None:
+    """Make sure that a run goes on with as much data as it began with; a label that is gone would go unnoticed.
+
+    Args:
+        file: Where the run wrote how much that was; runs of other programs have none.
+        now: How much it is now.
+
+    Raises:
+        DataError: It is another amount.
+    """
+    try:
+        began = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if began != now:
+        raise DataError(
+            "The dataset is not as it was when this run began.",
+            given="; ".join(f"{split}: {amount}" for split, amount in now.items()),
+            expected="; ".join(f"{split}: {amount}" for split, amount in began.items()),
+            fix="bring back what is missing, or name the dataset with data= to go on with what there is",
+        )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.engine import trainer as stock
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import dist
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from ..data.files import UNFINISHED, whole_file, write_text
+from ..data.files import unfinished, whole_file, write_text
 from ..guard import guarded, replaced, restricted
 
 
@@ -32,7 +34,8 @@ class Trainer(DetectionTrainer):
 
     def train(self) -> None:
         """Train."""
-        with guarded(trust=not restricted()):
+        kept = SimpleNamespace(rmtree=lambda folder: None)  # with the lock that is in it; for several GPUs it would go
+        with guarded(trust=not restricted()), replaced((dist, "shutil", kept)):
             super().train()
 
     def save_model(self) -> bool:
@@ -40,7 +43,7 @@ class Trainer(DetectionTrainer):
 
         Ultralytics writes them into a folder aside, from where they are moved into place one by one.
         """
-        final, aside = self.wdir, self.wdir.with_name(f"{UNFINISHED}weights")
+        final, aside = self.wdir, self.wdir.with_name(f"{unfinished()}weights")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         self.wdir, self.last, self.best = aside, aside / self.last.name, aside / self.best.name

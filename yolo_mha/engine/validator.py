@@ -18,16 +18,18 @@ class Detections:
     """The detections of one image.
 
     Attributes:
-        image: The image file.
+        image: The image file that was read.
         boxes: Corners x1, y1, x2, y2 in pixels of the original image, float64 of shape (n, 4).
         scores: Confidence of each, shape (n,).
         classes: Class index of each, shape (n,).
+        size: Width and height of that file in pixels; None for those of the dataset's image.
     """
 
     image: Path
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     classes: NDArray[np.int64]
+    size: tuple[int, int] | None = None
 
 
 class Validator(DetectionValidator):
@@ -66,6 +68,7 @@ class Validator(DetectionValidator):
                     scaled["bboxes"].cpu().numpy().astype(np.float64),
                     pred["conf"].cpu().numpy().astype(np.float64),
                     pred["cls"].cpu().numpy().astype(np.int64),
+                    tuple(map(int, prepared["ori_shape"][1::-1])),  # type: ignore[arg-type]
                 )
             )
         super().update_metrics(preds, batch)

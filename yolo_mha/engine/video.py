@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.files import unfinished
 from ..errors import RunError
 
 Image = NDArray[np.uint8]
@@ -128,7 +130,7 @@ class VideoWriter:
         height: Height of the frames.
 
     Attributes:
-        path: The file.
+        path: The file; it is there once it is closed.
 
     Raises:
         RunError: It cannot be written.
@@ -138,9 +140,10 @@ class VideoWriter:
         self._odd = bool(width % 2 or height % 2)
         self._fps, self._size = fps, (width, height)
         self.path = path.with_name(path.name + (".avi" if self._odd else ".mp4"))
+        self._aside = self.path.with_name(unfinished() + self.path.name)
         api, code = (cv2.CAP_OPENCV_MJPEG, "MJPG") if self._odd else (cv2.CAP_ANY, "mp4v")
         rate = max(1, round(fps)) if self._odd else fps  # this encoder knows whole numbers only
-        self._writer = cv2.VideoWriter(str(self.path), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
+        self._writer = cv2.VideoWriter(str(self._aside), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
         if not self._writer.isOpened():
             raise self._failed()
         self._frames = 0
@@ -159,11 +162,12 @@ class VideoWriter:
             RunError: Frames are missing; the file is removed.
         """
         self._writer.release()
-        if (count_frames(str(self.path)) or 0) < self._frames:
-            self.path.unlink(missing_ok=True)  # no player opens it
+        if (count_frames(str(self._aside)) or 0) < self._frames:
+            self._aside.unlink(missing_ok=True)  # no player opens it
             raise self._failed()
         if self._odd and self._fps != round(self._fps):
-            _set_avi_rate(self.path, self._fps)
+            _set_avi_rate(self._aside, self._fps)
+        os.replace(self._aside, self.path)
 
     def _failed(self) -> RunError:
         return RunError("The video cannot be written.", given=str(self.path), fix=DISK_FIX)

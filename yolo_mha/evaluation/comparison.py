@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..data.data_check import DataCheck
 from ..profiling.cost import Cost
 from ..result import Result
 from ..scoring.intervals import Interval
@@ -217,6 +218,8 @@ class Comparison(Result):
         objections: Why there is no verdict although there are intervals: the plan was changed after a look at the
             results, or declared seeds are not trained yet.
         looks: When this comparison was concluded and under which plan, this time too.
+        data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
+            also ``bad.csv`` in the folder.
         settings: Evaluation settings that the numbers depend on.
         notes: What may and may not be concluded.
         environment: Versions and machine.
@@ -239,6 +242,7 @@ class Comparison(Result):
     declaration: Declaration
     objections: list[str]
     looks: list[Look]
+    data_check: DataCheck
     settings: dict[str, Any]
     notes: list[str]
     environment: dict[str, str]

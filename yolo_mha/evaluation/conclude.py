@@ -129,6 +129,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         declaration=declarations[-1],
         objections=objections,
         looks=looks,
+        data_check=plan.data_check,
         settings={k: v for k, v in settings.items() if k not in ("model", "data")},
         notes=notes,
         environment=_environment(str(settings["device"])),

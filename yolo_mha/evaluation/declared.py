@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..data.files import write_text
-from ..errors import ConfigError, one_line
+from ..data.records import damaged, read_record
 from .one_run import END
 from .recipe import Recipe
 
 Record = TypeVar("Record")
 PLAN = "plan.json"
-NOT_PLANNED = ("name", "jobs", "keep_best", "blocks")  # they have no part in the result
+NOT_PLANNED = ("name", "jobs", "keep_best", "blocks", "bad")  # they have no part in the result, or one that is an input
 USUAL: dict[str, Any] = {"looks": [], "metric": "AP", "contrasts": []}  # not written down
 
 
@@ -62,7 +62,7 @@ def declare(folder: Path, plan: dict[str, Any]) -> None:
         plan: From `planned`.
     """
     before = read_declarations(folder)
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    digest = _sha256(plan)
     if not before or before[-1].sha256 != digest:
         trained = {int(file.parent.name.removeprefix("seed")) for file in folder.glob(f"arms/*/seed*/{END}")}
         content = [asdict(each) for each in (*before, Declaration(now(), digest, plan, sorted(trained)))]
@@ -78,7 +78,7 @@ def read_declarations(folder: Path) -> list[Declaration]:
     Raises:
         ConfigError: The file is damaged.
     """
-    return read_list(folder / PLAN, Declaration)
+    return read_plans(folder / PLAN, Declaration)
 
 
 def plan_changes(declarations: Sequence[Declaration]) -> list[str]:
@@ -113,27 +113,24 @@ def seeds_chosen_late(declarations: Sequence[Declaration]) -> list[str]:
     return []
 
 
-def read_list(file: Path, kind: Callable[..., Record]) -> list[Record]:
-    """Read a list of records from a JSON file; an empty one where there is no file.
+def read_plans(file: Path, kind: Callable[..., Record]) -> list[Record]:
+    """Read records of a plan from a JSON file; an empty list where there is no file.
 
     Args:
         file: The file.
-        kind: The class of a record.
+        kind: The class of a record, with ``plan`` and its ``sha256``.
 
     Raises:
         ConfigError: The file is damaged.
     """
-    try:
-        return [kind(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as e:
-        raise ConfigError(
-            "The record of a comparison is damaged, so it is not known what was planned or looked at.",
-            given=f"{file}: {one_line(e)}",
-            expected="the file as it was written",
-            fix="restore it, or move its folder away and begin anew",
-        ) from e
+    content = read_record(file, list[kind]) or []  # type: ignore[valid-type]
+    if any(record["sha256"] != _sha256(record["plan"]) for record in content):
+        raise damaged(file, "sha256 is not that of the plan")
+    return [kind(**record) for record in content]
+
+
+def _sha256(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def now() -> str:

@@ -13,16 +13,15 @@ from itertools import chain, count
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
 from ..data.dataset import Sample
-from ..data.files import require_writable, sha256, sha256_of_lines, write_text
+from ..data.files import clear_unfinished, require_writable, sha256, sha256_of_lines, unfinished, write_text
 from ..data.groups import is_table
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..engine.run_folder import LOCK, OTHER_FOLDER, cannot_write
+from ..engine.run_folder import OTHER_FOLDER, cannot_write, locked
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
@@ -32,10 +31,11 @@ from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
 
-RECIPE, INPUTS = "recipe.yaml", "inputs.json"
-# what is trained does not depend on them
+RECIPE, INPUTS, FAULTS = "recipe.yaml", "inputs.json", "bad.csv"
+# what is trained does not depend on them; on bad only by the images that are left and their repairs, which are inputs
 NOT_TRAINED = (
     "jobs", "seeds", "looks", "primary", "metric", "contrasts", "margin", "split", "group", "keep_best", "blocks",
+    "bad",
 )  # fmt: skip
 
 
@@ -65,24 +65,18 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
         raise cannot_write(root, e) from e
     if root.is_dir():
         require_writable(root, OTHER_FOLDER)
+        clear_unfinished(root)
     inputs = fingerprint(plan)
     folder = _find(plan.recipe, inputs, root) if begun else _find_or_make(plan.recipe, inputs, root)
-    try:
-        lock = FileLock(folder / LOCK).acquire(timeout=0)
-    except Timeout as e:
-        raise ConfigError(
-            "Another process works on this comparison.",
-            given=str(folder),
-            expected="one at a time",
-            fix="wait until it is done, or give another name=",
-        ) from e
-    with lock:
+    with locked(folder, "give another name="):
         read_looks(folder)  # a damaged record is reported before hours of training
         found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
         found = {**inputs, **{key: digest for key, digest in found.items() if key != plan.recipe.group}}
         declare(folder, planned(plan.recipe, {key: found[key] for key in inputs}))
         write_text(folder / INPUTS, json.dumps(found, indent=2))
         write_text(folder / RECIPE, _text(plan.recipe))
+        if plan.data_check.file:
+            write_text(folder / FAULTS, Path(plan.data_check.file).read_text(encoding="utf-8"))
         yield folder
 
 
@@ -102,13 +96,13 @@ def fingerprint(plan: Plan) -> dict[str, str]:
 
 
 def _contents(split: str, samples: Sequence[Sample]) -> Iterator[str]:
-    """Yield name and content of every image and label."""
+    """Yield name and content of every image and label, and what was repaired."""
     images = [str(sample.image) for sample in samples]
     pairs = list(zip(images, img2label_paths(images), strict=True))
     with ThreadPoolExecutor() as pool:
         found = with_bar(pool.map(_content, pairs), f"fingerprint of {split}", len(pairs))
-        for image, contents in zip(images, found, strict=True):
-            yield f"{os.path.basename(image)} {contents}"
+        for image, contents, sample in zip(images, found, samples, strict=True):
+            yield " ".join([os.path.basename(image), contents, *sample.repairs])
 
 
 def _content(files: tuple[str, str]) -> str:
@@ -153,7 +147,7 @@ def _text(recipe: Recipe) -> str:
 def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[str]:
     """Name what a folder's runs depend on and is not as wanted; the folder is made if it is missing."""
     if not folder.exists():  # with its files at once, so that another process never finds it half-made
-        aside = folder.with_name(f".{folder.name}-{os.getpid()}")
+        aside = folder.with_name(unfinished() + folder.name)
         write_text(aside / RECIPE, _text(recipe))
         write_text(aside / INPUTS, json.dumps(inputs, indent=2))
         try:

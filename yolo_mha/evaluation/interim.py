@@ -24,7 +24,7 @@ from scipy import stats
 
 from ..scoring.intervals import ALPHA, Interval, corrected
 
-FUTILE = 0.10  # a comparison that settles its question with a smaller probability than this stops
+FUTILE = 0.05  # a comparison that settles its question with a smaller probability than this stops
 
 
 @dataclass(frozen=True)

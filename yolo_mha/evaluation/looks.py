@@ -16,7 +16,7 @@ from typing import Any
 
 from ..data.files import write_text
 from ..data.groups import IMAGE
-from .declared import USUAL, Declaration, date_in_words, in_words, now, read_list
+from .declared import USUAL, Declaration, date_in_words, in_words, now, read_plans
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
@@ -71,7 +71,7 @@ def read_looks(folder: Path) -> list[tuple[str, Look]]:
     """
     files = [folder / LOOKS, *sorted(file for file in folder.parent.glob(f"*/{LOOKS}") if file.parent != folder)]
     found = [
-        ("" if file.parent == folder else file.parent.name, look) for file in files for look in read_list(file, Look)
+        ("" if file.parent == folder else file.parent.name, look) for file in files for look in read_plans(file, Look)
     ]
     return sorted(found, key=lambda each: each[1].date)
 
@@ -87,7 +87,7 @@ def record_look(folder: Path, plan: Declaration, finished: Mapping[str, list[int
     Returns:
         All looks at this comparison, this one too.
     """
-    looks = read_list(folder / LOOKS, Look)
+    looks = read_plans(folder / LOOKS, Look)
     look = Look(now(), plan.sha256, plan.plan, dict(finished))
     if not looks or replace(looks[-1], date=look.date) != look:
         looks.append(look)

@@ -14,7 +14,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 from ultralytics.utils.torch_utils import strip_optimizer
@@ -23,6 +23,7 @@ from ..data.files import whole_file, write_text
 from ..engine.epoch_seeds import EpochSeeds
 from ..engine.memory import process_peak_mib
 from ..engine.model import YOLO
+from ..engine.run_folder import locked
 from ..engine.start_record import StartRecord
 from ..engine.train import Callbacks, train
 from ..errors import YoloMHAError
@@ -31,6 +32,13 @@ from ..surgery.graft import gates
 from .run_code import CodeRecord
 
 END = "end.json"
+
+
+class End(TypedDict):
+    """Content of ``end.json``, see `Run`."""
+
+    peak_mib: float
+    gates: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,10 @@ def _train(job: Job) -> dict[int, float]:
     state = read_checkpoint(last)
     if state["optimizer"] is not None and state["epoch"] + 1 < state["train_args"]["epochs"]:
         return train(resume=last, data=job.settings["data"], callbacks=callbacks).gates
-    for file in last.parent.glob("*.pt"):  # interrupted after the last epoch, so only this is left to do
-        with whole_file(file) as temporary:
-            strip_optimizer(file, s=str(temporary))
+    with locked(Path(job.folder)):  # interrupted after the last epoch, so only this is left to do
+        for file in last.parent.glob("*.pt"):
+            with whole_file(file) as temporary:
+                strip_optimizer(file, s=str(temporary))
     return gates(YOLO(last).model)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from ultralytics.utils import LOGGER
 
 from ..data.beacons import EMBEDDED
-from ..data.dataset import Dataset, Sample, load_dataset, read_split
+from ..data.data_check import DataCheck
+from ..data.dataset import Dataset, Sample, load_dataset, read_dataset
 from ..data.groups import IMAGE, frames_note, read_groups
 from ..diagnosis.data import leaks
 from ..engine.block_modules import block_sources, own_modules
 from ..engine.checkpoint import check_checkpoint
 from ..engine.freeze_base import check_freeze_base
-from ..engine.model import YOLO, require_detection
+from ..engine.model import YOLO, existing, require_detection
 from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block
@@ -57,6 +58,7 @@ class Plan:
         arms: By name, the baseline first.
         dataset: What is trained on.
         samples: Images and labels of ``train``, ``val`` and the split that is scored.
+        data_check: Faults of the images and labels, and what was done about them.
         groups: The group of each image that is scored; None where each is by itself.
         data_notes: What to consider about groups, and about images that are in two splits.
     """
@@ -65,6 +67,7 @@ class Plan:
     arms: dict[str, PlannedArm]
     dataset: Dataset
     samples: dict[str, list[Sample]]
+    data_check: DataCheck
     groups: dict[Path, str] | None = None
     data_notes: list[str] = field(default_factory=list)
 
@@ -91,20 +94,21 @@ def prepare(recipe: Recipe) -> Plan:
     dataset = load_dataset(recipe.data, with_bar)
     for named in recipe.named():
         require_metric(named.metric, dataset.names.values())
-    samples = {split: read_split(dataset, split, with_bar) for split in dict.fromkeys(("train", "val", recipe.split))}
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
+    read = read_dataset(dataset, ("train", "val", recipe.split), recipe.bad, with_bar)
+    dataset, samples = read.dataset, read.samples
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
     notes = _data_notes(recipe.group, groups, scored)
     check = leaks({split: samples[split] for split in ("train", recipe.split)})
     notes += [check.message] if check.status == "warning" else []
-    for note in notes:
+    for note in (*notes, *read.check.sentences()):
         LOGGER.warning(note)
     by_image = None if groups is None else dict(zip(scored, groups, strict=True))
-    return Plan(recipe, arms, dataset, samples, by_image, notes)
+    return Plan(recipe, arms, dataset, samples, read.check, by_image, notes)
 
 
 def _data_notes(group: str | None, groups: list[str] | None, images: list[Path]) -> list[str]:
@@ -121,7 +125,7 @@ def _data_notes(group: str | None, groups: list[str] | None, images: list[Path])
 def build_arms(recipe: Recipe) -> dict[str, PlannedArm]:
     """Build and check every arm once; see `prepare`."""
     pretrained = recipe.train.get("pretrained", True)
-    given = check_checkpoint(pretrained) if isinstance(pretrained, (str, Path)) else None
+    given = check_checkpoint(existing(pretrained, "pretrained")) if isinstance(pretrained, (str, Path)) else None
     source = (given.get("ema") or given["model"]).float() if given else None
     opened: dict[str, YOLO] = {}
     own: dict[str, Network] = {}

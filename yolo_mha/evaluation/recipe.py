@@ -11,6 +11,7 @@ from typing import Any
 
 from ultralytics.cfg import smart_value
 
+from ..data.data_check import STOP, check_bad
 from ..data.groups import is_table
 from ..engine import settings as config
 from ..engine.block_modules import require_imported
@@ -25,6 +26,7 @@ from .named import Named, read_contrast
 
 OWN = (
     "name", "data", "seeds", "looks", "jobs", "primary", "metric", "contrasts", "margin", "split", "group", "keep_best",
+    "bad",
 )  # fmt: skip
 FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
@@ -98,6 +100,7 @@ class Recipe:
         split: The images that are scored in the end, "val" or "test"; training validates on "val" in any case.
         group: Which images of the scored split belong together, see `read_groups`; a CSV file by full path.
         keep_best: Whether the best checkpoint of each run is kept beside the last, which is the one that is scored.
+        bad: What is done about damaged images and labels, the same for all arms, see `read_dataset`.
         blocks: The modules of the user's blocks, see `import_blocks`; a recipe says what it needs and imports nothing.
     """
 
@@ -115,6 +118,7 @@ class Recipe:
     split: str = SCORED[0]
     group: str | None = None
     keep_best: bool = False
+    bad: str = STOP
     blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -336,6 +340,7 @@ def _check_own(recipe: Recipe) -> None:
             given=f"margin={recipe.margin}",
             expected="above 0 and below 1, for example margin=0.01",
         )
+    check_bad(recipe.bad)
     if recipe.split not in SCORED:
         raise ConfigError(
             "split says which images are scored in the end.",
@@ -360,6 +365,7 @@ def _check_train(train: Mapping[str, Any]) -> None:
         if key in train:
             raise ConfigError(f"'{key}' is set for each run, so it is no training setting here.", given=f"train: {key}")
     config.check(train)
+    config.check_trains_on(train)
     refuse_class_filters(train, "compare")
     imgsz, batch = train.get("imgsz", 640), train.get("batch", 16)
     for key, wrong, takes, expected in (

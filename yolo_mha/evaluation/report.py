@@ -172,14 +172,16 @@ def _drawn(run: Path, position: int, name: str) -> list[tuple[list[float], int, 
 
 
 def _panel(sample: Sample, title: str, drawn: list[tuple[list[float], int, str]]) -> Any:
-    image: Any = imread(str(sample.image))
+    image: Any = imread(str(sample.file))
     if image is None:  # a format that OpenCV does not read here
         image = np.full((sample.height, sample.width, 3), 128, np.uint8)
     scale = WIDTH / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     annotator = Annotator(image, line_width=1, font_size=10)
     for box, kind, label in drawn:
-        annotator.box_label([v * scale for v in box], label, color=colors(kind, True))
+        annotator.box_label(
+            [v * WIDTH / max(sample.width, sample.height) for v in box], label, color=colors(kind, True)
+        )
     right = WIDTH - image.shape[1] + 6
     picture = cv2.copyMakeBorder(annotator.result(), 0, 0, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     strip = np.full((28, picture.shape[1], 3), 255, np.uint8)

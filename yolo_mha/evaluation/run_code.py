@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ..data.files import write_text
+from ..data.records import read_record
 from ..engine.block_modules import block_sources, source_files
 from ..errors import ConfigError
 
@@ -19,6 +20,13 @@ CODE = "code.json"
 PACKAGES = ("torch", "ultralytics", "yolo-mha")
 SOURCE = "source of "  # begins the names of inputs that stand for the code of a block
 Sources = Mapping[str, str]  # SHA-256 by block
+
+
+class Code(TypedDict):
+    """Content of ``code.json``."""
+
+    sources: dict[str, str]
+    versions: dict[str, list[str]]
 
 
 class CodeRecord:
@@ -48,19 +56,19 @@ class CodeRecord:
                 fix="undo the change, or call compare again: with other code it begins another folder",
             )
         folder = Path(trainer.save_dir)
-        before = read_code(folder).get("versions", {})
+        before = read_code(folder)["versions"]
         versions = {name: list(dict.fromkeys([*before.get(name, []), now])) for name, now in installed().items()}
         write_text(folder / CODE, json.dumps({"sources": sources, "versions": versions}, indent=2))
 
 
-def read_code(folder: Path) -> dict[str, Any]:
+def read_code(folder: Path) -> Code:
     """Return what `CodeRecord` has written, empty where a run never began.
 
     Args:
         folder: The run's folder.
     """
-    file = folder / CODE
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    code: Code | None = read_record(folder / CODE, Code)
+    return code or {"sources": {}, "versions": {}}
 
 
 def installed() -> dict[str, str]:

@@ -41,7 +41,7 @@ def run_notes(
         start: Whether the arms of each seed began alike.
         changed: The arms whose blocks have another source now than when they were trained.
     """
-    notes = [SAME_IMAGES.format(images=IMAGES[plan.recipe.split]), *plan.data_notes]
+    notes = [SAME_IMAGES.format(images=IMAGES[plan.recipe.split]), *plan.data_notes, *plan.data_check.sentences()]
     finished = [run for run in runs if run.state == DONE]
     if len(plan.recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)

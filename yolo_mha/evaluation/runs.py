@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.data.utils import img2label_paths
 
-from ..data.files import read_json, write_text
+from ..data.files import write_text
+from ..data.records import damaged, read_record
 from ..engine.child import Child
 from ..engine.progress import bar, console
+from ..errors import DataError, one_line
 from ..registry import Network
 from ..surgery.text import dump, one_scale
 from .folder import INPUTS
-from .one_run import END, Job
+from .one_run import END, End, Job
 from .plan import Plan
 from .recipe import SCORED, Arm
 from .run_code import as_planned, read_code
@@ -74,6 +77,15 @@ class Run:
         return self.folder / "weights" / "last.pt"
 
 
+class _State(TypedDict):
+    """Content of ``seed<k>.json``, see `Run`."""
+
+    state: str
+    seconds: float
+    resumed: int
+    error: str | None
+
+
 @dataclass
 class _Attempt:
     """A process that trains a run, and the run as it was before; times are monotonic."""
@@ -105,6 +117,9 @@ def train_runs(plan: Plan, folder: Path, seeds: Sequence[int]) -> list[Run]:
 
     Returns:
         All runs, those of the first seed first and in each seed the baseline first.
+
+    Raises:
+        DataError: A file of the dataset went away.
     """
     folder, recipe = folder.resolve(), plan.recipe
     runs = {(arm, seed): read_run(folder, arm, seed) for seed in seeds for arm in plan.arms}
@@ -118,6 +133,7 @@ def train_runs(plan: Plan, folder: Path, seeds: Sequence[int]) -> list[Run]:
         try:
             while waiting or running:
                 while waiting and len(running) < recipe.jobs:
+                    _check_files(plan)
                     key = waiting.pop(0)
                     job = _job(plan, folder, runs[key])
                     running[key] = _start(runs[key], job, plan.arms[key[0]].network, progress, epochs)
@@ -136,6 +152,25 @@ def train_runs(plan: Plan, folder: Path, seeds: Sequence[int]) -> list[Run]:
     return list(runs.values())
 
 
+def _check_files(plan: Plan) -> None:
+    """Refuse to train a run on fewer files than the runs before it; a label that is gone would go unnoticed.
+
+    Raises:
+        DataError: A file that was there when the comparison was planned is gone.
+    """
+    for samples in plan.samples.values():
+        labels = img2label_paths([str(sample.image) for sample in samples])
+        for sample, label in zip(samples, labels, strict=True):
+            for file in (sample.image, *([Path(label)] if len(sample.classes) else [])):
+                if not file.is_file():
+                    raise DataError(
+                        "A file of the dataset is gone.",
+                        given=file,
+                        expected="the images and labels that the other runs are trained on",
+                        fix="bring it back and call the same command again; finished runs are kept",
+                    )
+
+
 def read_run(folder: Path, arm: str, seed: int) -> Run:
     """Return what is known of a run; nothing of one whose blocks had another source than the comparison's.
 
@@ -146,18 +181,19 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
     """
     run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
     code = read_code(run.folder)
-    if code.get("sources") and not as_planned(code["sources"], read_json(folder / INPUTS, "inputs")):
+    if code["sources"] and not as_planned(code["sources"], read_record(folder / INPUTS, dict[str, str]) or {}):
         return run
-    run = replace(run, **code)
-    with contextlib.suppress(OSError, ValueError):
-        state = json.loads(run.folder.with_name(f"seed{seed}.json").read_text(encoding="utf-8"))
-        run = replace(run, **state)
-    if (run.folder / END).exists():  # also where this process was killed before it could say so
-        run = replace(run, state=DONE, error=None, **json.loads((run.folder / END).read_text(encoding="utf-8")))
+    run = replace(run, **code, **read_record(run.folder.with_name(f"seed{seed}.json"), _State) or {})
+    if end := read_record(run.folder / END, End):  # also where this process was killed before it could say so
+        run = replace(run, state=DONE, error=None, **end)
     elif run.state == DONE:  # its folder was taken away, so that it is trained again
         run = replace(run, state=RUNNING)
-    header, rows = _table(run.folder / "results.csv")
-    curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
+    results = run.folder / "results.csv"
+    try:
+        header, rows = _table(results)
+        curve = [float(row[header.index(MEAN_AP)]) for row in rows] if MEAN_AP in header else []
+    except ValueError as e:
+        raise damaged(results, one_line(e)) from e
     return replace(run, epochs=len(rows), curve=curve)
 
 

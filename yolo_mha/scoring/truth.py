@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from ..data.audit import Audit, audit_instances, audit_labels
 from ..data.coco_json import read_coco
 from ..data.dataset import Dataset, Sample
@@ -118,7 +120,7 @@ def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: 
     Raises:
         DataError: An image was predicted that is not in the ground truth, or the other way round.
     """
-    positions = {sample.image.absolute(): i for i, sample in enumerate(samples)}
+    positions = {sample.file.absolute(): i for i, sample in enumerate(samples)}
     files = [record.image.absolute() for record in records]
     if sorted(files) != sorted(positions):
         differing = sorted(map(str, set(files) ^ set(positions)))
@@ -130,17 +132,20 @@ def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: 
     names = {c["id"]: c["name"] for c in truth.coco["categories"]}
     results: list[Prediction] = []
     for file, record in zip(files, records, strict=True):
-        image_id = truth.image_ids[positions[file]]
+        sample, image_id = samples[positions[file]], truth.image_ids[positions[file]]
         if image_id is None:
             continue
+        boxes = record.boxes
+        if record.size and record.size != (sample.width, sample.height):  # a copy that was reduced
+            boxes = boxes * np.tile(np.divide((sample.width, sample.height), record.size), 2)
         for (x1, y1, x2, y2), score, index in zip(
-            record.boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
+            boxes.tolist(), record.scores.tolist(), record.classes.tolist(), strict=True
         ):
             category = truth.category_ids[index]
             box = [x1, y1, x2 - x1, y2 - y1]
             result = Prediction(image_id=image_id, category_id=category, bbox=box, score=score)
             if not truth.given:
-                result |= {"file_name": file.name, "category_name": names[category]}
+                result |= {"file_name": sample.image.name, "category_name": names[category]}
             results.append(result)
     return results
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.audit import Audit, audit_instances
-from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_split
+from ..data.data_check import STOP, DataCheck, check_bad
+from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_dataset
 from ..data.files import read_json, write_text
 from ..data.groups import read_groups
 from ..data.instances import Image, Instances, Prediction
@@ -72,6 +73,7 @@ class ValResult(Result):
         curves: Path of the precision-recall curves, where they were drawn.
         intervals: AP and AP50 with their 95 % intervals, where ``group`` was given: what these very weights would score
             on other images of this kind.
+        data_check: Faults of the images and labels, and what was done about them, where `val` read a dataset.
     """
 
     coco: CocoScores
@@ -82,6 +84,7 @@ class ValResult(Result):
     audit: Audit
     curves: str | None = None
     intervals: dict[str, ScoreInterval] | None = None
+    data_check: DataCheck | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result without the points of the curves, which are in ``pr_curves.csv``."""
@@ -117,6 +120,7 @@ def val(
     annotations: str | Path | None = None,
     backend: str = BACKENDS[0],
     group: str | Path | None = None,
+    bad: str = STOP,
     trust: bool = False,
     **settings: Any,
 ) -> ValResult:
@@ -129,6 +133,7 @@ def val(
         annotations: COCO instances JSON; with ``predictions`` in place of ``data``.
         backend: Which implementation counts: "pycocotools" or "faster-coco-eval".
         group: Gives AP a 95 % interval: what is resampled, see `read_groups`; "image" where images are independent.
+        bad: What is done about damaged images and labels of ``data``, see `read_dataset`.
         trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: Ultralytics' validation settings: ``split``, ``imgsz``, ``batch``, ``conf``, ``iou``, ... With
             ``plots=False`` no curves are drawn.
@@ -145,6 +150,7 @@ def val(
     """
     passed = config.check(settings)
     refuse_class_filters(passed, "val")
+    check_bad(bad)
     load_backend(backend)  # so that a missing package is reported before the work
     _check_sources(model, data, predictions, annotations, **passed)
     plots = passed.get("plots", True)
@@ -158,16 +164,17 @@ def val(
     split = passed["split"] = passed.get("split") or "val"
     if split not in dataset.annotations:
         refuse_shared_labels(image_files(dataset, split), split)
-    samples = read_split(dataset, split, with_bar)
+    read = read_dataset(dataset, [split], bad, with_bar)
+    dataset, samples = read.dataset, read.samples[split]
     if network:
-        return score(network, dataset, samples, backend=backend, group=group, **passed)
+        return score(network, dataset, samples, backend=backend, group=group, data_check=read.check, **passed)
     truth = read_truth(dataset, split, samples)
     units = _resampled(group, [sample.image for sample in truth.scored(samples)])
     results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
     truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
     with run_folder(passed, "val") as folder:
-        return _scored(truth, results, folder, stated, units, plots)
+        return _scored(truth, results, folder, stated, units, plots, data_check=read.check)
 
 
 def score(
@@ -177,17 +184,19 @@ def score(
     split: str,
     backend: str = BACKENDS[0],
     group: str | Path | None = None,
+    data_check: DataCheck | None = None,
     **settings: Any,
 ) -> ValResult:
     """Run a model over a split and score it; see `val`.
 
     Args:
         network: The model.
-        dataset: The dataset.
-        samples: The split, from `read_split`.
+        dataset: The dataset, from `read_dataset`.
+        samples: The split, from there too.
         split: Its name.
         backend: See `val`.
         group: See `val`.
+        data_check: What was found when the dataset was read.
         **settings: Ultralytics' validation settings, checked.
     """
     order = class_order(network.names, dataset)
@@ -224,7 +233,8 @@ def score(
         )
         results = detections(samples, made[0].records, truth)
         metrics = {"mAP50-95": float(own.map), "mAP50": float(own.map50)}
-        return _scored(truth, results, folder, stated, units, settings.get("plots", True), metrics)
+        plots = settings.get("plots", True)
+        return _scored(truth, results, folder, stated, units, plots, metrics, data_check)
 
 
 def refuse_class_filters(settings: Mapping[str, Any], command: str) -> None:
@@ -343,6 +353,7 @@ def _scored(
     units: NDArray[np.intp] | None,
     plots: bool,
     ultralytics: dict[str, float] | None = None,
+    data_check: DataCheck | None = None,
 ) -> ValResult:
     """Score predictions and write everything down."""
     predictions = write_text(folder / "predictions.json", json.dumps(results))
@@ -350,7 +361,14 @@ def _scored(
     scores = evaluate(truth.coco, results, backend=stated["backend"], progress=with_bar)
     intervals = _intervals(truth.coco, results, scores, units)
     result = ValResult(
-        scores, ultralytics, stated, str(predictions), str(annotations), truth.audit, intervals=intervals
+        scores,
+        ultralytics,
+        stated,
+        str(predictions),
+        str(annotations),
+        truth.audit,
+        intervals=intervals,
+        data_check=data_check,
     )
     return _written(result, folder, plots)
 

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from ultralytics.data.dataset import YOLODataset
+
+from yolo_mha.data.dataset import load_dataset, read_dataset
+from yolo_mha.errors import DataError
+
+
+def listed(folder: Path, names: list[str]) -> Path:
+    """Write a dataset whose validation images are listed in a file, with folders between."""
+    for number, name in enumerate(names):
+        image = folder / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(image), np.full((20 + number, 40, 3), number, np.uint8))
+        label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(f"{number % 2} 0.5 0.5 0.5 0.5\n")
+    (folder / "val.txt").write_text("".join(f"./{name}\n" for name in names))
+    content = {"train": "val.txt", "val": "val.txt", "names": ["a", "b"], "channels": 3}
+    (folder / "data.yaml").write_text(yaml.safe_dump(content))
+    return folder / "data.yaml"
+
+
+def test_link_split__keeps_names_and_order(tmp_path):
+    """Of folders within each other, folders of like names, hidden files, and labels beside the images."""
+    names = ["images/b/x.png", "images/b-c/x.png", "images/a.png", "images/b/z/x.png", "images/b/y.png"]
+    names += ["images/b/.hidden.png", "other/x.png", "images/[1]/x.png", "images/h\u00fc/x y.png"]
+    data = listed(tmp_path / "x", names)
+    read = read_dataset(load_dataset(data), ["val"])
+    samples = read.samples["val"]
+    images = [str(s.image) for s in samples]
+    assert images == sorted(str(data.parent / name) for name in names)
+    assert [s.link.name.removeprefix("_") for s in samples] == [s.image.name for s in samples]
+    theirs = YOLODataset(
+        img_path=str(read.dataset.links["val"] / "images"), data={"names": read.dataset.names}, augment=False
+    )
+    assert theirs.im_files == [str(s.link) for s in samples]
+    assert [label["shape"] for label in theirs.labels] == [(s.height, s.width) for s in samples]
+    assert [label["cls"].ravel().tolist() for label in theirs.labels] == [s.classes.tolist() for s in samples]
+
+
+def test_write_yaml__keeps_what_the_dataset_says_of_itself(tmp_path):
+    data = listed(tmp_path / "x", ["images/a.png"])
+    data.write_text(data.read_text() + "download: https://example.org/x.zip\nauthor: me\n")
+    content = yaml.safe_load(read_dataset(load_dataset(data), ["val"]).dataset.yaml.read_text())
+    assert (content["channels"], content["author"], content["names"]) == (3, "me", {0: "a", 1: "b"})
+    assert "download" not in content
+    assert content["mirror_of"] == str(data)
+    assert not list(Path(content["train"]).iterdir())  # it was not read
+
+
+def test_datasets_folder__has_to_be_there(tmp_path):
+    data = listed(tmp_path / "x", ["images/a.png"])
+    Path("runs").write_text("a file")
+    with pytest.raises(DataError, match="cannot be mirrored"):
+        read_dataset(load_dataset(data), ["val"])

@@ -1,0 +1,98 @@
+import cv2
+import numpy as np
+import pytest
+
+import yolo_mha
+from yolo_mha.data.beacons import generate
+from yolo_mha.engine.task_fit import check_task_fits
+from yolo_mha.errors import DataError, YoloMHAError
+
+XML = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+XML += "</object></annotation>"
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jpg":
+        cv2.imwrite(str(path), np.full((40, 40, 3), 90, np.uint8))
+    else:
+        path.write_text(text)
+
+
+def voc(folder):
+    for i in range(4):
+        write(folder / "JPEGImages" / f"{i}.jpg", "")
+        write(folder / "Annotations" / f"{i}.xml", XML)
+    for split in ("train", "val"):
+        write(folder / "ImageSets" / "Main" / f"{split}.txt", "0\n1\n")
+    return folder
+
+
+def roboflow(folder):
+    for split in ("train", "valid"):
+        for i in range(2):
+            write(folder / split / "images" / f"{i}.jpg", "")
+            write(folder / split / "labels" / f"{i}.txt", "0 0.5 0.5 0.5 0.5\n")
+    return folder
+
+
+def classes(folder):
+    for name in ("cat", "dog"):
+        write(folder / name / "0.jpg", "")
+    return folder
+
+
+def everything(folder):
+    return sorted(p.relative_to(folder) for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("task", ["classify", "segment", "pose", "obb"])
+@pytest.mark.parametrize("layout", [voc, roboflow, lambda folder: generate(folder, 2, 2).parent])
+def test_check_task_fits__refuses_boxes(task, layout, tmp_path):
+    with pytest.raises(DataError, match="for another task than the model"):
+        check_task_fits(task, layout(tmp_path / "data"))
+
+
+def test_train__refuses_a_detection_dataset_for_classification(tmp_path):
+    folder = voc(tmp_path / "data")
+    before = everything(tmp_path)
+    with pytest.raises(DataError, match="Pascal VOC labels of boxes"):
+        yolo_mha.train("yolo11n-cls.yaml", folder, epochs=1, imgsz=32)
+    assert everything(tmp_path) == before
+
+
+def test_train__writes_no_split_of_classes_beside_the_data(tmp_path):
+    folder = classes(tmp_path / "data")
+    before = everything(tmp_path)
+    with pytest.raises(DataError, match="folders train and val"):
+        yolo_mha.train("yolo11n-cls.yaml", folder, epochs=1, imgsz=32)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", [yolo_mha.train, yolo_mha.val, yolo_mha.compare])
+def test_commands__refuse_key_points_and_folders_of_classes_for_detection(command, tmp_path):
+    data = generate(tmp_path / "data", 2, 2)
+    data.write_text(data.read_text() + "kpt_shape: [2, 3]\n")
+    settings = {yolo_mha.val: {}, yolo_mha.train: {"epochs": 1}}.get(
+        command, {"epochs": 1, "attention": "demo-mha.yaml"}
+    )
+    with pytest.raises(DataError, match="another task than detection"):
+        command("demo-baseline.yaml" if settings else "demo-mha.pt", data, **settings)
+    with pytest.raises(DataError, match="is no dataset"):
+        command("demo-baseline.yaml" if settings else "demo-mha.pt", classes(tmp_path / "classes"), **settings)
+
+
+@pytest.mark.parametrize("command", [yolo_mha.val, yolo_mha.compare])
+def test_commands__refuse_models_of_other_tasks(command, tmp_path):
+    with pytest.raises(YoloMHAError, match="box detection only"):
+        command("yolo11n-cls.yaml", voc(tmp_path / "data"), **({"at": "P5"} if command is yolo_mha.compare else {}))
+
+
+def test_train__classification_and_segmentation_still_start(tmp_path, tiny):
+    for split in ("train", "val"):
+        classes(tmp_path / "data" / split)
+    assert yolo_mha.train("yolo11n-cls.yaml", tmp_path / "data", **{**tiny, "imgsz": 32}).epochs == 1
+    data = generate(tmp_path / "shapes", 2, 2)
+    for label in (tmp_path / "shapes" / "labels").rglob("*.txt"):
+        label.write_text("0 0.2 0.2 0.8 0.2 0.5 0.8\n")
+    assert yolo_mha.train("yolo11n-seg.yaml", data, **tiny).epochs == 1

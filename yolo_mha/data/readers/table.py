@@ -1,0 +1,149 @@
+"""CSV tables with one object a row: a file name, two corners and a class.
+
+The columns are known by their heading, such as ``filename,width,height,class,xmin,ymin,xmax,ymax``, or Open Images'
+``ImageID,...,LabelName,...,XMin,XMax,YMin,YMax`` (https://storage.googleapis.com/openimages/web/download_v7.html).
+Without a heading they are ``path,x1,y1,x2,y2,class`` (https://github.com/fizyr/keras-retinanet#csv-datasets). Corners
+are pixels from 0 as they stand, or fractions of the image where none is above 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+from ...errors import DataError, one_line
+from ..progress import Progress
+from .record import Object, Reading, Record, corners, image_size
+from .tree import Tree
+
+HEADINGS = {
+    "image": ("filename", "image", "imageid", "imagename", "imagepath", "imgname", "img", "path", "filepath", "file"),
+    "x1": ("xmin", "x1", "left", "xtl"),
+    "y1": ("ymin", "y1", "top", "ytl"),
+    "x2": ("xmax", "x2", "right", "xbr"),
+    "y2": ("ymax", "y2", "bottom", "ybr"),
+    "name": ("class", "classname", "label", "labelname", "name", "category", "classid"),
+    "iscrowd": ("isgroupof", "iscrowd"),
+    "split": ("split", "set", "subset"),
+}
+CORNERS = ("x1", "y1", "x2", "y2")
+PLAIN = ("image", *CORNERS, "name")  # the columns without a heading
+ONLY_CLASS = "object"  # where no column names one
+Row = dict[str, str]
+
+
+def find(tree: Tree) -> list[Path]:
+    """Return the tables whose first rows have a file name and corners."""
+    found = []
+    for path in tree.files(".csv"):
+        with suppress(DataError):  # some other file
+            found += [path] if _columns(_lines(path, 3)) else []
+    return found
+
+
+def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
+    """Read tables; a row whose corners are empty names an image without objects."""
+    named = _class_names(tree)
+    records: dict[Path, Record] = {}
+    skipped: dict[Path, str] = {}
+    without: dict[str, None] = {}
+    for path in progress(files, "reading tables", len(files)):
+        lines = _lines(path)
+        columns = _columns(lines[:3])
+        rows = [{k: line[i] for k, i in columns.items() if i < len(line)} for line in lines[_has_heading(lines) :]]
+        fractions = _are_fractions(rows)
+        by_image: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_image[row.get("image", "")].append(row)
+        for name, own in by_image.items():
+            image = tree.find(name, path)
+            if image is None:
+                without[name] = None
+                continue
+            try:
+                scale = image_size(image) if fractions else (1, 1)
+                objects = [_object(row, scale, named) for row in own if any(row.get(c) for c in CORNERS)]
+            except ValueError as e:
+                skipped[image] = f"{one_line(e)} in {path.name}"
+                continue
+            split = _split(tree, own[0].get("split", ""), path, image)
+            earlier = records[image].objects if image in records else ()
+            records[image] = Record(image, [*earlier, *objects], split)
+    kept = [records[image] for image in sorted(records) if image not in skipped]
+    used = {o.name for r in kept for o in r.objects}
+    order = [n for n in named.values() if n in used]
+    return Reading(kept, list(dict.fromkeys(order)), files, skipped, list(without))
+
+
+def _split(tree: Tree, word: str, table: Path, image: Path) -> str | None:
+    by_column = tree.split_of(tree.root / word / "x") if word else None
+    return by_column or tree.split_of(table, of_file=True) or tree.split_of(image)
+
+
+def _lines(path: Path, most: int | None = None) -> list[list[str]]:
+    """Return the cells of a table's rows, or of the first of them."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            found = []
+            head = file.readline()
+            file.seek(0)
+            for row in csv.reader(file, delimiter=";" if head.count(";") > head.count(",") else ","):
+                if any(cell.strip() for cell in row):
+                    found.append([cell.strip() for cell in row])
+                if most and len(found) == most:
+                    break
+            return found
+    except (OSError, csv.Error) as e:
+        raise DataError("A table cannot be read.", given=f"{path}: {one_line(e)}", expected="CSV") from e
+
+
+def _columns(lines: list[list[str]]) -> dict[str, int]:
+    """Return the position of each column that counts; none where this is no table of boxes."""
+    if not lines:
+        return {}
+    heading = [re.sub(r"[\W_]", "", cell).lower() for cell in lines[0]]
+    found = {key: heading.index(w) for key, words in HEADINGS.items() for w in reversed(words) if w in heading}
+    if {"image", *CORNERS} <= found.keys():
+        return found
+    row = lines[0]
+    plain = len(row) == len(PLAIN) and "." in row[0] and all(_is_number(cell) or not cell for cell in row[1:5])
+    return {key: i for i, key in enumerate(PLAIN)} if plain else {}
+
+
+def _has_heading(lines: list[list[str]]) -> bool:
+    return not any(_is_number(cell) for cell in lines[0]) and any(lines[0][1:])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_fractions(rows: list[Row]) -> bool:
+    values = [float(cell) for row in rows for c in CORNERS if _is_number(cell := row.get(c, ""))]
+    return bool(values) and max(values) <= 1
+
+
+def _object(row: Row, scale: tuple[int, int], named: dict[str, str]) -> Object:
+    x1, y1, x2, y2 = (float(row.get(c, "")) for c in CORNERS)
+    box = corners(x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1])
+    name = row.get("name", ONLY_CLASS)
+    if not name:
+        raise ValueError("an object without a class")
+    return Object(named.get(name, name), box, int(row.get("iscrowd", "0") in ("1", "True", "true")))
+
+
+def _class_names(tree: Tree) -> dict[str, str]:
+    """Read a table of two columns beside the others: a class's code and name, or its name and index, in order."""
+    for path in tree.files(".csv"):
+        if "class" in path.stem.lower() and (lines := _lines(path)) and all(len(line) == 2 for line in lines):
+            if all(line[1].isdigit() for line in lines):
+                return {name: name for name, _ in sorted(lines, key=lambda line: int(line[1]))}
+            return {code: name for code, name in lines if code.lower() != "labelname"}
+    return {}
