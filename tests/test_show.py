@@ -157,26 +157,9 @@ def test_comparison(folder):
     ]  # fmt: skip
     planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
     result = Comparison(
-        1,
-        plan,
-        "",
-        "",
-        arms,
-        [],
-        contrasts,
-        "A headline.",
-        None,
-        [],
-        [],
-        planned,
-        [],
-        [],
-        {},
-        ["A note."],
-        {},
-        [],
-        save_dir=str(folder),
-    )
+        1, plan, "", "", arms, [], contrasts, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder),
+        headline="A headline.",
+    )  # fmt: skip
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
     assert (folder / "report.html").as_uri() in text

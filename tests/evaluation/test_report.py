@@ -77,7 +77,6 @@ def comparison(tmp_path) -> found.Comparison:
         runs=runs,
         contrasts=[contrast],
         headline="A <headline>.",
-        stage=None,
         wins=[
             found.Win(str(tmp_path / "7.png"), "attention", 0.004),
             found.Win(str(tmp_path / "7.png"), "attention", -1e-3),

@@ -209,23 +209,23 @@ class Comparison(Result):
         runs: Every arm with every seed.
         contrasts: The primary contrast, those that are named, each arm against the baseline, and the primary arm
             against the others.
-        headline: Whether the primary arm is better than the baseline and than its matched control, in a sentence;
-            empty where it has no such control, or neither is known.
-        stage: Which of the declared looks this is; None between them.
         wins: The images that speak most for an arm, and most for the baseline.
         start: Whether the arms of each seed began alike.
         declaration: The plan that was concluded, with its date and hash.
         objections: Why there is no verdict although there are intervals: the plan was changed after a look at the
             results, or declared seeds are not trained yet.
         looks: When this comparison was concluded and under which plan, this time too.
-        data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
-            also ``bad.csv`` in the folder.
         settings: Evaluation settings that the numbers depend on.
         notes: What may and may not be concluded.
         environment: Versions and machine.
         commands: What to type to get the same.
         save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``report.md``, ``recipe.yaml``,
             ``plan.json``, ``looks.json``, ``arms/``, and by split ``val/`` and ``test/``.
+        data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
+            also ``bad.csv`` in the folder.
+        headline: Whether the primary arm is better than the baseline and than its matched control, in a sentence;
+            empty where it has no such control, or neither is known.
+        stage: Which of the declared looks this is; None between them.
     """
 
     schema_version: int
@@ -235,19 +235,19 @@ class Comparison(Result):
     arms: dict[str, ArmResult]
     runs: list[RunResult]
     contrasts: list[Contrast]
-    headline: str
-    stage: Stage | None
     wins: list[Win]
     start: list[StartCheck]
     declaration: Declaration
     objections: list[str]
     looks: list[Look]
-    data_check: DataCheck
     settings: dict[str, Any]
     notes: list[str]
     environment: dict[str, str]
     commands: list[str]
     save_dir: str
+    data_check: DataCheck = field(default_factory=DataCheck)
+    headline: str = ""
+    stage: Stage | None = None
 
     @property
     def baseline(self) -> str:
