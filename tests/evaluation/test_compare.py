@@ -432,3 +432,25 @@ def test_compare__refuses_a_group_that_does_not_fit_before_anything_is_trained(b
         with pytest.raises(error, match="group"):
             function(model="demo-baseline.yaml", at="neck", data=str(beacons), group=group)
     assert not Path("runs", "compare").exists()
+
+
+@pytest.mark.slow
+def test_compare__looks_after_three_seeds_and_goes_on_or_stops(finished, tmp_path, monkeypatch):
+    _, settings, _ = finished
+    monkeypatch.chdir(tmp_path)
+    plan = {"seeds": (0, 1, 2, 3), "looks": (3,)}
+    alike = {**settings, "attention": str(DEMO), "at": None, "name": "alike", **plan}
+    del alike["num_heads"]
+    found = yolo_mha.compare(**alike)
+    assert {run.seed for run in found.runs} == {0, 1, 2, 3}  # the same detections are no reason to stop
+    assert (found.stage.number, found.stage.stop) == (2, "")
+    assert [look.finished["baseline"] for look in found.looks] == [[0, 1, 2], [0, 1, 2, 3]]
+    assert found.objections == []
+    broken = {**settings, "gate_init": 30.0, "name": "broken", **plan}
+    found = yolo_mha.compare(**broken)
+    assert {run.seed for run in found.runs} == {0, 1, 2}
+    assert (found.stage.stop, found.contrasts[0].verdict.word) == ("hurts", "hurts")
+    assert any("the answer is there" in note for note in found.notes)
+    assert "look 1 of 2" in found.contrasts[0].verdict.sentence
+    again = yolo_mha.compare(**broken)
+    assert [run.seconds for run in again.runs] == [run.seconds for run in found.runs]
