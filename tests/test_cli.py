@@ -44,6 +44,7 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "block": BLOCK,
         "freeze_base": 0,
         "group": None,
+        "bad": "stop",
     },
 }
 

@@ -294,7 +294,7 @@ def test_compare__of_two_equal_arms_claims_nothing(finished, tmp_path, capsys):
     """The same model twice, by the command: every difference is exactly 0."""
     _, settings, _ = finished
     arms = {name: {"model": str(DEMO)} for name in ("baseline", "copy")}
-    recipe = {"name": "twins", "data": settings["data"], "arms": arms, "seeds": [0, 1, 2], "jobs": 2}
+    recipe = {"name": "twins", "data": settings["data"], "bad": "repair", "arms": arms, "seeds": [0, 1, 2], "jobs": 2}
     train = {key: settings[key] for key in ("epochs", "imgsz", "batch", "device", "plots", "workers")}
     (tmp_path / "twins.yaml").write_text(yaml.safe_dump({**recipe, "train": train}, sort_keys=False))
     with pytest.raises(SystemExit) as ended:
@@ -361,7 +361,7 @@ def test_estimate__trains_nothing(beacons, tiny):
     found = yolo_mha.estimate(model=str(DEMO), at="neck", data=str(beacons), seeds="0,1", **tiny)
     assert found.runs == 6
     assert list(found.arms) == ["baseline", "attention", "control"]
-    assert not Path("runs").exists()
+    assert not Path("runs", "compare").exists()
 
 
 def test_compare__where_no_run_finishes(beacons, tiny):
@@ -379,7 +379,7 @@ def test_compare__refuses_data_without_validation_images(beacons, tmp_path):
     (tmp_path / "data" / "images" / "val").mkdir()
     with pytest.raises(DataError, match="no val images"):
         yolo_mha.compare(model="demo-baseline.yaml", at="neck", data=str(tmp_path / "data"))
-    assert not Path("runs").exists()
+    assert not Path("runs", "compare").exists()
 
 
 @pytest.mark.parametrize(
@@ -431,4 +431,4 @@ def test_compare__refuses_a_group_that_does_not_fit_before_anything_is_trained(b
     for function in (yolo_mha.compare, yolo_mha.estimate):
         with pytest.raises(error, match="group"):
             function(model="demo-baseline.yaml", at="neck", data=str(beacons), group=group)
-    assert not Path("runs").exists()
+    assert not Path("runs", "compare").exists()

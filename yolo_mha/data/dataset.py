@@ -23,7 +23,7 @@ from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
 from .check_cache import Entry, check_split
 from .coco_json import coco_dataset, coco_files
-from .data_check import LEFT_OUT, SKIP, STOP, BadFile, DataCheck, check_bad, data_check, in_words
+from .data_check import LEFT_OUT, REPAIR, STOP, BadFile, DataCheck, check_bad, data_check, in_words
 from .faults import BAD_LABELS, OF_LABELS, Fault
 from .files import read_json, read_text, sha256_of_lines
 from .labels import MAX_NAMED
@@ -382,7 +382,7 @@ def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progr
         cache = folder / f"{name}-{split}.checked.json"
         entries = check_split(pairs, len(dataset.names), cache, progress, f"checking {split}")
         found[split] = [_with_fault(entry, origins.get(f"{split}/{entry.image.name}")) for entry in entries]
-    used = {split: [e for e in own if not e.checked.faults or _is_used(e, bad)] for split, own in found.items()}
+    used = {split: [e for e in own if _is_used(e, bad)] for split, own in found.items()}
     check = _report(found, origins, bad, folder / f"{name}-{'-'.join(found)}-bad-{bad}.csv")
     if check.faults and bad == STOP:
         raise _refused(check, found)
@@ -411,7 +411,7 @@ def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progr
 
 
 def _is_used(entry: Entry, bad: str) -> bool:
-    return bad != SKIP and entry.checked.repairable
+    return not entry.checked.faults or (bad == REPAIR and entry.checked.repairable)
 
 
 def _sample(entry: Entry, link: Path) -> Sample:

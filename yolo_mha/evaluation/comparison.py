@@ -186,14 +186,14 @@ class Comparison(Result):
         objections: Why there is no verdict although there are intervals: the plan was changed after a look at the
             results, or declared seeds are not trained yet.
         looks: When this comparison was concluded and under which plan, this time too.
-        data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
-            also ``bad.csv`` in the folder.
         settings: Evaluation settings that the numbers depend on.
         notes: What may and may not be concluded.
         environment: Versions and machine.
         commands: What to type to get the same.
         save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``report.md``, ``recipe.yaml``,
             ``plan.json``, ``looks.json``, ``arms/``, and by split ``val/`` and ``test/``.
+        data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
+            also ``bad.csv`` in the folder.
     """
 
     schema_version: int
@@ -208,12 +208,12 @@ class Comparison(Result):
     declaration: Declaration
     objections: list[str]
     looks: list[Look]
-    data_check: DataCheck
     settings: dict[str, Any]
     notes: list[str]
     environment: dict[str, str]
     commands: list[str]
     save_dir: str
+    data_check: DataCheck = field(default_factory=DataCheck)
 
     @property
     def baseline(self) -> str:

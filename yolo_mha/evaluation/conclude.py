@@ -116,12 +116,12 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         declaration=declarations[-1],
         objections=objections,
         looks=looks,
-        data_check=plan.data_check,
         settings={k: v for k, v in settings.items() if k not in ("model", "data")},
         notes=notes,
         environment=_environment(str(settings["device"])),
         commands=commands,
         save_dir=str(folder),
+        data_check=plan.data_check,
     )
     write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))
     write_reports(comparison, scored, folder)
