@@ -44,6 +44,7 @@ def datasets_folder() -> Path:
             "The dataset cannot be mirrored: datasets are only read, and what training writes goes into a mirror.",
             given=f"{folder}: {one_line(e)}",
             expected="a working directory that can be written to",
+            fix="change to another folder, and call the same command there",
         ) from e
     return folder
 
