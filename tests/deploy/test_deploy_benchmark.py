@@ -29,7 +29,8 @@ def result(beacons, tmp_path_factory) -> BenchmarkResult:
     """Two batches at the model's own size, and AP."""
     project = tmp_path_factory.mktemp("benchmark")
     settings = {"formats": "onnx-fused", "batches": (2, 1), "rounds": 3, "project": project}
-    with counted() as verified:
+    with counted() as verified, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)  # where nothing is known of the data yet
         result = yolo_mha.benchmark("demo-mha.pt", beacons, **settings)
     assert list(verified.values()) == [1] * 8  # for the AP of both models
     return result

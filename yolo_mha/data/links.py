@@ -6,6 +6,7 @@ anew. In these folders it may.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import cv2
 import yaml
 
 from ..errors import DataError, one_line
+from ..yaml_files import read_yaml
 from .check_cache import Entry
 from .faults import CHECK_VERSION, OF_LABELS, mended
 from .files import sha256_of_lines, write_text
@@ -42,6 +44,7 @@ def datasets_folder() -> Path:
             "The dataset cannot be mirrored: datasets are only read, and what training writes goes into a mirror.",
             given=f"{folder}: {one_line(e)}",
             expected="a working directory that can be written to",
+            fix="change to another folder, and call the same command there",
         ) from e
     return folder
 
@@ -113,6 +116,13 @@ def write_yaml(content: Mapping[str, Any], folders: Mapping[str, Path], folder: 
     data = {"train": str(unread), "val": str(unread), **content, **splits}
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     return write_text(folder / f"{name}-{sha256_of_lines([text])[:10]}.yaml", text)
+
+
+def source_of(data: object) -> str:
+    """Return the dataset that a YAML of `write_yaml` stands for; anything else as it is."""
+    with contextlib.suppress(DataError):
+        return str(read_yaml(Path(str(data)), DataError, expected="names:").get("mirror_of", data))
+    return str(data)
 
 
 def _places(images: Sequence[Path]) -> Iterator[str]:

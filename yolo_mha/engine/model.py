@@ -17,6 +17,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import LOGGER
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
+from ..data.links import source_of
 from ..errors import (
     CheckpointError,
     ConfigError,
@@ -183,7 +184,9 @@ class YOLO(ultralytics.YOLO):
         if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
             check_goes_on_as_it_began(resume, record.at, freeze_base)
             data = kwargs.get("data") or ((self.ckpt or {}).get("train_args") or {}).get("data")
-            LOGGER.info(f"the run goes on with data={data}")  # the checkpoint may be a stranger's, and name any folder
+            LOGGER.info(
+                f"the run goes on with data={source_of(data)}"
+            )  # the checkpoint may be a stranger's, and name any folder
             record = Record.read(Path(str(self.ckpt_path if resume is True else resume)).resolve().parents[1])
             events: list[tuple[str, Callable[[Any], None]]] = []
         else:

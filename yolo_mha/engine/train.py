@@ -215,7 +215,9 @@ def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     if disk_is_full(error):
         return RunError(DISK_FULL, given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
     if lost := re.search(r"Image Not Found (.+)", text):
-        given, fix = lost[1], f"bring it back. {_how_to_go_on(trainer)}"
+        image = Path(lost[1])
+        given = str(image.readlink() if image.is_symlink() else image)
+        fix = f"bring it back. {_how_to_go_on(trainer)}"
         return RunError("An image of the dataset is gone, or cannot be read any more.", given=given, fix=fix)
     if not _has_checkpoint(trainer):
         return failed
