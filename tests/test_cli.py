@@ -46,6 +46,9 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "group": None,
         "bad": "stop",
         "keep_best": False,
+        "looks": None,
+        "metric": "AP",
+        "contrasts": None,
     },
 }
 

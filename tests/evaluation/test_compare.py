@@ -446,7 +446,8 @@ def test_compare__looks_after_three_seeds_and_goes_on_or_stops(finished, tmp_pat
     assert (found.stage.number, found.stage.stop) == (2, "")
     assert [look.finished["baseline"] for look in found.looks] == [[0, 1, 2], [0, 1, 2, 3]]
     assert found.objections == []
-    broken = {**settings, "gate_init": 30.0, "name": "broken", **plan}
+    still = {"optimizer": "SGD", "lr0": 1e-9, "warmup_epochs": 0.0}  # the baseline stays as good as it was
+    broken = {**settings, **still, "gate_init": 30.0, "name": "broken", **plan}
     found = yolo_mha.compare(**broken)
     assert {run.seed for run in found.runs} == {0, 1, 2}
     assert (found.stage.stop, found.contrasts[0].verdict.word) == ("hurts", "hurts")
