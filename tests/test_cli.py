@@ -323,6 +323,7 @@ def test_names_with_markup__are_printed_as_they_are(capsys, tmp_path):
     assert "[/red] x" in out
 
 
+@pytest.mark.slow
 def test_terminate__stops_what_compare_has_started(beacons, tmp_path):
     words = [f"data={beacons}", "epochs=400", "imgsz=64", "device=cpu", "name=killed"]
     words += ["model=demo-baseline.yaml", "attention=demo-mha.yaml"]

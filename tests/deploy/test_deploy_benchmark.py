@@ -105,6 +105,7 @@ def test_benchmark__a_format_that_fails_leaves_the_others(monkeypatch, capsys, t
     assert Path(found["save_dir"]) == tmp_path / "runs" / "benchmark" / "demo-baseline"
 
 
+@pytest.mark.slow
 def test_benchmark__block_of_the_user_reaches_its_processes(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"
@@ -165,6 +166,7 @@ def test_benchmark__refuses_data_of_other_classes(beacons, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_interrupt__stops_what_it_has_started(tmp_path):
     words = ["benchmark", "model=demo-baseline.yaml", "formats=pytorch", "sizes=64", "rounds=1000000"]
     # a shell that runs the tests in the background has the signal ignored

@@ -376,6 +376,7 @@ def test_train_at__refuses(beacons, tiny, settings, problem):
     assert not Path("runs", "detect").exists()
 
 
+@pytest.mark.slow
 def test_several_gpus__the_generated_files_find_the_plugin(beacons, tiny, tmp_path):
     """Run what Ultralytics would launch on every GPU, for a YAML's name and either trainer, each in a fresh process."""
     script = """

@@ -226,6 +226,7 @@ def test_compare__has_no_verdict_where_the_margin_was_changed_after_a_look(finis
     assert any("margin from 0.01 to 0.5" in note for note in unseen.notes)
 
 
+@pytest.mark.slow
 def test_compare__scores_the_test_images_if_they_are_named(finished, copied):
     result, (folder, settings) = finished[0], copied
     tested = yolo_mha.compare(**settings, split="test")
@@ -290,6 +291,7 @@ def test_compare__notes_a_look_before_anything_of_it_is_written(copied):
     assert len(json.loads((folder / "looks.json").read_text())) == 1
 
 
+@pytest.mark.slow
 def test_compare__of_two_equal_arms_claims_nothing(finished, tmp_path, capsys):
     """The same model twice, by the command: every difference is exactly 0."""
     _, settings, _ = finished
@@ -357,6 +359,7 @@ def test_prepare__says_which_scored_images_were_trained_on(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_estimate__trains_nothing(beacons, tiny):
     found = yolo_mha.estimate(model=str(DEMO), at="neck", data=str(beacons), seeds="0,1", **tiny)
     assert found.runs == 6
@@ -364,6 +367,7 @@ def test_estimate__trains_nothing(beacons, tiny):
     assert not Path("runs", "compare").exists()
 
 
+@pytest.mark.slow
 def test_compare__where_no_run_finishes(beacons, tiny):
     with pytest.raises(RunError, match="No run finished") as caught:
         yolo_mha.compare(

@@ -70,6 +70,7 @@ def test_gates__that_never_opened_are_told(own):
     assert told in (Path(result["save_dir"]) / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_again__runs_as_it_stands_from_another_folder(own):
     _, result, there = own
     folder = Path(result["save_dir"])
