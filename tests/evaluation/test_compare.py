@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,9 @@ from yolo_mha.evaluation.run_code import installed
 from yolo_mha.evaluation.runs import read_run
 from yolo_mha.paths import shipped
 from yolo_mha.surgery.rows import blocks
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import recompute
 
 DEMO = shipped("weights") / "demo-baseline.pt"
 SCHEMA = json.loads((Path(comparison.__file__).parent / "compare.schema.json").read_text())
@@ -459,3 +463,13 @@ def test_compare__looks_after_three_seeds_and_goes_on_or_stops(finished, tmp_pat
     assert "look 1 of 2" in found.contrasts[0].verdict.sentence
     again = yolo_mha.compare(**broken)
     assert [run.seconds for run in again.runs] == [run.seconds for run in found.runs]
+
+
+def test_compare__is_computed_again_by_other_code(finished, copied, capsys):
+    """AP of the runs and on three resamples, the interval and the verdict, from the files that compare.json names."""
+    assert recompute.main(Path(finished[0].save_dir), 3) == 0
+    assert "resample 2, AP of attention/seed2" in capsys.readouterr().out
+    folder, _ = copied
+    (folder / "val" / "baseline" / "seed0" / "predictions.json").write_text("[]")
+    with pytest.raises(SystemExit, match="is not the file"):
+        recompute.main(folder, 0)

@@ -42,7 +42,7 @@ def compared():
         arms["control"][seed] = match_detections(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
         arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
     del arms["control"][2]
-    return contrasts(plan(), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    return contrasts(plan(), arms, [f"{i}.jpg" for i in range(IMAGES)])[:2]
 
 
 def test_contrasts__the_primary_one_first_and_each_pair_on_its_common_seeds(compared):
@@ -76,7 +76,7 @@ def test_contrasts__of_a_pair_without_common_seeds_say_nothing():
         "baseline": {0: match_detections(TRUTH, found(set()))},
         "attention": {1: match_detections(TRUTH, found(set()))},
     }
-    (first, *_), wins = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
+    (first, *_), wins, _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
     assert (first.seeds, first.verdict.word, first.effects["AP"]) == ([], "no verdict", None)
     assert "no seed finished in both" in first.verdict.sentence
     assert wins == []
@@ -84,7 +84,7 @@ def test_contrasts__of_a_pair_without_common_seeds_say_nothing():
 
 def test_contrasts__of_models_that_are_the_same():
     runs = {arm: {seed: match_detections(TRUTH, found({1})) for seed in range(3)} for arm in ("baseline", "attention")}
-    (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
+    (first,), _, _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * IMAGES)
     assert (first.effects["AP"].low, first.effects["AP"].high) == (0, 0)
     assert first.verdict.word == "no verdict"
     assert "gave the same detections" in first.verdict.sentence
@@ -101,9 +101,9 @@ def test_contrasts__a_failed_run_counts_as_ap_0_beside_the_others():
     aps = {arm: [resampled_ap(m, np.ones((IMAGES, 1), np.float32))[0] for m in of.values()] for arm, of in runs.items()}
     del runs["attention"][4]
     recipe = plan(arms={k: ARMS[k] for k in runs}, seeds=(0, 1, 2, 3, 4, 5))
-    (whole,), _ = contrasts(recipe, runs, ["x"] * IMAGES)
+    (whole,), _, _ = contrasts(recipe, runs, ["x"] * IMAGES)
     assert (whole.verdict.word, whole.with_failures) == ("helps", None)
-    (failed,), _ = contrasts(recipe, runs, ["x"] * IMAGES, failed={("attention", 4)})
+    (failed,), _, _ = contrasts(recipe, runs, ["x"] * IMAGES, failed={("attention", 4)})
     differences = np.subtract([*aps["attention"][:4], 0.0], aps["baseline"])
     assert failed.with_failures.delta == pytest.approx(differences.mean())
     assert failed.with_failures.sd_seeds == pytest.approx(differences.std(ddof=1))
@@ -117,7 +117,7 @@ def test_contrasts__with_too_few_images_say_so():
     few = {**TRUTH, "images": TRUTH["images"][:9], "annotations": TRUTH["annotations"][:9]}
     detections = [d for d in found({1}) if d["image_id"] < 9]
     runs = {arm: {seed: match_detections(few, detections) for seed in range(3)} for arm in ("baseline", "attention")}
-    (first,), _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * 9)
+    (first,), _, _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * 9)
     assert first.verdict.word == "no verdict"
     assert "for which 9 images are too few; 10 or more are needed" in first.verdict.sentence
 
@@ -138,8 +138,8 @@ TWO, FILES = plan(arms={k: ARMS[k] for k in ("baseline", "attention")}), [f"{i}.
 def test_contrasts__of_groups_say_how_many_and_show_single_images(monkeypatch):
     """Two images a group; the images that speak for an arm are found as without groups, among few candidates."""
     monkeypatch.setattr("yolo_mha.evaluation.contrasts.CANDIDATES", 2)
-    (grouped,), wins = contrasts(TWO, runs(), FILES, groups=[f"video{i // 2}" for i in range(IMAGES)])
-    (alone,), wins_alone = contrasts(TWO, runs(), FILES)
+    (grouped,), wins, _ = contrasts(TWO, runs(), FILES, groups=[f"video{i // 2}" for i in range(IMAGES)])
+    (alone,), wins_alone, _ = contrasts(TWO, runs(), FILES)
     effect = grouped.effects["AP"]
     assert (effect.images, effect.groups) == (30, 15)
     assert effect.delta == alone.effects["AP"].delta
@@ -165,15 +165,15 @@ def test_contrasts__of_copies_of_images_know_that_they_are_copies():
             many = [{**results[i], "image_id": new} for i, new in ids if i in results]
             arms[arm][seed] = match_detections(truth, many)
     files = [str(new) for _, new in ids]
-    (grouped,), _ = contrasts(TWO, arms, files, groups=[str(i) for i, _ in ids])
-    (ignored,), _ = contrasts(TWO, arms, files)
+    (grouped,), _, _ = contrasts(TWO, arms, files, groups=[str(i) for i, _ in ids])
+    (ignored,), _, _ = contrasts(TWO, arms, files)
     wide, narrow = (c.effects["AP"].high - c.effects["AP"].low for c in (grouped, ignored))
     assert grouped.effects["AP"].effective_groups == pytest.approx(IMAGES)
     assert wide == pytest.approx(narrow * copies**0.5, rel=0.15)
 
 
 def test_contrasts__of_too_few_groups_say_so():
-    (contrast,), _ = contrasts(TWO, runs(), FILES, groups=[f"video{i % 7}" for i in range(IMAGES)])
+    (contrast,), _, _ = contrasts(TWO, runs(), FILES, groups=[f"video{i % 7}" for i in range(IMAGES)])
     assert set(contrast.effects.values()) == {None}
     assert contrast.verdict.word == "no verdict"
     assert "for which 7 groups (30 images) are too few; 10 or more are needed" in contrast.verdict.sentence
@@ -189,7 +189,7 @@ def test_contrasts__that_are_named_are_judged_together_where_the_primary_one_sta
         arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
     files = [f"{i}.jpg" for i in range(IMAGES)]
     named = ("attention vs control", "control: AP[dog]", "attention: AP[cat,dog]")
-    results, wins = contrasts(plan(contrasts=named), arms, files)
+    results, wins, _ = contrasts(plan(contrasts=named), arms, files)
     assert [(str(c), c.role) for c in results] == [
         ("attention - baseline", "primary"),
         ("attention - control", "named"),
@@ -215,7 +215,7 @@ def test_contrasts__that_are_named_are_exploratory_where_the_primary_one_holds_z
     for seed in range(3):
         for arm, better in (("baseline", 0), ("attention", 0), ("control", 4)):
             arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 - better + rng.normal(0, 0.5)))
-    results, _ = contrasts(plan(contrasts=("control",)), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    results, _, _ = contrasts(plan(contrasts=("control",)), arms, [f"{i}.jpg" for i in range(IMAGES)])
     assert results[0].verdict.word == "inconclusive"
     assert (str(results[1]), results[1].role) == ("control - baseline", "exploratory")
 
@@ -226,7 +226,7 @@ def test_contrasts__about_another_metric():
     for seed in range(3):
         for arm in arms:
             arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 + rng.normal(0, 0.5)))
-    results, _ = contrasts(plan(metric="AP[cat]"), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    results, _, _ = contrasts(plan(metric="AP[cat]"), arms, [f"{i}.jpg" for i in range(IMAGES)])
     assert (str(results[0]), results[0].primary) == ("attention - baseline, AP[cat]", True)
     assert results[0].effect == results[0].per_class["cat"]
     assert "AP[cat]" in results[0].verdict.sentence

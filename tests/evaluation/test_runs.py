@@ -169,7 +169,7 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     label = next((data.parent / "labels" / "train").glob("*2.txt"))
     label.unlink()
     with pytest.raises(DataError, match="A file of the dataset is gone") as caught:
-        train_runs(plan, tmp_path)
+        train_runs(plan, tmp_path, plan.recipe.seeds)
     assert caught.value.given == str(label)
 
 

@@ -60,7 +60,7 @@ def stamp(file: Path) -> Stamp:
     """Return size and time of change of a file, by which it is known again."""
     try:
         status = os.stat(file)
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have, too
         return []
     return [status.st_size, status.st_mtime_ns]
 

@@ -223,6 +223,11 @@ class Comparison(Result):
             ``plan.json``, ``looks.json``, ``arms/``, and by split ``val/`` and ``test/``.
         data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
             also ``bad.csv`` in the folder.
+        evidence: The files that the numbers were computed from, below the comparison's folder, with their SHA-256: the
+            predictions and the ground truth of each run; and ``resamples.json``, with the primary contrast's metric of
+            each run on each resample of the images, null where it is not defined, and the group of each image. The
+            resamples are ``numpy.random.default_rng(0).multinomial(n, [1 / n] * n, size=1000)`` over the n images in
+            the order of the ground truth, or over the sorted groups.
         headline: Whether the primary arm is better than the baseline and than its matched control, in a sentence;
             empty where it has no such control, or neither is known.
         stage: Which of the declared looks this is; None between them.
@@ -246,6 +251,7 @@ class Comparison(Result):
     commands: list[str]
     save_dir: str
     data_check: DataCheck = field(default_factory=DataCheck)
+    evidence: dict[str, str] = field(default_factory=dict)
     headline: str = ""
     stage: Stage | None = None
 

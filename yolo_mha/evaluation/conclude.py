@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ultralytics.utils.checks import check_imgsz
 
-from ..data.files import write_text
+from ..data.files import sha256, write_text
 from ..diagnosis.environment import version
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
@@ -48,6 +48,7 @@ from .score_runs import changed_blocks, match_runs, score_runs
 from .start import shared_start
 from .verdicts import headline, stopping
 
+RESAMPLES_FILE = "resamples.json"
 PACKAGES = ("yolo-mha", "ultralytics", "torch", "pycocotools", "numpy")
 
 
@@ -91,7 +92,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     failed = {(run.arm, run.seed) for run in runs if run.state == FAILED}
     groups = None if plan.groups is None else [plan.groups[sample.image] for sample in scored]
     files = [str(sample.image) for sample in scored]
-    found, wins = contrasts(recipe, matched, files, with_bar, failed, groups, stage)
+    found, wins, resampled = contrasts(recipe, matched, files, with_bar, failed, groups, stage)
     first = {run.arm: run.last for run in reversed(finished)}  # of the first seed
     changed = sorted({run.arm for run in finished if changed_blocks(run, plan)})
     models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - set(changed)}
@@ -111,6 +112,11 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     notes += [*plan_changes(declarations), *seen.remarks]
     notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes]
     settings = next(reversed(scores.values())).settings
+    known = {f"{a}/seed{s}": [None if np.isnan(v) else v for v in own.tolist()] for (a, s), own in resampled.items()}
+    evidence = [write_text(folder / RESAMPLES_FILE, json.dumps({"groups": groups, "metric": known}))]
+    evidence += [
+        folder / recipe.split / own / f"{name}.json" for own in known for name in ("predictions", "annotations")
+    ]
     comparison = Comparison(
         schema_version=SCHEMA_VERSION,
         recipe=recipe,
@@ -134,6 +140,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         environment=_environment(str(settings["device"])),
         commands=commands,
         save_dir=str(folder),
+        evidence={file.relative_to(folder).as_posix(): sha256(file) for file in evidence},
         data_check=plan.data_check,
     )
     write_text(folder / "compare.json", json.dumps(comparison.as_dict(), indent=2))

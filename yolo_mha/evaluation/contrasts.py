@@ -14,6 +14,7 @@ from ..scoring.metric import OVERALL, class_metric
 from ..scoring.resample import (
     RESAMPLES,
     Support,
+    Values,
     Weights,
     bootstrap_weights,
     resampled_ap,
@@ -31,6 +32,7 @@ CANDIDATES = 100  # images on either side that are left out one by one, to find 
 MOST_WINS = 3  # images that are shown for either side
 
 Finished = Mapping[str, Mapping[int, Matches]]  # by arm and seed
+Resampled = Mapping[tuple[str, int], Values]  # the metric on each resample of the images, by arm and seed
 
 
 def contrasts(
@@ -41,7 +43,7 @@ def contrasts(
     failed: Collection[tuple[str, int]] = (),
     groups: Sequence[str] | None = None,
     stage: Stage | None = None,
-) -> tuple[list[Contrast], list[Win]]:
+) -> tuple[list[Contrast], list[Win], Resampled]:
     """Compare what the recipe names, all arms with the baseline, and the primary arm with the others.
 
     Args:
@@ -54,11 +56,12 @@ def contrasts(
         stage: Which of the declared looks this is; None for the only one, with all seeds.
 
     Returns:
-        The contrasts, the primary one first, then those that are named, and the images that move AP's difference most.
+        The contrasts, the primary one first, then those that are named; the images that move AP's difference most; and
+        the primary contrast's metric of each run on each resample.
     """
     runs = {(arm, seed): matches for arm, seeds in finished.items() for seed, matches in seeds.items()}
     if not runs:
-        return [], []
+        return [], [], {}
     images = next(iter(runs.values())).images
     numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = bootstrap_weights(images, RESAMPLES, groups=numbers)
@@ -108,7 +111,8 @@ def contrasts(
                 replicates = np.stack([resampled_ap(a, by_image) - resampled_ap(b, by_image) for a, b in models])
             influence = _influence(models, replicates, by_image)
             wins += [Win(files[image], arm, value) for image, value in influence]
-    return with_verdicts(found, recipe.margin, stage), wins
+    resampled = {run: own[recipe.metric][1:] for run, own in scores.items()}
+    return with_verdicts(found, recipe.margin, stage), wins, resampled
 
 
 def _with_failures(
