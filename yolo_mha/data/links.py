@@ -21,7 +21,7 @@ from ..errors import DataError, one_line
 from ..yaml_files import read_yaml
 from .check_cache import Entry
 from .faults import CHECK_VERSION, OF_LABELS, mended
-from .files import sha256_of_lines, write_text
+from .files import clear_unfinished, sha256_of_lines, unfinished, write_text
 from .pictures import JPEG_END
 from .progress import Progress
 
@@ -46,6 +46,7 @@ def datasets_folder() -> Path:
             expected="a working directory that can be written to",
             fix="change to another folder, and call the same command there",
         ) from e
+    clear_unfinished(folder)
     return folder
 
 
@@ -80,7 +81,7 @@ def link_split(entries: Sequence[Entry], folder: Path, name: str, progress: Prog
     links = [made / "images" / place for place in places]
     if made.is_dir():
         return made, links
-    aside = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=unfinished()))
     try:
         for place, entry in progress(list(zip(places, entries, strict=True)), f"linking {name}", len(places)):
             image = aside / "images" / place

@@ -24,6 +24,7 @@ from ultralytics.data.utils import exif_size
 
 from ..errors import DataError
 from .check_cache import Stamp, stamp
+from .files import unfinished
 from .instances import Id, Image, Instances
 from .links import datasets_folder, link
 from .pictures import open_picture
@@ -128,7 +129,7 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent, out: Path | Non
             given="; ".join(f"{split}: {reason}" for split, reason in content.absent.items()),
             expected="annotations and images of one split at least",
         )
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=unfinished()))
     origins: dict[str, Origin] = {}
     try:
         for split, part in content.splits.items():

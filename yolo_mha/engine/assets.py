@@ -16,7 +16,7 @@ import requests
 from ultralytics.utils import LOGGER, SETTINGS
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_REPO, attempt_download_asset
 
-from ..data.files import UNFINISHED, require_writable
+from ..data.files import clear_unfinished, require_writable, unfinished
 from ..errors import DownloadError, with_type
 from ..guard import stock_download
 from .foreign import file_format
@@ -65,7 +65,8 @@ def fetched(name: str) -> Path:
             f"{name} is not on this machine, and downloads are switched off.", given=off, expected=target, fix=by_hand
         )
     require_writable(target.parent, by_hand)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{UNFINISHED}{target.stem}-") as folder:
+    clear_unfinished(target.parent)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=unfinished()) as folder:
         try:
             requests.head(url, timeout=PATIENCE)  # Ultralytics would wait for minutes where nothing answers
             file = Path(stock_download(url, name, folder, unzip=False, retry=RETRIES, min_bytes=LEAST_BYTES))
