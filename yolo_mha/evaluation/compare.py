@@ -58,8 +58,9 @@ def compare(
         name: Name of this comparison's folder. It is taken up again if it is about the same; otherwise the next free
             one of ``name-2``, ``name-3``, ... is made.
         conclude: Train nothing; score and report the runs that are finished.
-        **settings: ``block`` and its options, ``freeze_base``, ``primary``, ``split``, ``group`` (see `read_groups`),
-            ``bad`` (see `read_dataset`) and training settings, for all arms alike.
+        **settings: ``block`` and its options, ``freeze_base``, ``primary``, ``looks``, ``metric``, ``contrasts`` and
+            ``split`` (see `Recipe`), ``group`` (see `read_groups`), ``bad`` (see `read_dataset`) and training settings,
+            for all arms alike.
 
     Returns:
         The comparison, also written as JSON, HTML and Markdown.

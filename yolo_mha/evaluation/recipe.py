@@ -271,8 +271,8 @@ def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Reci
     own |= {"name": str(own["name"]), "data": str(own["data"]), "primary": str(own.get("primary") or "")}
     own["seeds"] = _numbers("seeds", own.get("seeds", SEEDS), 0, LARGEST_SEED)
     own["looks"] = _numbers("looks", own.get("looks") or (), LEAST_SEEDS, len(own["seeds"]))
-    given = own.get("contrasts") or ()
-    own["contrasts"] = tuple(given.split(";") if isinstance(given, str) else given)
+    own["metric"] = str(own.get("metric") or "AP")
+    own["contrasts"] = _contrasts(own.get("contrasts") or ())
     own["group"] = _plain(own.get("group"), path=is_table(own.get("group")))
     train = {k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None}
     recipe = Recipe(arms=arms, train=train, **own)
@@ -296,6 +296,14 @@ def _blocks(value: object) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _contrasts(value: object) -> tuple[str, ...]:
+    texts = value.split(";") if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in texts):
+        expected = "'attention vs control; attention: APsmall', or a list of such texts"
+        raise ConfigError("contrasts names pairs of arms.", given=f"contrasts={value}", expected=expected)
+    return tuple(text.strip() for text in texts)
+
+
 def _numbers(name: str, value: object, least: int, end: int) -> tuple[int, ...]:
     """Read different whole numbers from ``least`` up to but not ``end``."""
     value = smart_value(value) if isinstance(value, str) else value  # 0,1,2 is text in YAML
@@ -305,7 +313,7 @@ def _numbers(name: str, value: object, least: int, end: int) -> tuple[int, ...]:
         raise ConfigError(
             "looks says after how many seeds the results are looked at, before all are trained.",
             given=f"looks={value} with {end} seeds",
-            expected=f"ascending numbers from {least} to {end - 1}, such as looks=3,6 with 10 seeds",
+            expected=f"ascending numbers, {least} or more and fewer than the seeds, such as looks=3,6 with 10 seeds",
         )
     if name == "seeds" and (not whole or not numbers or len(set(numbers)) < len(numbers)):
         expected = "seeds=0,1,2, each one once, 0 or more"
