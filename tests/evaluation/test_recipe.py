@@ -49,7 +49,7 @@ def written(text: str) -> Path:
         (TWO + "contrasts: [b]", "named twice"),
         (TWO + "contrasts: 5", "pairs of arms"),
         (TWO + "contrasts: [5]", "pairs of arms"),
-        (TWO + "contrasts: b vs a: APsmall;", "pairs of arms"),
+        (TWO + "contrasts: 'b vs a: APsmall;'", "pairs of arms"),
         (TWO + "metric: 7", "No such metric"),
         (TWO + "keep_best: sometimes", "True or False"),
         (TWO + "train: {resume: true}", "set for each run"),
