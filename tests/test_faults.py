@@ -165,6 +165,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".jpg": lambda file: 1 / 0 if is_cut_off(file) else cv2.imread(str(file)).shape,
     ".png": lambda file: 1 / 0 if is_cut_off(file) else cv2.imread(str(file)).shape,
     ".log": lambda file: file,
+    ".cache": lambda file: file,  # of Ultralytics, below runs/datasets; a damaged one is made anew
 }
 
 
