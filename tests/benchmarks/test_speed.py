@@ -42,6 +42,7 @@ def fed(tool, monkeypatch, *tries):
     return asked
 
 
+@pytest.mark.slow
 def test_quick_run__writes_json_markdown_and_picture(tool, capsys, tmp_path):
     words = ["--quick", "--only", "block", "--case", "P5 * batch 1 *", "--threads", "1", "--out", "out", "--json"]
     assert tool.main(words) == 0
@@ -183,6 +184,7 @@ def test_allocator_peak_bytes__of_a_known_allocation(tool):
     )  # the output and the input's gradient
 
 
+@pytest.mark.slow
 def test_memory_of__in_a_process_of_its_own(tool, settings):
     found = tool.in_a_process(["--memory-of", str(tool.P5), tool.OURS], settings)
     assert 4 < found["forward"] / tool.P5.tensor(1, "cpu").nbytes < 12

@@ -192,6 +192,7 @@ def worker(tmp_path: Path, file: str = DEMO) -> Worker:
     )
 
 
+@pytest.mark.slow
 def test_worker__memory_is_that_of_the_case_and_it_ends_with_its_parent(tmp_path):
     """The peak of a large case is gone in the next one; its input alone is 18 MiB."""
     asked = worker(tmp_path)
@@ -213,6 +214,7 @@ def test_worker__memory_is_that_of_the_case_and_it_ends_with_its_parent(tmp_path
         assert peaks[2] < peaks[1] - 18
 
 
+@pytest.mark.slow
 def test_worker__reports_an_error_and_its_own_end(tmp_path):
     asked = worker(tmp_path, "nowhere.pt")
     with pytest.raises(RunError, match=r"Model not found.*nowhere\.pt"):

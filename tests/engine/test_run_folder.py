@@ -102,6 +102,7 @@ print(result.save_dir)
 """
 
 
+@pytest.mark.slow
 def test_run_folder__two_runs_at_once_get_one_each():
     for i in range(2):
         cv2.imwrite(f"{i}.png", draw(1, i)[0])
