@@ -31,8 +31,10 @@ def found(missed: set[int], shift: float = 0.0) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="module")
-def compared():
+FILES_OF_ARMS = [f"{i}.jpg" for i in range(IMAGES)]
+
+
+def three_arms() -> dict:
     """A better arm that misses image 4, which nobody else does; and a control like the baseline."""
     rng = np.random.default_rng(0)
     arms: dict = {"baseline": {}, "attention": {}, "control": {}}
@@ -41,8 +43,15 @@ def compared():
         arms["baseline"][seed] = match_detections(TRUTH, found({1, 7}, shift))
         arms["control"][seed] = match_detections(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
         arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
+    return arms
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """The three arms; one run of the control did not finish."""
+    arms = three_arms()
     del arms["control"][2]
-    return contrasts(plan(), arms, [f"{i}.jpg" for i in range(IMAGES)])[:2]
+    return contrasts(plan(), arms, FILES_OF_ARMS)[:2]
 
 
 def test_contrasts__the_primary_one_first_and_each_pair_on_its_common_seeds(compared):
@@ -180,16 +189,8 @@ def test_contrasts__of_too_few_groups_say_so():
 
 
 def test_contrasts__that_are_named_are_judged_together_where_the_primary_one_stands_out(compared):
-    rng = np.random.default_rng(0)
-    arms: dict = {"baseline": {}, "attention": {}, "control": {}}
-    for seed in range(4):
-        shift = 8 + rng.normal(0, 0.8)
-        arms["baseline"][seed] = match_detections(TRUTH, found({1, 7}, shift))
-        arms["control"][seed] = match_detections(TRUTH, found({1, 7}, shift + rng.normal(0, 0.01)))
-        arms["attention"][seed] = match_detections(TRUTH, found({4}, shift - 4))
-    files = [f"{i}.jpg" for i in range(IMAGES)]
     named = ("attention vs control", "control: AP[dog]", "attention: AP[cat,dog]")
-    results, wins, _ = contrasts(plan(contrasts=named), arms, files)
+    results, wins, _ = contrasts(plan(contrasts=named), three_arms(), FILES_OF_ARMS)
     assert [(str(c), c.role) for c in results] == [
         ("attention - baseline", "primary"),
         ("attention - control", "named"),
@@ -215,7 +216,7 @@ def test_contrasts__that_are_named_are_exploratory_where_the_primary_one_holds_z
     for seed in range(3):
         for arm, better in (("baseline", 0), ("attention", 0), ("control", 4)):
             arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 - better + rng.normal(0, 0.5)))
-    results, _, _ = contrasts(plan(contrasts=("control",)), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    results, _, _ = contrasts(plan(contrasts=("control",)), arms, FILES_OF_ARMS)
     assert results[0].verdict.word == "inconclusive"
     assert (str(results[1]), results[1].role) == ("control - baseline", "exploratory")
 
@@ -226,7 +227,7 @@ def test_contrasts__about_another_metric():
     for seed in range(3):
         for arm in arms:
             arms[arm][seed] = match_detections(TRUTH, found({1, 7}, 8 + rng.normal(0, 0.5)))
-    results, _, _ = contrasts(plan(metric="AP[cat]"), arms, [f"{i}.jpg" for i in range(IMAGES)])
+    results, _, _ = contrasts(plan(metric="AP[cat]"), arms, FILES_OF_ARMS)
     assert (str(results[0]), results[0].primary) == ("attention - baseline, AP[cat]", True)
     assert results[0].effect == results[0].per_class["cat"]
     assert "AP[cat]" in results[0].verdict.sentence

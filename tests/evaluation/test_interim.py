@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from yolo_mha.evaluation.comparison import Contrast
 from yolo_mha.evaluation.interim import chance_to_settle, stage_of, stages
-from yolo_mha.evaluation.verdicts import FUTILITY, stopping, with_verdicts
+from yolo_mha.evaluation.recipe import Arm, Control, Recipe
+from yolo_mha.evaluation.verdicts import FUTILITY, headline, stopping, with_verdicts
 from yolo_mha.scoring.intervals import Interval, corrected, paired_interval, share_needed
 
 
@@ -83,7 +86,25 @@ def test_chance_to_settle__agrees_with_simulated_ends():
     stage = stages([3], range(10))[0]
     rng = np.random.default_rng(1)
     ends = given.delta + given.sd_seeds * np.sqrt(1 / 3 - 1 / 10) * rng.standard_t(2, 200_000)
-    half = corrected(Interval(**{**vars(given), "seeds": 10}), stage.last_error, 0.05)
+    half = corrected(replace(given, seeds=10), stage.last_error, 0.05)
     half = (half.high - half.low) / 2
     settled = (abs(ends) > half) | (abs(ends) + half < margin)
     assert chance_to_settle(given, stage, margin) == pytest.approx(settled.mean(), abs=0.005)
+
+
+def test_headline__needs_both_contrasts():
+    (only,) = stages([], range(3))
+    arms = {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml"), "control": Control("attention")}
+    recipe = Recipe("x", "d.yaml", arms)
+    clear, nothing = interval(0.2, 0.005), interval(0.0, 0.005)
+    helps = judged(clear, only)
+
+    def said(against_control: Interval, first: Contrast = helps, failures: Interval | None = None) -> str:
+        control = replace(judged(against_control, only), against="control", primary=False, with_failures=failures)
+        return headline([first, control], recipe, only)
+
+    assert said(clear) == "attention is better than baseline and than its control of as many parameters, control."
+    assert "may come from the parameters" in said(nothing)
+    assert "may come from the parameters" in said(clear, failures=nothing)
+    assert said(clear, first=judged(nothing, only)) == ""
+    assert headline([helps], recipe, only) == ""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from scipy import stats
@@ -85,7 +85,7 @@ def chance_to_settle(interval: Interval, stage: Stage, margin: float) -> float:
         margin: The smallest difference that matters.
     """
     sd, so_far = interval.sd_seeds or 0.0, interval.seeds
-    ends = corrected(Interval(**{**vars(interval), "seeds": stage.planned}), stage.last_error, ALPHA)
+    ends = corrected(replace(interval, seeds=stage.planned), stage.last_error, ALPHA)
     half = (ends.high - ends.low) / 2
     spread = max(sd * math.sqrt(1 / so_far - 1 / stage.planned), 1e-15)
 

@@ -72,7 +72,8 @@ def headline(contrasts: Sequence[Contrast], recipe: Recipe, stage: Stage) -> str
     control = next((c for c in contrasts if _is_its_control(c, primary, recipe)), None)
     if control is None or control.effect is None or primary.verdict.word != HELPS:
         return ""
-    better = word_of(corrected(control.effect, stage.error, ALPHA), recipe.margin) == HELPS
+    counted = [interval for interval in (control.effect, control.with_failures) if interval]
+    better = all(word_of(corrected(each, stage.error, ALPHA), recipe.margin) == HELPS for each in counted)
     its = f"its control of as many parameters, {control.against}"
     if better:
         return f"{primary.arm} is better than {primary.against} and than {its}."
