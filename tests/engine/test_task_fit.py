@@ -53,18 +53,12 @@ def test_check_task_fits__refuses_boxes(task, layout, tmp_path):
         check_task_fits(task, layout(tmp_path / "data"))
 
 
-def test_train__refuses_a_detection_dataset_for_classification(tmp_path):
-    folder = voc(tmp_path / "data")
+@pytest.mark.parametrize(("make", "words"), [(voc, "Pascal VOC labels of boxes"), (classes, "folders train and val")])
+def test_train__refuses_for_classification_and_writes_nothing(make, words, tmp_path):
+    """Boxes; and classes without a split, where Ultralytics would write one beside the data."""
+    folder = make(tmp_path / "data")
     before = everything(tmp_path)
-    with pytest.raises(DataError, match="Pascal VOC labels of boxes"):
-        yolo_mha.train("yolo11n-cls.yaml", folder, epochs=1, imgsz=32)
-    assert everything(tmp_path) == before
-
-
-def test_train__writes_no_split_of_classes_beside_the_data(tmp_path):
-    folder = classes(tmp_path / "data")
-    before = everything(tmp_path)
-    with pytest.raises(DataError, match="folders train and val"):
+    with pytest.raises(DataError, match=words):
         yolo_mha.train("yolo11n-cls.yaml", folder, epochs=1, imgsz=32)
     assert everything(tmp_path) == before
 
