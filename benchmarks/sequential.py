@@ -1,4 +1,4 @@
-"""Simulate how often `compare` errs over all of its looks and named contrasts, and whether pooled spreads would do.
+"""Simulate how often `compare` errs over its looks and named contrasts, and how well it plans; and pooled spreads.
 
 The model is linear: the score of an arm with a seed is a mean over images of image, seed and interaction effects, the
 image effects skewed and shared by all seeds. Three regimes: the noise is mostly of seeds, mostly of images, or of both.
@@ -10,6 +10,9 @@ contrasts: a primary contrast and three that are named; a false alarm is a verdi
 pooling: with three arms the spread of seeds may be estimated from all arms together (4 degrees of freedom in place of
     2). How often such an interval holds the truth where the arms vary alike, where one varies three times as much, and
     where one has collapsed in one of the seeds.
+pilots: from three seeds, how many would find a difference with probability 0.8? The numbers that come out (10th, 50th
+    and 90th percentile), the number that it truly takes, how often the upper bound is that large, and the probability
+    with which such comparisons then find the difference.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ from yolo_mha.evaluation.interim import stages
 from yolo_mha.evaluation.verdict import HELPS, HURTS, NONE, Verdict
 from yolo_mha.evaluation.verdicts import stopping, with_verdicts
 from yolo_mha.scoring.intervals import Interval, paired_interval
+from yolo_mha.scoring.power import MOST_SEEDS, Spread, power, seeds_needed
 
 EXAMPLES = """examples:
-  python benchmarks/sequential.py                          all three; about half an hour on two cores
+  python benchmarks/sequential.py                          all four; about forty minutes on one core
   python benchmarks/sequential.py --simulations 200        rough numbers in minutes
   python benchmarks/sequential.py --json sequential.json   numbers for a program
 """
@@ -193,6 +197,41 @@ def simulate_pooling(simulations: int) -> list[dict[str, Any]]:
     return rows
 
 
+def simulate_pilots(simulations: int) -> list[dict[str, Any]]:
+    """Return what pilots of three seeds say of the number of seeds that a difference takes, and what comes of it."""
+    rows = []
+    for regime, (image, seed, interaction) in REGIMES.items():
+        true = Spread(math.hypot(seed, interaction / math.sqrt(IMAGES)), image / math.sqrt(IMAGES), IMAGES - 1)
+        floor = 2 * DIFFERENCE[regime]
+        while (truth := seeds_needed(true, floor)) is not None and truth < 14:
+            floor *= 0.99  # the difference that takes fourteen seeds
+        rng = np.random.default_rng(3)
+        said, found, sure, found_sure = [], [], [], []
+        for _ in range(simulations):
+            first, second = draw_arms(rng, regime, 3, 2)
+            spread = interval_of(second - first, resamples(rng)).spread
+            plain = seeds_needed(spread, floor) or MOST_SEEDS
+            most = seeds_needed(spread.upper, floor) or MOST_SEEDS
+            said.append(plain)
+            sure.append(most >= (truth or MOST_SEEDS))
+            found.append(power(true, plain, floor))
+            found_sure.append(power(true, most, floor))
+        rows.append(
+            {
+                "part": "pilots",
+                "noise": regime,
+                "difference": floor,
+                "truly": truth or MOST_SEEDS,
+                "said": ", ".join(f"{q:.0f}" for q in np.percentile(said, (10, 50, 90))),
+                "found": float(np.mean(found)),
+                "bound holds": float(np.mean(sure)),
+                "found with the bound": float(np.mean(found_sure)),
+                "asked": False,
+            }
+        )
+    return rows
+
+
 def show(rows: list[dict[str, Any]], console: Console) -> None:
     """Print the rows of each part as a table."""
     for part in dict.fromkeys(row["part"] for row in rows):
@@ -209,8 +248,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter
     )
-    parts = {"looks": simulate_looks, "contrasts": simulate_contrasts, "pooling": simulate_pooling}
-    parser.add_argument("--part", choices=parts, help="one of the three; all if not given")
+    parts = {
+        "looks": simulate_looks,
+        "contrasts": simulate_contrasts,
+        "pooling": simulate_pooling,
+        "pilots": simulate_pilots,
+    }
+    parser.add_argument("--part", choices=parts, help="one of the four; all if not given")
     parser.add_argument("--simulations", type=int, default=1000, help="experiments a cell (default 1000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     settings = parser.parse_args(arguments)

@@ -49,6 +49,9 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "looks": None,
         "metric": "AP",
         "contrasts": None,
+        "pilot": None,
+        "sd_seeds": None,
+        "se_images": None,
     },
 }
 
@@ -223,6 +226,7 @@ def _bad_inputs(tmp_path: Path, beacons: Path) -> dict[str, tuple[list[object], 
         "pickle that runs code": (["export", f"model={tmp_path / 'evil.pt'}"], "may run code"),
         "unknown key": ([*train, f"data={beacons}", "epoch=2"], "did you mean epochs"),
         "no key": ([*train, "fast"], "key=value"),
+        "a pilot without dry_run": (["compare", "demo.yaml", "pilot=runs"], "dry_run=True"),
     }
 
 

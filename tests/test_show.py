@@ -23,6 +23,7 @@ from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
 from yolo_mha.evaluation.declared import Declaration
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
 from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.planning import Power, PowerPoint
 from yolo_mha.evaluation.recipe import recipe_from_settings
 from yolo_mha.evaluation.verdict import judge, no_interval
 from yolo_mha.paths import shipped
@@ -32,6 +33,7 @@ from yolo_mha.profiling.footprint import Footprint, Step
 from yolo_mha.result import Result
 from yolo_mha.scoring.coco import METRICS
 from yolo_mha.scoring.intervals import Interval
+from yolo_mha.scoring.power import Spread
 from yolo_mha.scoring.resample import Support
 from yolo_mha.show import duration, show, show_settings
 
@@ -202,7 +204,18 @@ def test_estimate__says_what_is_matched(folder):
     ):
         assert words in text
     assert f"row {match.row}: {match.own:,} for {match.parameters:,} ({match.difference:+.2%})" in text
+    assert "What it can find is not known" in text
     assert_whole(text, f"baseline: {folder}/m.yaml", f"control: {folder}/m.yaml")
+    points = [PowerPoint(3, 0.25, 0.125, 0.5, 0.034), PowerPoint(4, 0.5, 0.25, 0.75, 0.03)]
+    power = Power("a pilot", Spread(0.01, 0.004, 71, 3), 0.02, "72 images", points, 9, None, ["a note"])
+    three = replace(plan, seeds=(0, 1, 2))
+    text = shown(replace(found, recipe=three, power=power, picture=f"{folder}/power.png"))
+    rows = [re.findall(r"[\w.]+", line) for line in tables(text)]
+    assert ["3", "0.25", "0.12", "0.034", "0.50", "12", "h", "0", "min"] in rows
+    said = "With 3 seeds and 72 images a true difference of 0.01 in AP is found with probability 0.25 (0.12 if the"
+    assert said in text
+    assert "takes about 9 seeds, or more than 30" in text
+    assert_whole(text, f"power curve: {folder}/power.png")
 
 
 def test_show__knows_every_result():

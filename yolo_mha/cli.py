@@ -355,10 +355,15 @@ def compare() -> None:
 
       yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml seeds=0,1,2 epochs=50 dry_run=True
 
+      yolo-mha compare model=yolov8n.pt at=P5 data=my.yaml seeds=3,4,5,6 dry_run=True pilot=runs/compare/compare
+
       yolo-mha compare model=yolov8n.yaml attention=my-variant.yaml data=my.yaml epochs=50
 
       yolo-mha compare my-recipe.yaml jobs=2
     """
+
+
+PLANNING = ("pilot", "sd_seeds", "se_images")  # settings of compare that only a dry run has
 
 
 def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: Any) -> Result:
@@ -368,6 +373,9 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     check_flag("dry_run", dry_run)
     if dry_run:
         return estimate(recipe, **settings)
+    if planning := [key for key in PLANNING if key in settings]:
+        given = " ".join(f"{key}={settings[key]}" for key in planning)
+        raise ConfigError(f"{planning[0]} is for planning.", given=given, expected="dry_run=True beside it")
     if recipe is not None:
         return run_recipe(recipe, **settings)
     return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # it says what is missing

@@ -282,16 +282,49 @@ def _show_estimate(result: Estimate, console: Console) -> None:
     for name, arm in result.arms.items():
         rows = (f"  row {m.row}: {m.own:,} for {m.parameters:,} ({m.difference:+.2%})" for m in arm.substitutes)
         _say(console, f"{name}: {arm.model}", *rows)
+    at_once = f", which makes a step take {result.slowdown:.2f} times as long" if recipe.jobs > 1 else ""
     _say(
         console,
-        f"seeds {', '.join(map(str, recipe.seeds))}, {recipe.jobs} run{'s' * (recipe.jobs > 1)} at a time; "
+        f"seeds {', '.join(map(str, recipe.seeds))}, {recipe.jobs} run{'s' * (recipe.jobs > 1)} at a time{at_once}; "
         f"{result.free_mib / 1024:.1f} GiB of memory are free",
         f"checkpoints take at most {result.disk_mib:,.0f} MiB of disk space",
         f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}; a difference "
         f"below {recipe.margin:g} does not matter",
     )
+    _show_power(result, console)
     spent = duration(result.seconds)
     _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", style="bold")
+
+
+def _show_power(result: Estimate, console: Console) -> None:
+    recipe, found = result.recipe, result.power
+    if found is None:
+        _say(
+            console,
+            "What it can find is not known: name an earlier comparison on such data, pilot=runs/compare/NAME, or say "
+            "sd_seeds= and se_images=",
+        )
+        return
+    uncertain = found.spread.pilot is not None
+    heads = (f"finds {recipe.margin:g}", *(["at worst"] if uncertain else []), "finds with 0.8", "excludes", "time")
+    table = _table("seeds", *heads, left=0, title=f"Power: {found.source}")
+    for point in found.points:
+        chances = (point.finds, point.finds_upper) if uncertain else (point.finds,)
+        least, time = f"{point.smallest_detectable:.3f}", duration(result.seconds / len(recipe.seeds) * point.seeds)
+        style = "bold" if point.seeds == len(recipe.seeds) else None
+        cells = (*(f"{chance:.2f}" for chance in chances), least, f"{point.excludes:.2f}", time)
+        table.add_row(str(point.seeds), *cells, style=style)
+    console.print(table)
+    worst = "at worst: with the 80 % upper bound of the spread over seeds; " if uncertain else ""
+    _say(
+        console,
+        f"finds {recipe.margin:g}: probability that a true difference of {recipe.margin:g} is found; {worst}"
+        "finds with 0.8: the difference that is found with this probability; excludes: probability to show that no "
+        "such difference exists, where there is none",
+        *found.notes,
+    )
+    _say(console, *found.sentences(recipe), style="bold")
+    _say(console, f"power curve: {result.picture}")
 
 
 def _show_diagnosis(result: Diagnosis, console: Console) -> None:

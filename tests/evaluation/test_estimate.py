@@ -15,6 +15,7 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypa
     asked = {}
     step = Footprint(Step(100.0, 0.1), Step(110.0, 0.2), {}, 700.0)
     monkeypatch.setattr(module, "footprints", lambda cases, progress: asked.update(cases) or dict.fromkeys(cases, step))
+    monkeypatch.setattr(module, "slowdown", lambda case, jobs: 1 + 0.25 * (jobs - 1))
     arms = {"baseline": Arm("demo-baseline.yaml")}
     train = {**tiny, "imgsz": 60, "epochs": 10, "batch": 2, "fraction": 0.5}
     plan = Recipe("x", str(beacons), arms, train, seeds=(0, 1, 2), jobs=2)
@@ -29,7 +30,8 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypa
     assert arm.image_seconds > 0
     assert arm.seconds == pytest.approx(10 * 4 * 0.2 + 11 * 8 * arm.image_seconds)
     assert arm.peak_mib == pytest.approx(RESERVE * 800)
-    assert found.seconds == pytest.approx(3 * arm.seconds)
+    assert found.slowdown == 1.25
+    assert found.seconds == pytest.approx(2 * 1.25 * arm.seconds)  # two runs at once, then the third
     assert found.peak_mib == pytest.approx(2 * arm.peak_mib)
     runs, begun, under_way = 3 * 2, 3 * 4, 2 * 2 * 10  # bytes for each parameter
     assert found.disk_mib == pytest.approx((runs + begun + under_way) * arm.parameters / 2**20)

@@ -76,7 +76,7 @@ def test_look__stops_where_all_seeds_would_not_settle_it():
     hopeless = judged(interval(0.004, 0.0005, se_images=0.02), first)
     assert chance_to_settle(hopeless.effect, first, 0.01) < 0.01
     assert stopping(hopeless, 0.01, first) == FUTILITY
-    last = stages([3], range(3, 6))[-1]
+    last = stages([3], range(5))[-1]
     assert stopping(judged(interval(0.004, 0.0005, se_images=0.02), last), 0.01, last) == ""
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,8 @@ from yolo_mha.scoring.intervals import (
     paired_interval,
     sample,
     score_interval,
-    seeds_needed,
-    smallest_detectable,
 )
+from yolo_mha.scoring.power import seeds_needed, smallest_detectable
 
 
 def crossed(seeds: int, images: int, sd: tuple[float, float, float], shift: float = 0.0, seed: int = 0):
@@ -93,7 +93,7 @@ def test_paired_interval__holds_the_truth_often_enough(seeds, sd):
 
 def test_smallest_detectable__is_found_in_four_experiments_of_five():
     deltas, replicates = crossed(5, 80, (0.1, 0.02, 0.0), seed=3)
-    size = smallest_detectable(paired_interval(deltas, replicates, 80), 5)
+    size = smallest_detectable(paired_interval(deltas, replicates, 80).spread, 5)
     assert size == paired_interval(deltas, replicates, 80).smallest_detectable
     true_size = math.sqrt(0.02**2 / 5 + 0.1**2 / 80)
     found = 0
@@ -109,10 +109,10 @@ def test_smallest_detectable__is_found_in_four_experiments_of_five():
 
 def test_seeds_needed__fewer_for_a_larger_margin_and_none_where_images_are_too_few():
     interval = paired_interval(*crossed(4, 60, (0.1, 0.03, 0.0), seed=1), 60)
-    few, many = seeds_needed(interval, 0.2), seeds_needed(interval, 0.06)
+    few, many = seeds_needed(interval.spread, 0.2), seeds_needed(interval.spread, 0.06)
     assert few < many
-    assert smallest_detectable(interval, many) <= 0.06 < smallest_detectable(interval, many - 1)
-    assert seeds_needed(interval, 0.001) is None
+    assert smallest_detectable(interval.spread, many) <= 0.06 < smallest_detectable(interval.spread, many - 1)
+    assert seeds_needed(interval.spread, 0.001) is None
     assert images_needed(interval, 0.001) > 60
 
 
@@ -146,10 +146,9 @@ def test_images_needed__counts_groups_where_groups_are_resampled():
     deltas, replicates = crossed(4, 110, (0.4, 0.01, 0.0), seed=1)
     by_group, by_image = paired_interval(deltas, replicates, 110, SIZES), paired_interval(deltas, replicates, 110)
     assert 10 < images_needed(by_group, 0.05) < images_needed(by_image, 0.05) / 3
-    df = by_group.df
-    least = (stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)) * by_group.se_images
+    least = smallest_detectable(replace(by_group.spread, sd_seeds=0.0), 4)
     assert images_needed(by_group, 0.05) == math.ceil(10 * (least / 0.05) ** 2)
-    assert by_group.smallest_detectable == smallest_detectable(by_group, 4) > least  # and seeds
+    assert by_group.smallest_detectable == smallest_detectable(by_group.spread, 4) > least  # and seeds
 
 
 def test_score_interval__stays_within_0_and_1_and_says_where_there_is_none():

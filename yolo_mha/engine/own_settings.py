@@ -242,6 +242,9 @@ COMMANDS = {
         Setting("keep_best", FLAG, "keeps best.pt of each run beside last.pt, which is the one that is scored", False),
         Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
         Setting("dry_run", FLAG, "only the plan, with an estimate of time, memory and disk space", False),
+        Setting("pilot", PATH, "folder of an earlier comparison; dry_run=True says what this one can find"),
+        Setting("sd_seeds", "number", "in place of pilot: standard deviation of the difference over seeds"),
+        Setting("se_images", "number", "with sd_seeds: standard error for the choice of images"),
         others="training settings, the same for every arm",
     ),
     "doctor": Command(

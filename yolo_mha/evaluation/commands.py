@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..scoring.intervals import LEAST_SEEDS
+from ..scoring.power import LEAST_SEEDS
 from .comparison import Contrast
 from .recipe import Recipe
 from .score_runs import SCORING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ from ultralytics.utils import LOGGER
 
 from ..engine.own_settings import checked
 from ..guard import guarded
-from ..scoring.intervals import LEAST_SEEDS
+from ..scoring.power import LEAST_SEEDS
 from .comparison import Comparison
 from .conclude import conclude as conclude_runs
 from .declared import read_declarations
 from .estimate import Estimate, measure_plan
-from .folder import open_folder
+from .folder import comparisons, open_folder
 from .interim import stages
 from .looks import read_looks, review
 from .plan import prepare
+from .planning import draw_power, find_power
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
 from .runs import read_run, train_runs
 
@@ -100,23 +102,41 @@ def run_recipe(
 
 @checked
 @guarded()
-def estimate(recipe: str | Path | None = None, **settings: Any) -> Estimate:
+def estimate(
+    recipe: str | Path | None = None,
+    *,
+    pilot: str | Path | None = None,
+    sd_seeds: float | None = None,
+    se_images: float | None = None,
+    project: str | Path | None = None,
+    **settings: Any,
+) -> Estimate:
     """Check a comparison, and measure what it would take; nothing is trained, and no file of a run is written.
 
     Args:
         recipe: A recipe YAML; or None.
+        pilot: An earlier comparison, for what this one can find, see `find_power`; the curve is drawn into
+            ``NAME-power.png``.
+        sd_seeds: In its place, the standard deviation of the difference over seeds.
+        se_images: The standard error for the choice of images.
+        project: Folder for the picture; ``runs/compare`` if not given.
         **settings: As for `compare`, or beside a recipe as for `run_recipe`.
 
     Returns:
-        Time and memory.
+        Time, memory and power.
 
     Raises:
         ConfigError, ModelError, DataError, UnsupportedTaskError: As `compare`.
         RunError: A training step failed.
     """
-    settings.pop("project", None)
-    wanted = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
-    return measure_plan(prepare(wanted))
+    plan = prepare(read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings))
+    known = find_power(plan, pilot, sd_seeds, se_images)
+    found = measure_plan(plan)
+    if known is None:
+        return found
+    file = comparisons(project) / f"{plan.recipe.name}-power.png"
+    draw_power(known, plan.recipe, file)
+    return replace(found, power=known, picture=str(file))
 
 
 def _run(recipe: Recipe, project: str | Path | None, train: bool) -> Comparison:

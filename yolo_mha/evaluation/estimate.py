@@ -10,11 +10,12 @@ from ultralytics.cfg import get_cfg
 
 from ..engine.progress import bar
 from ..profiling.blocks import latency_ms
-from ..profiling.footprint import footprints, free_memory
+from ..profiling.footprint import footprints, free_memory, slowdown
 from ..profiling.training_case import TrainingCase, used_images
 from ..result import Result
 from .control import Substitute
 from .plan import Plan
+from .planning import Power
 from .recipe import Recipe
 
 # Bytes of a checkpoint for each parameter: while a run is trained (half precision, and the state of Adam), when it is
@@ -57,10 +58,13 @@ class Estimate(Result):
         steps: Training steps of an epoch.
         images: Number of images by split.
         device: Where it would run.
-        seconds: Time of all runs one after the other.
+        seconds: Time of all runs, ``jobs`` at a time.
+        slowdown: How much longer a training step takes while ``jobs`` runs are trained at once.
         peak_mib: The most memory of ``jobs`` runs at once, in MiB.
         free_mib: Memory that is free now.
         disk_mib: The most disk space that checkpoints take, in MiB.
+        power: What the comparison can find; None where nothing is known of the spread.
+        picture: The power curve as a picture.
     """
 
     recipe: Recipe
@@ -74,6 +78,9 @@ class Estimate(Result):
     peak_mib: float
     free_mib: float
     disk_mib: float
+    slowdown: float = 1.0
+    power: Power | None = None
+    picture: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -106,6 +113,8 @@ def measure_plan(plan: Plan) -> Estimate:
         found = footprints(cases, lambda text: progress.update(task, description=text))
         progress.update(task, description="validation images")
         latency = latency_ms(cases)
+        progress.update(task, description=f"{recipe.jobs} training steps at once")
+        slower = slowdown(next(iter(cases.values())), recipe.jobs)
     arms = {}
     for name, case in cases.items():
         step, image = (found[name].measured or found[name].estimated).seconds, latency[name] / 1e3
@@ -123,6 +132,7 @@ def measure_plan(plan: Plan) -> Estimate:
     each = (1 + recipe.keep_best) * DONE + (args.epochs // args.save_period if args.save_period > 0 else 0) * TRAINED
     disk = seeds * (each * sum(sizes) + BEGUN * max(sizes)) + recipe.jobs * 2 * TRAINED * max(sizes)
     largest_first = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
+    rounds = math.ceil(len(largest_first) / recipe.jobs) / len(largest_first)
     return Estimate(
         recipe=recipe,
         arms=arms,
@@ -131,7 +141,8 @@ def measure_plan(plan: Plan) -> Estimate:
         steps=steps,
         images=images,
         device=str(device),
-        seconds=seeds * sum(arm.seconds for arm in arms.values()),
+        seconds=seeds * sum(arm.seconds for arm in arms.values()) * slower * rounds,
+        slowdown=slower,
         peak_mib=sum(largest_first[: recipe.jobs]),
         free_mib=free_memory(device),
         disk_mib=disk / 2**20,

@@ -57,7 +57,7 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
         ConfigError: Another process works in the folder, it cannot be written to, or its records are damaged; or none
             was begun.
     """
-    root = Path(in_working_directory({"project": project}, "runs/compare")["project"]).resolve()
+    root = comparisons(project)
     try:
         if not begun:
             root.mkdir(parents=True, exist_ok=True)
@@ -78,6 +78,11 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
         if plan.data_check.file:
             write_text(folder / FAULTS, Path(plan.data_check.file).read_text(encoding="utf-8"))
         yield folder
+
+
+def comparisons(project: str | Path | None) -> Path:
+    """Return the folder of the folders of all comparisons: ``project``, or ``runs/compare``."""
+    return Path(in_working_directory({"project": project}, "runs/compare")["project"]).resolve()
 
 
 def fingerprint(plan: Plan) -> dict[str, str]:

@@ -22,7 +22,8 @@ from itertools import pairwise
 
 from scipy import stats
 
-from ..scoring.intervals import ALPHA, Interval, corrected
+from ..scoring.intervals import Interval, corrected
+from ..scoring.power import ALPHA
 
 FUTILE = 0.05  # a comparison that settles its question with a smaller probability than this stops
 

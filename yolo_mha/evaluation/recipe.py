@@ -17,8 +17,8 @@ from ..engine import settings as config
 from ..engine.block_modules import require_imported
 from ..errors import ConfigError, nearest
 from ..paths import find_cfg, given_path
-from ..scoring.intervals import LEAST_SEEDS
 from ..scoring.metric import require_metric
+from ..scoring.power import LEAST_SEEDS
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..yaml_files import read_yaml

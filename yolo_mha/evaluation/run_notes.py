@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..data.beacons import EMBEDDED
-from ..scoring.intervals import LEAST_SEEDS
+from ..scoring.power import LEAST_SEEDS
 from .comparison import IMAGES, RunResult, StartCheck
 from .interim import FUTILE, Stage
 from .plan import Plan

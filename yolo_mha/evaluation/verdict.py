@@ -5,17 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..scoring.intervals import (
-    LEAST_SEEDS,
-    LEAST_UNITS,
-    MOST_SEEDS,
-    Interval,
-    images_needed,
-    sample,
-    seeds_needed,
-    seeds_to_settle,
-    smallest_detectable,
-)
+from ..scoring.intervals import LEAST_UNITS, Interval, images_needed, sample, seeds_to_settle
+from ..scoring.power import LEAST_SEEDS, MOST_SEEDS, POWER, seeds_needed, smallest_detectable
 from ..scoring.resample import Support
 from .figures import DECIMALS, figures, no_spread, size
 
@@ -175,9 +166,14 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
 
     One advice: a number of seeds; or, where that would not do, what limits the design.
     """
-    needed = seeds_needed(interval, margin)
+    needed = seeds_needed(interval.spread, margin)
     if needed is not None and needed > interval.seeds:
-        return needed, f"; another comparison with about {needed} fresh seeds would find a difference of {margin:g}"
+        most = seeds_needed(interval.spread.upper, margin) or f"more than {MOST_SEEDS}"
+        return needed, (
+            f"; another comparison with about {needed} fresh seeds would find a difference of {margin:g} with "
+            f"probability {POWER:g}; {interval.seeds} seeds tell little of the spread, so it may take {most} "
+            "(80 % upper bound)"
+        )
     if needed is not None:  # the design was large enough, and yet this result is inconclusive
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
@@ -188,6 +184,6 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
         few = f"{interval.sample()} are too few to test on for any number of seeds"
         return None, f"; {few}: a difference of {margin:g} takes about {interval.sample(units)} or more"
     most = max(MOST_SEEDS, interval.seeds)
-    least = size(smallest_detectable(interval, most), margin)
+    least = size(smallest_detectable(interval.spread, most), margin)
     small = f"{margin:g} is too small a difference to find here"
     return None, f"; {small}: even {most} seeds find no less than about {least}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..scoring.intervals import ALPHA, corrected, share_needed
+from ..scoring.intervals import corrected, share_needed
+from ..scoring.power import ALPHA
 from .comparison import Contrast
 from .interim import FUTILE, Stage, chance_to_settle
 from .named import holm

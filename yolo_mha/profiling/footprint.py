@@ -117,11 +117,7 @@ def footprints(
     first_case = next(iter(cases.values()))
     device, batch = first_case.device, int(first_case.args.batch)
     with tempfile.TemporaryDirectory(prefix="yolo-mha-doctor-") as folder:
-        probes: dict[str, Probe] = {}
-        for name, c in cases.items():
-            file = str(Path(folder) / f"{len(probes)}.pt")
-            torch.save(deepcopy(c.model).cpu(), file)
-            probes[name] = Probe(file, c.imgsz, batch, c.objects, str(c.device), c.precision, c.optimizer)
+        probes = {name: _probe(c, Path(folder) / f"{i}.pt") for i, (name, c) in enumerate(cases.items())}
 
         def take(names: Iterable[str], count: int) -> dict[str, _Taken]:
             progress(f"training steps with {count} image{'s' * (count > 1)}")
@@ -150,6 +146,34 @@ def footprints(
     return found
 
 
+def slowdown(case: TrainingCase, jobs: int) -> float:
+    """Measure how much longer a training step takes while several are made at once.
+
+    Args:
+        case: What is trained.
+        jobs: How many processes train it.
+
+    Raises:
+        RunError: A step failed.
+    """
+    if jobs == 1:
+        return 1.0
+    with tempfile.TemporaryDirectory(prefix="yolo-mha-doctor-") as folder:
+        names = [str(number) for number in range(jobs)]
+        probes = {name: _probe(case, Path(folder) / f"{name}.pt") for name in names}
+        alone = _take({names[0]: case}, {names[0]: probes[names[0]]})[names[0]]
+        together = _take(dict.fromkeys(names, case), probes, at_once=True)
+    return max(sum(taken.step.seconds for taken in together.values()) / jobs / alone.step.seconds, 1.0)
+
+
+def _probe(case: TrainingCase, file: Path) -> Probe:
+    """Write the model of a case for a process, and say what that does with it."""
+    torch.save(deepcopy(case.model).cpu(), file)
+    return Probe(
+        str(file), case.imgsz, int(case.args.batch), case.objects, str(case.device), case.precision, case.optimizer
+    )
+
+
 def small_batches(imgsz: int, batch: int) -> tuple[int, int]:
     """Return the two batches to draw a line through: of one image and two, or more of them where they are small.
 
@@ -175,8 +199,8 @@ def _estimate(probes: dict[int, _Taken], batch: int) -> Footprint:
     return Footprint(Step(mib, seconds), None, {n: step for n, (step, _, _) in sorted(probes.items())}, base)
 
 
-def _take(cases: Mapping[str, TrainingCase], probes: Mapping[str, Probe]) -> dict[str, _Taken]:
-    """Run probes side by side, one step of each in turn."""
+def _take(cases: Mapping[str, TrainingCase], probes: Mapping[str, Probe], at_once: bool = False) -> dict[str, _Taken]:
+    """Run probes side by side, one step of each in turn, or of all at once."""
     with ExitStack() as stack:
         children: dict[str, Child] = {}
         for name, probe in probes.items():
@@ -190,9 +214,11 @@ def _take(cases: Mapping[str, TrainingCase], probes: Mapping[str, Probe]) -> dic
                 enough = all(sum(seconds for seconds, _ in own[1:]) > LEAST_SECONDS for own in taken.values())
                 if done > LEAST_ROUNDS and enough:
                     break
-                for name, child in children.items():
-                    child.send("step")
-                    taken[name].append(child.receive())
+                for turn in [list(children)] if at_once else [[name] for name in children]:
+                    for name in turn:
+                        children[name].send("step")
+                    for name in turn:
+                        taken[name].append(children[name].receive())
             result = {}
             for name, child in children.items():
                 child.end_input()

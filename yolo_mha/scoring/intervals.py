@@ -25,11 +25,9 @@ Sources:
     Efron, B. & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
     Howe, W. G. (1974). Approximate confidence limits on the mean of X + Y where X and Y are two tabled independent
     random variables. JASA 69, 789-794.
-    Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components. Biometrics 2, 110-114.
     Carter, A. V., Schnepel, K. T. & Steigerwald, D. G. (2017). Asymptotic behavior of a t-test robust to cluster
     heterogeneity. Review of Economics and Statistics 99, 698-709.
     Davison, A. C. & Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.
-    Bloom, H. S. (1995). Minimum detectable effects. Evaluation Review 19, 547-556.
 """
 
 from __future__ import annotations
@@ -39,14 +37,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
-LEVEL = 0.95
-ALPHA = 1 - LEVEL
-POWER = 0.80
-LEAST_SEEDS = 3  # for a statement about training in general
+from .power import ALPHA, LEAST_SEEDS, MOST_SEEDS, Spread, quantile, smallest_detectable
+
 LEAST_UNITS = 10  # images or groups that hold an object of the kind; resamples of fewer are too coarse
-MOST_SEEDS = 30  # more are not practical
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Interval:
         images: Number of images that hold an object of the kind.
         sd_seeds: Standard deviation over seeds; None with one seed.
         se_images: Standard error for the choice of images that all seeds share.
-        smallest_detectable: The true difference that a design like this one finds with probability 0.8 (Bloom 1995);
+        smallest_detectable: The true difference that a design like this one finds with probability 0.8, see `power`;
             None with fewer than three seeds.
         groups: Number of groups of these images, where groups are resampled; None where each image is by itself.
         effective_groups: To how many groups of equal size they amount.
@@ -90,6 +85,11 @@ class Interval:
     def df(self) -> float:
         """Degrees of freedom of ``se_images``."""
         return max((self.effective_groups or self.images) - 1, 1)
+
+    @property
+    def spread(self) -> Spread:
+        """How much the difference varies."""
+        return Spread(self.sd_seeds or 0.0, self.se_images, self.df, self.seeds)
 
     def sample(self, units: int | None = None) -> str:
         """Return in words what was tested on, "20 groups (121 images)", or what so many units would be."""
@@ -170,12 +170,12 @@ def paired_interval(
     effective = None if group_sizes is None else effective_groups(group_sizes)
     of_images = Interval(delta, 0.0, 0.0, "images", seeds, images, sd, math.sqrt(of_mean), None, groups, effective)
     if seeds < LEAST_SEEDS:
-        half = _t(of_images.df) * math.sqrt(of_mean)
+        half = quantile(of_images.df) * math.sqrt(of_mean)
         return replace(of_images, low=delta - half, high=delta + half)
     of_one = float(drawn.var(axis=1, ddof=1).mean()) * correction
     shared = max((seeds * of_mean - of_one) / (seeds - 1), 0.0)
     interval = replace(of_images, scope="seeds and images", se_images=math.sqrt(shared))
-    half, least = _half_width(interval, seeds), smallest_detectable(interval, seeds)
+    half, least = interval.spread.half_width(seeds), smallest_detectable(interval.spread, seeds)
     return replace(interval, low=delta - half, high=delta + half, smallest_detectable=least)
 
 
@@ -187,36 +187,6 @@ def effective_groups(sizes: NDArray[np.int64]) -> float:
     """
     squares = sizes.astype(np.float64) ** 2
     return float(squares.sum() ** 2 / (squares**2).sum())
-
-
-def smallest_detectable(interval: Interval, seeds: int) -> float:
-    """Return the true difference that is found with probability 0.8 with this many seeds and the same images.
-
-    Args:
-        interval: With three seeds or more.
-        seeds: Number of seeds to plan with.
-    """
-    by_seed = (interval.sd_seeds or 0.0) ** 2 / seeds
-    by_image = interval.se_images**2
-    total = by_seed + by_image
-    if total == 0:
-        return 0.0
-    df = total**2 / (by_seed**2 / (seeds - 1) + by_image**2 / interval.df)  # Satterthwaite 1946
-    return _half_width(interval, seeds) + float(stats.t.ppf(POWER, df)) * math.sqrt(total)
-
-
-def seeds_needed(interval: Interval, margin: float) -> int | None:
-    """Return the number of seeds with which a difference of ``margin`` would be found with probability 0.8.
-
-    Args:
-        interval: With three seeds or more.
-        margin: The smallest difference that matters.
-
-    Returns:
-        The number; None where the images alone leave more doubt than that, see `images_needed`.
-    """
-    tried = range(LEAST_SEEDS, MOST_SEEDS + 1)
-    return next((seeds for seeds in tried if smallest_detectable(interval, seeds) <= margin), None)
 
 
 def seeds_to_settle(interval: Interval, margin: float) -> int | None:
@@ -231,7 +201,7 @@ def seeds_to_settle(interval: Interval, margin: float) -> int | None:
     """
     enough = max(abs(interval.delta), margin - abs(interval.delta))
     tried = range(interval.seeds + 1, MOST_SEEDS + 1)
-    return next((seeds for seeds in tried if _half_width(interval, seeds) < enough), None)
+    return next((seeds for seeds in tried if interval.spread.half_width(seeds) < enough), None)
 
 
 def images_needed(interval: Interval, margin: float) -> int:
@@ -241,7 +211,7 @@ def images_needed(interval: Interval, margin: float) -> int:
         interval: With three seeds or more.
         margin: The smallest difference that matters.
     """
-    least = (_t(interval.df) + float(stats.t.ppf(POWER, interval.df))) * interval.se_images
+    least = smallest_detectable(replace(interval.spread, sd_seeds=0.0), interval.seeds)
     return math.ceil(interval.units * (least / margin) ** 2)
 
 
@@ -255,8 +225,8 @@ def corrected(interval: Interval, by_seed: float, by_image: float) -> Interval:
     """
     if interval.scope == "images":
         return interval
-    half = _half_width(interval, interval.seeds, by_seed, by_image)
-    least = smallest_detectable(interval, interval.seeds) + half - _half_width(interval, interval.seeds)
+    half = interval.spread.half_width(interval.seeds, by_seed, by_image)
+    least = smallest_detectable(interval.spread, interval.seeds, by_seed, by_image)
     return replace(interval, low=interval.delta - half, high=interval.delta + half, smallest_detectable=least)
 
 
@@ -274,18 +244,9 @@ def share_needed(interval: Interval, by_seed: float = ALPHA, by_image: float = A
 
     def beyond(log: float) -> float:
         share = math.exp(log)
-        return _half_width(interval, interval.seeds, by_seed * share, by_image * share) - abs(interval.delta)
+        return interval.spread.half_width(interval.seeds, by_seed * share, by_image * share) - abs(interval.delta)
 
     largest, smallest = math.log(1 / max(by_seed, by_image)), math.log(1e-12)
     if beyond(largest) >= 0:
         return math.exp(largest)
     return math.exp(smallest if beyond(smallest) <= 0 else optimize.brentq(beyond, smallest, largest))
-
-
-def _half_width(interval: Interval, seeds: int, by_seed: float = ALPHA, by_image: float = ALPHA) -> float:
-    spread = (interval.sd_seeds or 0.0) / math.sqrt(seeds)
-    return math.hypot(_t(seeds - 1, by_seed) * spread, _t(interval.df, by_image) * interval.se_images)
-
-
-def _t(df: float, error: float = ALPHA) -> float:
-    return float(stats.t.ppf(1 - error / 2, df))
