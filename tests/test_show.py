@@ -19,7 +19,7 @@ from yolo_mha.engine.own_settings import COMMANDS
 from yolo_mha.engine.predict import PredictResult
 from yolo_mha.engine.progress import Terminal
 from yolo_mha.engine.train import TrainResult
-from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast
+from yolo_mha.evaluation.comparison import ArmResult, Comparison, Contrast, Summary
 from yolo_mha.evaluation.declared import Declaration
 from yolo_mha.evaluation.estimate import ArmEstimate, Estimate
 from yolo_mha.evaluation.plan import build_arms
@@ -160,7 +160,7 @@ def test_comparison(folder):
     planned = Declaration("2026-01-02T03:04:05+00:00", "ab" * 32, {})
     result = Comparison(
         1, plan, "", "", arms, [], contrasts, [], [], planned, [], [], {}, ["A note."], {}, [], save_dir=str(folder),
-        headline="A headline.",
+        summary=Summary("Is it better?", "Yes.", "A finding.", "Go on.", f"yolo-mha val model={folder}/a.pt"),
     )  # fmt: skip
     text = shown(result)
     assert_whole(text, str(folder / "data.yaml"), str(folder / "compare.json"), str(folder / "report.md"))
@@ -170,7 +170,7 @@ def test_comparison(folder):
         for word in ("attention - baseline", "12,345,678", "+0.050", "A note.", "1234.5", "1.05, 1.01 to 1.25")
     ), text
     assert "exploratory" in text
-    assert "A headline." in text
+    assert f"Is it better? Yes. A finding.\nNext: Go on.\n  yolo-mha val model={folder}/a.pt\n" in text
     assert "images only" not in text
     (line,) = re.findall(".*AP 0 for a failed run.*", text)
     assert "-0.300" in line

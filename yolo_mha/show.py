@@ -261,11 +261,12 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     console.print(table)
     for contrast in result.contrasts:
         if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):
-            _say(console, contrast.verdict.sentence, style="bold" if contrast.primary else None)
-    folder = Path(result.save_dir)
-    notes = [result.headline] if result.headline else []
-    notes += [*result.notes, *(f"  {line}" for line in result.data_check.first)]
-    _say(console, *notes, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
+            _say(console, contrast.verdict.sentence)
+    folder, summary = Path(result.save_dir), result.summary
+    _say(console, *result.notes, *(f"  {line}" for line in result.data_check.first))
+    _say(console, f"{summary.question} {summary.answer} {summary.finding}", style="bold")
+    _say(console, f"Next: {summary.next_step}", *([f"  {summary.command}"] if summary.command else []))
+    _say(console, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
 
 

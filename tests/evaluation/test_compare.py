@@ -146,7 +146,7 @@ def test_compare__of_one_seed_gives_no_verdict(finished, copied):
     (folder / "looks.json").unlink()
     one = yolo_mha.compare(**settings, seeds=0)
     assert one.save_dir == str(folder)
-    assert any("seeds=1,2,3." in note for note in one.notes)  # what to do for a verdict
+    assert one.summary.command.endswith(" name=compare-seed1 seeds=1,2,3")  # what to do for a verdict
     assert one.contrasts[0].verdict.word == "no verdict"
     assert one.contrasts[0].effects["AP"].scope == "images"
     assert any("there is no verdict" in note for note in one.notes)
@@ -207,7 +207,7 @@ def test_compare__has_no_verdict_where_seeds_were_added_after_a_look(copied):
     assert {c.verdict.word for c in added.contrasts} == {"no verdict"}
     assert added.contrasts[0].effects["AP"] is not None
     assert added.notes[0].startswith("No verdict: 1 of 4")
-    assert "name=compare-seed4 seeds=4,5,6,7. " in added.notes[1]
+    assert added.summary.command.endswith(" name=compare-seed4 seeds=4,5,6,7")
     assert "seed 3 was added" in (folder / "report.html").read_text()
     assert [look.plan["seeds"] for look in added.looks] == [[0, 1, 2], [0, 1, 2, 3]]
     first = yolo_mha.compare(**settings)  # which was the first, so that its verdict stands

@@ -17,7 +17,7 @@ from yolo_mha.evaluation.charts import effects_chart
 from yolo_mha.evaluation.declared import Declaration
 from yolo_mha.evaluation.looks import Look
 from yolo_mha.evaluation.recipe import Arm, Control, Recipe
-from yolo_mha.evaluation.report import write_reports
+from yolo_mha.evaluation.report import WORDS, write_reports
 from yolo_mha.evaluation.verdict import judge, no_interval
 from yolo_mha.profiling.cost import Cost
 from yolo_mha.scoring.coco import METRICS
@@ -99,6 +99,13 @@ def comparison(tmp_path) -> found.Comparison:
         environment={"torch": "2"},
         commands=["yolo-mha compare recipe.yaml"],
         save_dir=str(tmp_path),
+        summary=found.Summary(
+            "Is attention better than baseline?",
+            "Yes.",
+            "AP is <higher>.",
+            "Use attention:",
+            "yolo-mha export model='a b'",
+        ),
     )
 
 
@@ -116,6 +123,8 @@ def folder(comparison, samples, tmp_path) -> Path:
 def test_report__holds_the_numbers_and_needs_no_network(folder):
     page = (folder / "report.html").read_text()
     numbers = (
+        "<strong>Yes.</strong> AP is &lt;higher&gt;.",
+        '<pre class="command">yolo-mha export model=&#39;a b&#39;</pre>',
         "attention helps: AP +0.050",
         "+0.050 [+0.030 to +0.070]",
         "\u00d71.05, 1.01 to 1.25",
@@ -130,7 +139,7 @@ def test_report__holds_the_numbers_and_needs_no_network(folder):
         "cdcdcdcdcdcdcdcd",
         "yolo-mha compare recipe.yaml",
         "primary: helps",
-        "Planned on 2026-01-02 03:04 UTC",
+        "chosen before the results, on 2026-01-02 03:04 UTC",
         "efefefefefefefef<",
     ):
         assert text in page, text
@@ -139,6 +148,17 @@ def test_report__holds_the_numbers_and_needs_no_network(folder):
     assert "out of &lt;memory&gt;" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert not re.search(r"https?://(?!www\.w3\.org)", re.sub(r"base64,[^\"]*", "", page))
+
+
+def test_report__text_and_page_say_the_same_of_its_words(folder):
+    """The caveats, that is; the text has no table by size and class, and no pictures."""
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    for words in ("A note.", *WORDS["contrasts"].split(". "), *WORDS["arm"].split(". "), *WORDS["seed"].split(". ")):
+        assert words in page
+        assert words in text
+    for words in ("2 runs were trained at a time", "Memory is what a pass holds", "64 px"):
+        assert words in page
+        assert words in text
 
 
 def test_comparison__with_a_failed_run_is_not_ok(comparison):
@@ -158,8 +178,11 @@ def test_report__draws_truth_and_both_arms_for_every_win(folder):
 
 def test_report__as_markdown(folder):
     text = (folder / "report.md").read_text()
-    assert text.startswith("# x\n")
-    assert "**helps.** attention helps" in text
+    assert text.startswith(
+        "# Is attention better than baseline?\n\n**Yes.** AP is \\<higher>.\n\n**Next:** Use attention:"
+    )
+    assert "```bash\nyolo-mha export model='a b'\n```" in text
+    assert "In exact words: attention helps" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows[:4]} == {9}
     assert {line.count("|") for line in rows[4:]} == {7}
@@ -268,8 +291,9 @@ def test_report_md__shows_names_as_they_are(comparison, samples, tmp_path):
     )
     write_reports(named, samples, tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
-    assert r"# ![x]\(http://x) # \<b>" in lines
-    assert any(r"data a\|b\x1b[2J." in line for line in lines)
+    assert any(
+        line.startswith(r"![x]\(http://x) # \<b>: attention against baseline, on a\|b\x1b[2J.") for line in lines
+    )
     assert any("Training: `data=a'b '''`." in line for line in lines)
-    assert r"\<script>" in lines
+    assert r"- \<script>" in lines
     assert "yolo-mha val data='a|b'" in lines

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
             "even 30 seeds find no less than about 0.014",
         ),
         (interval(0.0, 0.5, by_image=0.1), INCONCLUSIVE, "100 images are too few to test on for any number of seeds"),
-        (interval(0.005, 0.0055, by_image=0.0027), INCONCLUSIVE, "more seeds alone would hardly settle it"),
+        (interval(0.005, 0.0055, by_image=0.0027), INCONCLUSIVE, "More seeds alone would hardly settle it"),
         (interval(0.03, 0.02, seeds=2, scope="images"), NONE, "2 seeds cannot tell what training again would give"),
         (interval(0.03, 0.02, seeds=1, scope="images"), NONE, "One seed cannot tell"),
     ],
@@ -31,9 +32,10 @@ def interval(delta: float, half: float, seeds: int = 5, scope: str = "seeds and 
 def test_judge__says_what_the_interval_allows(given, word, sentence):
     verdict = judge(given, "attention", "baseline", margin=0.01, best=0.4)
     assert verdict.word == word
-    assert sentence in verdict.sentence
+    assert sentence in f"{verdict.sentence} {verdict.next_step}"
+    assert bool(verdict.next_step) == (word == INCONCLUSIVE)
     assert (verdict.seeds_needed or 6) in range(6, 31)
-    assert bool(verdict.seeds_needed) == ("about" in verdict.sentence and "fresh seeds would" in verdict.sentence)
+    assert bool(verdict.seeds_needed) == ("about" in verdict.next_step and "fresh seeds would" in verdict.next_step)
 
 
 def test_judge__an_interval_beyond_the_margin_is_no_equality():
@@ -107,9 +109,9 @@ def test_judge__no_figure_contradicts_the_sentence(margin, share):
 def test_judge__only_the_primary_contrast_names_a_next_step():
     """Two contrasts would otherwise advise two things about one design."""
     given = interval(0.01, 0.02)
-    assert "fresh seeds would find" in judge(given, "a", "b", margin=0.01, best=0.4).sentence
+    assert "fresh seeds would find" in judge(given, "a", "b", margin=0.01, best=0.4).next_step
     other = judge(given, "a", "b", margin=0.01, best=0.4, primary=False)
-    assert other.seeds_needed is None
+    assert (other.seeds_needed, other.next_step) == (None, "")
     assert other.sentence.endswith("(5 seeds, 100 images).")
 
 
@@ -123,4 +125,14 @@ def test_judge__a_large_design_without_an_answer_names_the_next_step():
     verdict = judge(given, "a", "b", margin=0.0094, best=0.4)
     assert verdict.word == INCONCLUSIVE
     assert verdict.seeds_needed > 10
-    assert "if the estimate stays" in verdict.sentence
+    assert "if the estimate stays" in verdict.next_step
+
+
+def test_judge__says_up_to_how_many_seeds_it_may_take():
+    """Three seeds say little of the spread: by its 80 % upper bound, twice as large, many more are needed."""
+    given = Interval(0.004, -0.02, 0.028, "seeds and images", 3, 100, 0.007, 0.001, None)
+    verdict = judge(given, "a", "b", margin=0.01, best=0.4)
+    most = int(re.search(r"it may take (\d+) ", verdict.next_step)[1])
+    assert verdict.seeds_needed < most <= 30
+    wide = judge(replace(given, sd_seeds=0.012), "a", "b", margin=0.01, best=0.4)
+    assert "it may take more than 30 (80 % upper bound)" in wide.next_step

@@ -36,6 +36,8 @@ def effects_chart(comparison: Comparison) -> bytes:
     axes.set_ylim(-0.6, len(shown) - 0.4)
     line = heading(interval for _, interval in shown)
     axes.set_xlabel(f"difference; line: {line}; dots: seeds; band: ± {comparison.recipe.margin:g}")
+    axes.set_title("\u2190 the second arm is better", loc="left", fontsize=9, color="0.35")
+    axes.set_title("the first arm is better \u2192", loc="right", fontsize=9, color="0.35")
     axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", alpha=0.3)
     return _svg(axes)
@@ -78,7 +80,7 @@ def cost_chart(comparison: Comparison) -> bytes:
 
 
 def _axes(height: float = 3.6) -> Any:
-    return Figure(figsize=(7, height), layout="constrained").subplots()
+    return Figure(figsize=(6, height), layout="constrained").subplots()
 
 
 def _svg(axes: Any) -> bytes:

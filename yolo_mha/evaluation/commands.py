@@ -1,14 +1,11 @@
-"""Commands that a report names: for the same comparison, for the scores of one model, and for another comparison."""
+"""Commands that a report names: for the same comparison, and for the scores of one model."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from ..scoring.power import LEAST_SEEDS
-from .comparison import Contrast
 from .recipe import Recipe
 from .score_runs import SCORING
 
@@ -28,20 +25,3 @@ def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> l
             words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
             commands.append(("val", {**words, **own}))
     return [" ".join(["yolo-mha", c, *(shlex.quote(f"{k}={v}") for k, v in words.items())]) for c, words in commands]
-
-
-def seeds_wanted(recipe: Recipe, primary: Contrast, objections: Sequence[str]) -> int | None:
-    """Return the number of fresh seeds that another comparison should have; None where this one has its answer."""
-    if objections or len(recipe.seeds) < LEAST_SEEDS:
-        return max(len(recipe.seeds), LEAST_SEEDS)
-    return primary.verdict.seeds_needed
-
-
-def advice(recipe: Recipe, seeds: Sequence[int], command: str) -> str:
-    """Say how to go on."""
-    name = f"{re.sub(r'-seed[0-9]+$', '', recipe.name)}-seed{seeds[0]}"
-    return (
-        "To find out more, plan another comparison with seeds that are not used yet: "
-        f"{command} name={name} seeds={','.join(map(str, seeds))}. Seeds that are added to this one would leave it "
-        "without a verdict: adding seeds until an answer comes out makes errors more frequent."
-    )

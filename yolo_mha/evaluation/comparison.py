@@ -197,6 +197,25 @@ class StartCheck:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """The answer in plain words.
+
+    Attributes:
+        question: What the comparison was made for.
+        answer: In a few words.
+        finding: What was found, with its figures.
+        next_step: What to do next.
+        command: The command for it; None where none does it.
+    """
+
+    question: str
+    answer: str
+    finding: str
+    next_step: str
+    command: str | None
+
+
+@dataclass(frozen=True)
 class Comparison(Result):
     """All arms and seeds of a comparison.
 
@@ -221,6 +240,7 @@ class Comparison(Result):
         commands: What to type to get the same.
         save_dir: Folder of the comparison: ``compare.json``, ``report.html``, ``report.md``, ``recipe.yaml``,
             ``plan.json``, ``looks.json``, ``arms/``, and by split ``val/`` and ``test/``.
+        summary: The answer in plain words, and what to do next.
         data_check: Faults of the images and labels, and what was done about them, the same for all arms; the list is
             also ``bad.csv`` in the folder.
         evidence: The files that the numbers were computed from, below the comparison's folder, with their SHA-256: the
@@ -250,6 +270,7 @@ class Comparison(Result):
     environment: dict[str, str]
     commands: list[str]
     save_dir: str
+    summary: Summary
     data_check: DataCheck = field(default_factory=DataCheck)
     evidence: dict[str, str] = field(default_factory=dict)
     headline: str = ""

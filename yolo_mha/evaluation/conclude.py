@@ -22,7 +22,7 @@ from ..profiling.cost import Cost, measure
 from ..scoring.resample import RESAMPLES
 from ..scoring.truth import read_truth
 from ..scoring.val import ValResult
-from .commands import advice, commands_again, seeds_wanted
+from .commands import commands_again
 from .comparison import (
     ESTIMAND,
     FURTHER,
@@ -46,6 +46,7 @@ from .run_notes import interim_note, run_notes
 from .runs import DONE, FAILED, RUNNING, Run
 from .score_runs import changed_blocks, match_runs, score_runs
 from .start import shared_start
+from .summary import Next, seeds_wanted, summarize
 from .verdicts import headline, stopping
 
 RESAMPLES_FILE = "resamples.json"
@@ -105,10 +106,12 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         stage = replace(stage, stop=stopping(found[0], recipe.margin, stage))
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     notes = [f"No verdict: {'; '.join(objections)}."] if objections else []
-    if stage and stage.next:
-        notes.append(interim_note(stage))
-    elif count := seeds_wanted(recipe, found[0], seen.objections):
-        notes.append(advice(recipe, fresh_seeds(declarations[-1].plan, earlier, count), commands[0]))
+    notes += [interim_note(stage)] if stage and stage.next else []
+    wanted = 0 if stage and stage.next else seeds_wanted(recipe, found[0], seen.objections)
+    fresh = fresh_seeds(declarations[-1].plan, earlier, wanted)
+    tests = "test" in plan.dataset.splits
+    left = [] if seen.objections else unfinished  # which would give no verdict any more
+    summary = summarize(recipe, found[0], said, results, Next(commands[0], stage, left, fresh, tests, first))
     notes += [*plan_changes(declarations), *seen.remarks]
     notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes]
     settings = next(reversed(scores.values())).settings
@@ -130,6 +133,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         contrasts=found,
         headline=said,
         stage=stage,
+        summary=summary,
         wins=wins,
         start=start,
         declaration=declarations[-1],

@@ -130,8 +130,8 @@ class Power:
             )
         elif self.needed > seeds:
             most = f"up to {self.needed_upper}" if self.needed_upper else f"more than {MOST_SEEDS}"
-            uncertain = "" if self.needed_upper == self.needed else f", or {most}, for the spread is uncertain"
-            said.append(f"A difference of {margin:g} takes about {self.needed} seeds{uncertain}.")
+            doubt = "" if self.needed_upper == self.needed else f", or {most}, for the spread is uncertain"
+            said.append(f"A difference of {margin:g} takes about {self.needed} seeds{doubt}.")
         return said
 
 

@@ -30,6 +30,30 @@ from .figures import figure, figures, heading, ratio, size
 WIDTH = 400  # pixels of one of the pictures side by side
 SHOWN_SCORE = 0.25
 DASH = "\u2013"  # for what there is not
+WORDS = {  # what the page and the text say alike
+    "arm": "An arm is one of the models that are compared.",
+    "seed": "A seed sets the random numbers of a training; another seed is another training of the same model.",
+    "chart": (
+        "Each row is the difference between two arms; right of 0 the first one is better. Diamond: the difference that "
+        "was found, the mean over trainings. Line: where the true difference lies with 95 % confidence. Dots: single "
+        "trainings. Grey band: differences that are too small to matter."
+    ),
+    "cost": (
+        "Latency and memory: CPU, batch 1, fused, {imgsz} px, arms in turn. In brackets the median of the ratios to "
+        "{base} in the same round, and the range in which it lies with 96 % confidence; an arm's latency is the median "
+        "of {base} times this ratio. Memory is what a pass holds beyond weights and input."
+    ),
+    "jobs": " {jobs} runs were trained at a time, so training times include their competition for the machine.",
+    "contrasts": (
+        "95 % interval: where the true difference lies with 95 % confidence, if the arms were trained again and scored "
+        "on other images of this kind. Smallest detectable: the true difference that a comparison of this size finds "
+        "in 8 of 10 cases. Sd over seeds (standard deviation): how far the differences of single trainings lie apart. "
+        "Se over images (standard error): what the choice of images adds for all seeds alike. ~ 0: not distinguishable "
+        "from 0 with these seeds. Primary: the question that was chosen before the results. Named: others that were "
+        "chosen before, tested only where the primary one leaves zero out. Exploratory: all others; a hint and no "
+        "proof, for among several of them one comes out by chance more often than 5 in 100 times."
+    ),
+}
 
 
 def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Path) -> None:
@@ -74,6 +98,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "metrics": METRICS,
         "overall": OVERALL,
         "interval": heading(c.effect for c in comparison.contrasts),
+        "words": _worded(comparison),
     }
     charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
     page = environment.get_template("report.html.j2").render(
@@ -83,6 +108,13 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
     )
     write_text(folder / "report.html", page)
     write_text(folder / "report.md", plain.get_template("report.md.j2").render(**values))
+
+
+def _worded(comparison: Comparison) -> dict[str, str]:
+    """Return what page and text say alike, with what differs from comparison to comparison."""
+    said = {"imgsz": comparison.settings["imgsz"], "base": comparison.baseline, "jobs": comparison.recipe.jobs}
+    cost = WORDS["cost"] + (WORDS["jobs"] if comparison.recipe.jobs > 1 else "")
+    return {**WORDS, "cost": cost.format(**said)}
 
 
 def _embedded(content: bytes, kind: str) -> str:

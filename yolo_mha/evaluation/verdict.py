@@ -25,11 +25,13 @@ class Verdict:
         sentence: The same with the figures.
         seeds_needed: With "inconclusive" in the primary contrast, about how many seeds would be needed; None where no
             practical number suffices.
+        next_step: What would give an answer, in a sentence.
     """
 
     word: str
     sentence: str
     seeds_needed: int | None = None
+    next_step: str = ""
 
 
 def judge(
@@ -98,8 +100,8 @@ def judge(
         bound = math.ceil(widest * 10**DECIMALS) / 10**DECIMALS
         larger = f"{bound:.{DECIMALS}f}" if bound <= margin else f"{margin:g}"
         return Verdict(SAME, f"{arm} makes no difference larger than {larger} against {against}: {found} ({design}).")
-    needed, then = _next(interval, margin) if primary else (None, "")
-    return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {found} ({design}){then}.", needed)
+    advice = _next(interval, margin) if primary else (None, "")
+    return Verdict(INCONCLUSIVE, f"{arm} against {against} is inconclusive: {found} ({design}).", *advice)
 
 
 def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
@@ -169,21 +171,21 @@ def _next(interval: Interval, margin: float) -> tuple[int | None, str]:
     needed = seeds_needed(interval.spread, margin)
     if needed is not None and needed > interval.seeds:
         most = seeds_needed(interval.spread.upper, margin) or f"more than {MOST_SEEDS}"
-        return needed, (
-            f"; another comparison with about {needed} fresh seeds would find a difference of {margin:g} with "
-            f"probability {POWER:g}; {interval.seeds} seeds tell little of the spread, so it may take {most} "
-            "(80 % upper bound)"
-        )
+        few = f"{interval.seeds} seeds tell little of the spread, so it may take {most} (80 % upper bound)."
+        then = f"Another comparison with about {needed} fresh seeds would find a difference of {margin:g}"
+        return needed, f"{then} with probability {POWER:g}. {few}"
     if needed is not None:  # the design was large enough, and yet this result is inconclusive
         needed = seeds_to_settle(interval, margin)
         if needed is not None:
-            return needed, f"; another comparison with about {needed} fresh seeds would settle it if the estimate stays"
-        return None, "; more seeds alone would hardly settle it, more test images may"
+            return needed, f"Another comparison with about {needed} fresh seeds would settle it if the estimate stays."
+        return None, "More seeds alone would hardly settle it, more test images may."
     units = images_needed(interval, margin)
     if units > interval.units:
         few = f"{interval.sample()} are too few to test on for any number of seeds"
-        return None, f"; {few}: a difference of {margin:g} takes about {interval.sample(units)} or more"
+        return None, f"{few}: a difference of {margin:g} takes about {interval.sample(units)} or more."
     most = max(MOST_SEEDS, interval.seeds)
     least = size(smallest_detectable(interval.spread, most), margin)
-    small = f"{margin:g} is too small a difference to find here"
-    return None, f"; {small}: even {most} seeds find no less than about {least}"
+    return (
+        None,
+        f"{margin:g} is too small a difference to find here: even {most} seeds find no less than about {least}.",
+    )

@@ -1,0 +1,122 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from yolo_mha.evaluation.comparison import Contrast, RunResult
+from yolo_mha.evaluation.interim import stages
+from yolo_mha.evaluation.recipe import Arm, Recipe
+from yolo_mha.evaluation.summary import Next, seeds_wanted, summarize
+from yolo_mha.evaluation.verdict import judge, no_interval
+from yolo_mha.scoring.intervals import Interval
+from yolo_mha.scoring.resample import Support
+
+AGAIN = "yolo-mha compare recipe=r.yaml"
+WEIGHTS = {"baseline": Path("b 1.pt"), "attention": Path("a.pt")}
+RECIPE = Recipe("x", "d.yaml", {"baseline": Arm("a.yaml"), "attention": Arm("b.yaml")}, {"epochs": 5})
+GIVEN = Next(AGAIN, None, (), (), False, WEIGHTS)
+
+
+def contrast(delta: float, half: float, best: float = 0.5, seeds: int = 3, **words: object) -> Contrast:
+    scope = "seeds and images" if seeds > 2 else "images"
+    effect = Interval(delta, delta - half, delta + half, scope, seeds, 80, 0.008, 0.001, None)
+    verdict = judge(effect, "attention", "baseline", 0.01, best=best, **words)
+    failures = words.get("with_failures")
+    return Contrast("attention", "baseline", True, list(range(seeds)), {"AP": effect}, {}, verdict, failures, best=best)
+
+
+def summary(given: Contrast, headline: str = "", runs=(), **next_step):
+    found = summarize(RECIPE, given, headline, runs, replace(GIVEN, **next_step))
+    assert found.question == "Is attention better than baseline?"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "finding"),
+    [
+        (
+            contrast(0.03, 0.02),
+            "Yes.",
+            "AP is 0.030 higher with attention: 0.500 against 0.470, each the mean of 3 trainings. With 95 % "
+            "confidence the true difference is between +0.010 and +0.050.",
+        ),
+        (
+            contrast(-0.03, 0.02),
+            "No, it is worse.",
+            "AP is 0.030 lower with attention: 0.470 against 0.500, each the mean of 3 trainings. With 95 % "
+            "confidence the true difference is between -0.050 and -0.010.",
+        ),
+        (contrast(0.004, 0.002), "Yes.", "That is less than the 0.01 that was said to matter."),
+        (
+            contrast(0.001, 0.005),
+            "There is no difference that matters.",
+            "so a difference of 0.01 or more is excluded.",
+        ),
+        (
+            contrast(0.0, 0.005),
+            "There is no difference that matters.",
+            "AP is the same with both, 0.500, the mean of 3",
+        ),
+        (contrast(0.01, 0.03), "One cannot tell yet.", "Chance alone may have done that: with 95 % confidence the"),
+        (contrast(0.01, 0.03, seeds=2), "There is no verdict.", "AP +0.010, 95 % interval -0.020 to +0.040 for these"),
+        (contrast(0.0, 0.001, best=0.001), "There is no verdict.", "Neither has learned anything (AP 0.001 at best)."),
+    ],
+)
+def test_summarize__says_what_was_found(given, answer, finding):
+    found = summary(given)
+    assert found.answer == answer
+    assert finding in found.finding
+
+
+def test_summarize__joins_what_is_known_of_the_control():
+    assert summary(contrast(0.03, 0.02), "attention is better than both.").finding.endswith(" better than both.")
+
+
+def test_summarize__without_an_interval():
+    none = no_interval("attention", "baseline", 3, Support(6, None))
+    found = summary(Contrast("attention", "baseline", True, [0, 1, 2], {"AP": None}, {}, none, best=0.5))
+    assert found.finding.startswith("There is no interval, for which 6 images are too few")
+    assert found.command is None
+
+
+def test_summarize__names_one_command():
+    helps, same, open_ = contrast(0.03, 0.02), contrast(0.001, 0.005), contrast(0.01, 0.03)
+    assert summary(helps).command == "yolo-mha export model=a.pt format=onnx"
+    assert summary(same).command == "yolo-mha export 'model=b 1.pt' format=onnx"
+    assert summary(helps, tests=True).command == f"{AGAIN} split=test conclude=True"
+    fresh = summary(open_, fresh=(3, 4, 5))
+    assert fresh.command == f"{AGAIN} name=x-seed3 seeds=3,4,5"
+    assert fresh.next_step.startswith(open_.verdict.next_step)
+    assert "leave it without a verdict" in fresh.next_step
+    assert summary(open_).command is None
+    assert summary(open_).next_step == open_.verdict.next_step
+    longer = summary(contrast(0.0, 0.001, best=0.001))
+    assert longer.command == f"{AGAIN} name=x-longer epochs=10"
+    assert summary(helps, weights={}).command is None
+
+
+def test_summarize__goes_on_with_what_is_not_finished():
+    failed = RunResult("attention", 2, "failed", "out of memory", "", {}, {}, 0, 5.0, 0, 10.0, [])
+    for given in (
+        summary(contrast(0.03, 0.02), unfinished=(2,)),
+        summary(contrast(0.03, 0.02), runs=[failed]),
+        summary(contrast(0.01, 0.03), stage=stages((3,), range(5))[0]),
+    ):
+        assert given.command == AGAIN
+    stopped = replace(stages((3,), range(5))[0], stop="helps")
+    assert summary(contrast(0.03, 0.02), stage=stopped).command.startswith("yolo-mha export")
+
+
+def test_summarize__an_answer_that_failed_runs_would_change_is_none():
+    counted = Interval(-0.1, -0.4, 0.2, "seeds and images", 4, 80, 0.1, 0.001, None)
+    found = summary(contrast(0.03, 0.02, with_failures=counted))
+    assert found.answer == "One cannot tell yet."
+    assert "because runs failed" in found.finding
+
+
+def test_seeds_wanted__as_many_as_the_verdict_says_or_anew():
+    primary = contrast(0.01, 0.03)
+    assert seeds_wanted(RECIPE, primary, []) == primary.verdict.seeds_needed > 3
+    assert seeds_wanted(RECIPE, contrast(0.03, 0.02), []) == 0
+    assert seeds_wanted(RECIPE, contrast(0.03, 0.02), ["seeds were added"]) == 3
+    assert seeds_wanted(replace(RECIPE, seeds=(0,)), contrast(0.03, 0.02, seeds=1), []) == 3
