@@ -11,6 +11,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import study
+import study_tables
 
 
 @pytest.fixture
@@ -63,3 +64,7 @@ def test_study__without_its_data_says_where_that_is_looked_for(small, monkeypatc
     monkeypatch.delenv("YOLO_MHA_TEST_DATA")
     with pytest.raises(SystemExit, match="let YOLO_MHA_TEST_DATA name the folder"):
         study.main("small", [])
+
+
+def test_tables__are_what_the_comparisons_found():
+    assert study_tables.main(check=True) == 0, "run python tools/study_tables.py"

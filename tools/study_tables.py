@@ -1,0 +1,144 @@
+"""Write the tables of studies/README.md from what the comparisons and benchmarks beside it found.
+
+Usage: python tools/study_tables.py [--check]
+
+Every figure comes out of a compare.json or a benchmark.json. With --check nothing is written, and it exits with 1 where
+the page does not hold what they say.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_mha.evaluation.figures import figures, size
+from yolo_mha.scoring.intervals import Interval
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+CONFIRMED = ("confirm", "scratch")  # comparisons with a protocol
+BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file; None where there is none yet."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def scores(found: dict[str, Any], arm: str) -> str:
+    """Write AP of an arm as mean and standard deviation over seeds."""
+    values = [run["metrics"]["AP"] for run in found["runs"] if run["arm"] == arm and run["metrics"]]
+    return f"{np.mean(values):.3f}" + (f" ± {size(float(np.std(values, ddof=1)))}" if len(values) > 1 else "")
+
+
+def difference(found: dict[str, Any], contrast: dict[str, Any]) -> str:
+    """Write the difference of a contrast with its interval."""
+    effect = contrast["judged"] or contrast["effects"][contrast["metric"]]
+    return "{} [{}]".format(*figures(Interval(**effect), found["recipe"]["margin"])) if effect else "-"
+
+
+def core_hours(found: dict[str, Any]) -> float:
+    """Return the hours of all trainings, each on one core."""
+    return sum(run["seconds"] for run in found["runs"]) / 3600
+
+
+def latency(folder: Path, arm: str, form: str, key: str = "ratio") -> str:
+    """Write how much longer an arm takes than the baseline in a format, from the benchmark of the two."""
+    measured = read(folder / f"benchmark-{arm}.json")
+    rows = [row for row in measured["rows"] if (row["arm"], row["format"]) == ("model", form)] if measured else []
+    return f"x {rows[0][key]:.2f}" if rows else "-"
+
+
+def answers() -> Iterable[tuple[str, ...]]:
+    """Yield one row a confirmed comparison."""
+    yield (
+        "study", "scored on", "seeds", "AP without", "with attention", "with the control", "attention less without",
+        "attention less control", "verdict", "latency in PyTorch", "in ONNX Runtime", "core-hours",
+    )  # fmt: skip
+    for folder in sorted(file.parent for file in STUDIES.glob("*/study.yaml")):
+        for name in CONFIRMED:
+            found = read(folder / name / "compare.json")
+            if found is None:
+                continue
+            primary = found["contrasts"][0]
+            arm, base = primary["arm"], primary["against"]
+            control = next(c for c in found["contrasts"] if c["arm"] == arm and c["against"] == "control")
+            images = primary["effects"]["AP"]
+            groups = f"{images['groups']} writers, " if images["groups"] else ""
+            yield (
+                f"`{folder.name}`" + (", from scratch" if name == "scratch" else ""),
+                f"{groups}{images['images']} {found['recipe']['split']} images",
+                str(len(found["recipe"]["seeds"])),
+                *(scores(found, a) for a in (base, arm, "control")),
+                difference(found, primary),
+                difference(found, control),
+                primary["verdict"]["word"],
+                *(latency(folder, arm, form) for form in ("pytorch", "onnx")),
+                f"{core_hours(found):.1f}",
+            )
+
+
+def explored() -> Iterable[tuple[str, ...]]:
+    """Yield one row an option of the exploring runs, the best first."""
+    yield ("option", "what is put in", "AP", "less baseline [95 %, images only]", "parameters", "latency")
+    found = read(STUDIES / "hdbpmn" / "explore" / "compare.json")
+    if found is None:
+        return
+    base = next(iter(found["arms"]))
+    to_base = {c["arm"]: c for c in found["contrasts"] if c["against"] == base}
+    for name, arm in sorted(found["arms"].items(), key=lambda item: -item[1]["metrics"]["AP"]):
+        words = " ".join(word for word in arm["model"].split() if "=" in word) or "nothing"
+        more = difference(found, to_base[name]) if name != base else "-"
+        cost = arm["cost"]
+        yield (
+            name,
+            f"`{words}`",
+            f"{arm['metrics']['AP']:.3f}",
+            more,
+            f"{cost['parameters']:,}",
+            f"x {cost['latency_ratio']:.2f}",
+        )
+
+
+def named() -> Iterable[tuple[str, ...]]:
+    """Yield one row a contrast that was named beside the primary one."""
+    yield ("study", "contrast", "difference", "verdict")
+    for file in sorted(STUDIES.glob("*/confirm/compare.json")):
+        found = read(file) or {}
+        for contrast in found["contrasts"]:
+            if contrast["named"] and not contrast["primary"]:
+                what = f"{contrast['arm']} less {contrast['against']}, {contrast['metric']}"
+                yield f"`{file.parts[-3]}`", what, difference(found, contrast), contrast["verdict"]["word"]
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Return rows as a Markdown table, the first one being its head."""
+    head, *rest = rows
+    lines = [head, ("---",) * len(head), *rest] if rest else [("not there yet",), ("---",)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(page: str, tables: dict[str, Callable[[], Iterable[tuple[str, ...]]]]) -> str:
+    """Return a page with the tables between their marks."""
+    for name, rows in tables.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = page.split(begin)
+        page = f"{before}{begin}\n{table(rows())}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def main(check: bool) -> int:
+    """Fill the page, or say whether it is filled."""
+    file = STUDIES / "README.md"
+    page = file.read_text(encoding="utf-8")
+    wanted = filled(page, {"answers": answers, "named contrasts": named, "exploring": explored})
+    if check:
+        return int(page != wanted)
+    file.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("--check" in sys.argv[1:]))
