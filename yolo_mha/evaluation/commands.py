@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..scoring.intervals import LEAST_SEEDS
 from .comparison import Contrast
-from .recipe import Recipe
-from .score_runs import SCORING
+from .given import PREDICTIONS
+from .recipe import SCORING, Recipe
 
 
 def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> list[str]:
@@ -19,12 +19,9 @@ def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> l
     commands = [("compare", {"recipe": folder / "recipe.yaml", "project": folder.parent, **own})]
     for arm in recipe.arms:
         if arm in first:
-            words = {
-                "model": first[arm],
-                "data": recipe.data,
-                "split": recipe.split,
-                "imgsz": recipe.train.get("imgsz", 640),
-            }
+            kind = "predictions" if recipe.given == PREDICTIONS else "model"
+            words = {kind: first[arm], "data": recipe.data, "split": recipe.split}
+            words |= {"imgsz": recipe.train.get("imgsz", 640)} if kind == "model" else {}
             words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
             commands.append(("val", {**words, **own}))
     return [" ".join(["yolo-mha", c, *(shlex.quote(f"{k}={v}") for k, v in words.items())]) for c, words in commands]
@@ -32,6 +29,8 @@ def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> l
 
 def seeds_wanted(recipe: Recipe, primary: Contrast, objections: Sequence[str]) -> int | None:
     """Return the number of fresh seeds that another comparison should have; None where this one has its answer."""
+    if recipe.given:  # a command cannot train them
+        return None
     if objections or len(recipe.seeds) < LEAST_SEEDS:
         return max(len(recipe.seeds), LEAST_SEEDS)
     return primary.verdict.seeds_needed

@@ -74,8 +74,12 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "metrics": METRICS,
         "overall": OVERALL,
         "interval": heading(c.effect for c in comparison.contrasts),
+        "trained": not comparison.recipe.given,
+        "costs": any(arm.cost for arm in comparison.arms.values()),
     }
-    charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
+    charts = {"effects": effects_chart}
+    charts |= {"curves": curves_chart} if values["trained"] else {}
+    charts |= {"cost": cost_chart} if values["costs"] else {}
     page = environment.get_template("report.html.j2").render(
         **values,
         charts={name: _embedded(chart(comparison), "svg+xml") for name, chart in charts.items()},
