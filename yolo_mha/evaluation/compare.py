@@ -137,7 +137,7 @@ def estimate(recipe: str | Path | None = None, **settings: Any) -> Estimate:
 
 def _run(recipe: Recipe, project: str | Path | None, train: bool = True) -> Comparison:
     plan, given = prepare_given(recipe) if recipe.given else (prepare(recipe), [])
-    if len(recipe.seeds) < LEAST_SEEDS:
+    if len(recipe.seeds) < LEAST_SEEDS and not given:
         LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
     with open_folder(plan, project, begun=not train and not given) as folder:
         for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:

@@ -64,7 +64,7 @@ class RunResult:
             images it is scored on. Of a given run the full path of its checkpoint or predictions.
         metrics: The twelve COCO numbers; empty for a failed run.
         per_class: By class AP, AP50, AP by size, and the number of objects.
-        epochs: Number of finished epochs; this and what follows on training is 0 or empty for a given run.
+        epochs: Number of finished epochs; of a given run this and the next four are 0 or empty.
         seconds: Wall-clock time of the training process, all attempts together.
         resumed: How often it went on after an interruption.
         peak_mib: The most memory that the training process held, in MiB.

@@ -33,7 +33,7 @@ UNKNOWN = {
 }
 CHOSEN = (
     "Arms and seeds may have been chosen, and results seen, before this plan was written; the intervals hold if they "
-    "were not. The seeds are those of the file names."
+    "were not. The seeds are taken as they were given."
 )
 
 
@@ -121,7 +121,7 @@ def model_notes(runs: Sequence[Run], opened: Sequence[Opened], split: str) -> li
         if (seed := own.settings.get("seed", run.seed)) != run.seed
     ]
     if other:
-        notes.append(f"The checkpoints record other seeds than the file names: {', '.join(other)}.")
+        notes.append(f"The checkpoints record other seeds than were given: {', '.join(other)}.")
     for run, own in zip(runs, opened, strict=True):
         if own.epoch is not None:
             notes.append(f"{run.arm} seed {run.seed} was saved before its training ended, after {own.epoch} epochs.")

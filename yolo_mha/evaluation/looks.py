@@ -236,7 +236,7 @@ def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> 
             old, new = in_words(before_it), in_words(after_it)
             said.append(f"{key} was {old} when the results were looked at ({when}), and is {new} now")
         elif key == "primary" and before == after:
-            said.append(f"the arms of the primary contrast were others when the results were looked at ({when})")
+            said.append(f"the primary contrast was between other runs when the results were looked at ({when})")
         elif key == "group":
             said.append(f"the file that group names had another content when the results were looked at ({when})")
     return said

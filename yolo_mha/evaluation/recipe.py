@@ -283,11 +283,12 @@ def recipe_of_given(settings: Mapping[str, Any]) -> Recipe:
             expected=f"one of {', '.join(kinds)}; baseline with models or predictions",
         )
     kind = found[0]
-    runs = read_runs(kind, settings.pop(kind))
-    baseline = chosen_baseline(runs, settings.pop("baseline", None), settings.get("primary"))
+    value, baseline = settings.pop(kind), settings.pop("baseline", None)
     _refuse_training(kind, {key: value for key, value in settings.items() if key not in OF_GIVEN})
     if "data" not in settings:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml, which is scored")
+    runs = read_runs(kind, value)
+    baseline = chosen_baseline(runs, baseline, settings.get("primary"))
     return _recipe({baseline: runs[baseline], **runs}, {"name": "compare", **settings})
 
 
