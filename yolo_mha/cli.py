@@ -373,8 +373,9 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     from .evaluation.compare import compare, estimate, run_recipe
 
     check_flag("dry_run", dry_run)
-    if {"models", "predictions"} & settings.keys():
-        return compare(**settings, recipe=recipe, dry_run=dry_run or None)  # it says that these do not go together
+    if {"models", "predictions"} & settings.keys():  # with which neither goes, as it says
+        settings |= {key: value for key, value in (("recipe", recipe), ("dry_run", dry_run)) if value}
+        return compare(**settings)
     if dry_run:
         return estimate(recipe, **settings)
     if recipe is not None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import yolo_mha
+from yolo_mha.cli import main
 from yolo_mha.data.beacons import generate
 from yolo_mha.engine.checkpoint import check_checkpoint
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, UnsupportedTaskError, YoloMHAError
@@ -157,25 +158,41 @@ def test_compare__refuses_predictions_that_cannot_be_read(beacons, content, said
     assert not Path("runs", "compare").exists()
 
 
-def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_path):
-    """Faint detections were cut off in one of the runs; arms with two seeds and the test images."""
+def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_path, capsys):
+    """By the command: two seeds, the test images, and one arm whose faint detections were cut off."""
     data = generate(tmp_path / "data", train=2, val=12)
     data.write_text(data.read_text() + "test: images/val\n")
-    for arm, lowest in (("baseline", 0.001), ("attention", 0.3)):
+    for arm, lowest in (("plain", 0.001), ("attention", 0.3)):
         for seed in (0, 1):
             found = [
                 {"image_id": i, "category_id": i % 2, "bbox": [seed, 5, 40, 40], "score": lowest + i / 20}
                 for i in range(12)
             ]
             Path(f"{arm}-{seed}.json").write_text(json.dumps(found))
-    found = yolo_mha.compare(predictions="{arm}-{seed}.json", data=data, split="test", margin=0.05)
+    words = ["predictions={arm}-{seed}.json", f"data={data}", "split=test", "margin=0.05", "baseline=plain", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words])
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
     assert any(
-        note.startswith("attention seed 0, attention seed 1: No prediction scores below 0.3") for note in found.notes
+        n.startswith("attention seed 0, attention seed 1: No prediction scores below 0.3") for n in found["notes"]
     )
-    assert found.settings == {"split": "test", "backend": "pycocotools"}
-    assert "Scored are the given predictions" in found.estimand
-    assert (found.recipe.margin, found.contrasts[0].verdict.word) == (0.05, "no verdict")
-    assert " predictions=" in found.commands[1]
+    assert found["settings"] == {"split": "test", "backend": "pycocotools"}
+    assert "Scored are the given predictions, on images" in found["estimand"]
+    assert "the test images are a sample of" in found["estimand"]
+    assert (found["recipe"]["margin"], found["contrasts"][0]["verdict"]["word"]) == (0.05, "no verdict")
+    assert " predictions=" in found["commands"][1]
+
+
+@pytest.mark.parametrize("word", ["dry_run=True", "demo.yaml", "model=yolov8n.yaml", "seeds=0,1,2", "conclude=True"])
+def test_compare__refuses_what_does_not_go_with_given_runs(word, beacons, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", word, f"models={PATTERN}", f"data={beacons}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(("error: compare models= does not take", "error: A comparison is of"))
+    assert word.partition("=")[0].replace("demo.yaml", "recipe") in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_estimate__of_given_runs_is_refused(beacons, models):

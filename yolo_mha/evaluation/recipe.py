@@ -299,7 +299,7 @@ def _refuse_training(kind: str, settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"compare {kind}= does not take {refused[0]}.",
             given=f"{refused[0]}={settings[refused[0]]}",
-            expected=", ".join(("baseline", *OF_GIVEN, *taken)),
+            expected=", ".join(("baseline", "project", *OF_GIVEN, *taken)),
             fix="leave it out; these runs are scored as they are, and nothing is trained",
         )
 
