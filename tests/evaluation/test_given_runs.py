@@ -8,8 +8,11 @@ import torch
 import yolo_mha
 from yolo_mha.cli import main
 from yolo_mha.data.beacons import generate
+from yolo_mha.data.files import sha256
 from yolo_mha.engine.checkpoint import check_checkpoint
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, UnsupportedTaskError, YoloMHAError
+from yolo_mha.evaluation.declared import read_declarations
+from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.given_runs import prepare_given
 from yolo_mha.evaluation.recipe import recipe_of_given
 from yolo_mha.paths import shipped
@@ -108,6 +111,20 @@ def test_prepare_given__refuses_arms_without_a_seed_in_common(beacons, models):
     with pytest.raises(ConfigError, match="share no seed") as refused:
         prepared(beacons, files)
     assert refused.value.given == "baseline 0; attention 1"
+
+
+def test_open_folder__is_another_for_another_checkpoint_in_the_same_place(beacons, models):
+    """The same runs take up the same folder; the plan knows them by content, not by path."""
+    folders = []
+    for spoil in (None, None, 50):
+        if spoil:
+            write("attention", 1, epochs=spoil)
+        with open_folder(prepared(beacons)[0]) as folder:
+            folders.append(folder.name)
+    assert folders == ["compare", "compare", "compare-2"]
+    plan = read_declarations(folder)[-1].plan
+    assert plan["arms"]["attention"]["models"]["1"] == sha256(models["attention", 1])
+    assert set(plan["inputs"]) == {"classes", "data val", "source of SpatialMHABlock"}
 
 
 def _segmentation(file: Path) -> None:
