@@ -27,9 +27,10 @@ MOST_VALUES = 4  # that are told of one setting
 BEST, LAST = "best", "last"  # names that Ultralytics gives checkpoints
 UNKNOWN = {
     "models": "These models were not trained here. What is said of their training is what the checkpoints record. It "
-    "is not known whether the arms of a seed began with the same weights and saw the same images in the same order.",
-    "predictions": "Nothing is known of the models that made these predictions: how they were trained, what they began "
-    "with, which checkpoint was taken, and at which image size and thresholds they predicted.",
+    "is not known whether the arms of a seed began with the same weights and saw the same images in the same order, "
+    "nor whether images that are scored here were among them.",
+    "predictions": "Nothing is known of the models that made these predictions: how and on which images they were "
+    "trained, what they began with, which checkpoint was taken, and at which image size and thresholds they predicted.",
 }
 CHOSEN = (
     "Arms and seeds may have been chosen, and results seen, before this plan was written; the intervals hold if they "
