@@ -176,11 +176,11 @@ def test_compare__refuses_predictions_that_cannot_be_read(beacons, content, said
 
 
 def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_path, capsys):
-    """By the command: two seeds, the test images, and one arm whose faint detections were cut off."""
+    """By the command: two seeds in both arms, the test images, and one arm whose faint detections were cut off."""
     data = generate(tmp_path / "data", train=2, val=12)
     data.write_text(data.read_text() + "test: images/val\n")
-    for arm, lowest in (("plain", 0.001), ("attention", 0.3)):
-        for seed in (0, 1):
+    for arm, lowest, last in (("plain", 0.001, 2), ("attention", 0.3, 7)):
+        for seed in (0, 1, last):
             found = [
                 {"image_id": i, "category_id": i % 2, "bbox": [seed, 5, 40, 40], "score": lowest + i / 20}
                 for i in range(12)
@@ -191,9 +191,10 @@ def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_p
         main(["compare", *words])
     assert ended.value.code == 0
     found = json.loads(capsys.readouterr().out)
-    assert any(
-        n.startswith("attention seed 0, attention seed 1: No prediction scores below 0.3") for n in found["notes"]
-    )
+    cut = "attention seed 0, attention seed 1, attention seed 7: No prediction scores"
+    assert any(note.startswith(cut) for note in found["notes"])
+    assert any("attention has no seed 2; plain has no seed 7" in note for note in found["notes"])
+    assert found["contrasts"][0]["seeds"] == [0, 1]
     assert found["settings"] == {"split": "test", "backend": "pycocotools"}
     assert "Scored are the given predictions, on images" in found["estimand"]
     assert "the test images are a sample of" in found["estimand"]

@@ -77,7 +77,7 @@ def compare(
 
     Raises:
         ConfigError: A setting is unusable, or another process works on the same comparison.
-        ModelError, DataError: A model or the dataset cannot be read.
+        ModelError, CheckpointError, DataError: A model, the dataset or predictions cannot be read.
         UnsupportedTaskError: A model is not for box detection.
         RunError: No run finished; the message says where the logs are.
     """
