@@ -14,7 +14,7 @@ def schema() -> str:
     """Return the schema as text."""
     content = TypeAdapter(Comparison).json_schema(mode="serialization")
     classes = content["$defs"]
-    for name in ("Arm", "Control", "Insertion"):  # an arm is written as in a recipe
+    for name in ("Arm", "Control", "Given", "Insertion"):  # an arm is written as in a recipe
         del classes[name]
     classes["Recipe"]["properties"]["arms"]["additionalProperties"] = {"additionalProperties": True, "type": "object"}
     own = {"$schema": "https://json-schema.org/draft/2020-12/schema", **content, "title": "yolo-mha compare.json"}

@@ -347,6 +347,9 @@ def compare() -> None:
     and images, a verdict in words, cost, and a report as a page, Markdown and JSON. Run it again after an interruption
     and it goes on; finished runs are never trained again.
 
+    With models or predictions nothing is trained: runs that you already have, by arm and seed, are scored and compared
+    in the same way, and the report says what is not known of how they were trained.
+
     [bold]Examples[/bold]
 
       yolo-mha compare demo.yaml
@@ -360,6 +363,10 @@ def compare() -> None:
       yolo-mha compare model=yolov8n.yaml attention=my-variant.yaml data=my.yaml epochs=50
 
       yolo-mha compare my-recipe.yaml jobs=2
+
+      yolo-mha compare models='runs/{arm}/seed{seed}/weights/last.pt' data=my.yaml
+
+      yolo-mha compare predictions='predictions/{arm}-{seed}.json' data=my.yaml baseline=plain primary=attention
     """
 
 
@@ -371,6 +378,9 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     from .evaluation.compare import compare, estimate, run_recipe
 
     check_flag("dry_run", dry_run)
+    if {"models", "predictions"} & settings.keys():  # with which neither goes, as it says
+        settings |= {key: value for key, value in (("recipe", recipe), ("dry_run", dry_run)) if value}
+        return compare(**settings)
     if dry_run:
         return estimate(recipe, **settings)
     if planning := [key for key in PLANNING if key in settings]:

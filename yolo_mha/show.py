@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .engine.train import TrainResult
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
+    from .profiling.cost import Cost
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
@@ -229,7 +230,7 @@ def _show_benchmark(result: BenchmarkResult, console: Console) -> None:
 
 
 def _show_comparison(result: Comparison, console: Console) -> None:
-    from .evaluation.figures import figures, heading, ratio, size
+    from .evaluation.figures import figures, heading, size
 
     _say(console, f"{result.recipe.name}: {result.recipe.data}", style="bold")
     table = _table("mean over seeds", *result.arms)
@@ -238,13 +239,10 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         table.add_row(metric, *(_number(a.metrics.get(metric, -1)) for a in arms))
     table.add_section()
     costs = [a.cost for a in arms]
-    table.add_row("parameters", *(f"{c.parameters:,}" if c else "-" for c in costs))
-    table.add_row("GFLOPs", *(f"{c.gflops:.2f}" if c else "-" for c in costs))
-    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f}" if c else "-" for c in costs))
-    if costs[0]:
-        table.add_row(f"times {result.baseline}", "1", *(ratio(c) if c else "-" for c in costs[1:]))
-    table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
-    table.add_row("training, s", *(f"{a.train_seconds:.0f}" if a.metrics else "-" for a in arms))
+    if any(costs):
+        _add_costs(table, costs, result.baseline)
+    if not result.recipe.given:
+        table.add_row("training, s", *(f"{a.train_seconds:.0f}" if a.metrics else "-" for a in arms))
     console.print(table)
     interval = heading(c.effect for c in result.contrasts)
     table = Table("difference", "", interval, "smallest detectable", "")
@@ -268,6 +266,17 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     _say(console, f"Next: {summary.next_step}", *([f"  {summary.command}"] if summary.command else []))
     _say(console, f"numbers: {folder / 'compare.json'}", f"text:    {folder / 'report.md'}")
     _say(console, f"report:  {(folder / 'report.html').as_uri()}")
+
+
+def _add_costs(table: Table, costs: Sequence[Cost | None], baseline: str) -> None:
+    from .evaluation.figures import ratio
+
+    table.add_row("parameters", *(f"{c.parameters:,}" if c else "-" for c in costs))
+    table.add_row("GFLOPs", *(f"{c.gflops:.2f}" if c else "-" for c in costs))
+    table.add_row("CPU latency, ms", *(f"{c.latency_ms:.1f}" if c else "-" for c in costs))
+    if costs[0]:
+        table.add_row(f"times {baseline}", "1", *(ratio(c) if c else "-" for c in costs[1:]))
+    table.add_row("memory, MiB", *(f"{c.memory_mib:.1f}" if c else "-" for c in costs))
 
 
 def _show_estimate(result: Estimate, console: Console) -> None:

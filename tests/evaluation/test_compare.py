@@ -475,3 +475,60 @@ def test_compare__is_computed_again_by_other_code(finished, copied, capsys):
     (folder / "val" / "baseline" / "seed0" / "predictions.json").write_text("[]")
     with pytest.raises(SystemExit, match="is not the file"):
         recompute.main(folder, 0)
+
+
+def given(folder: Path, kind: str) -> str:
+    """The pattern of the checkpoints or of the predictions of a finished comparison."""
+    files = {"models": "arms/{arm}/seed{seed}/weights/last.pt", "predictions": "val/{arm}/seed{seed}/predictions.json"}
+    return f"{folder}/{files[kind]}"
+
+
+@pytest.mark.parametrize("kind", ["models", "predictions"])
+def test_compare__of_given_runs_is_the_comparison_that_trained_them(finished, tmp_path, kind):
+    """The same differences, intervals and words; nothing is claimed or shown of what is not known."""
+    result, settings, _ = finished
+    folder = Path(result.save_dir)
+    before = state(folder)
+    own = {"batch": settings["batch"], "device": "cpu"} if kind == "models" else {}  # imgsz is what they record
+    words = {kind: given(folder, kind), "data": settings["data"], "bad": "repair", "name": kind, **own}
+    found = yolo_mha.compare(**words)
+    assert state(folder) == before
+    assert found.contrasts == result.contrasts
+    assert found.wins == result.wins
+    assert [run.metrics for run in found.runs] == [run.metrics for run in result.runs]
+    assert (found.objections, found.start) == ([], [])
+    assert found.runs[0].weights == given(folder, kind).format(arm="baseline", seed=0)
+    assert (found.arms["baseline"].cost is None) == (kind == "predictions")
+    assert not any("All arms of a seed began" in note for note in found.notes)
+    assert any("before this plan was written" in note for note in found.notes)
+    written = Path(found.save_dir)
+    jsonschema.validate(json.loads((written / "compare.json").read_text()), SCHEMA)
+    for page in ((written / report).read_text() for report in ("report.html", "report.md")):
+        assert ("latency" in page.lower()) == (kind == "models")
+        assert "training, s" not in page
+        assert "Learning curves" not in page
+    if kind == "models":
+        return
+    assert recompute.main(written, 1) == 0
+    scores = written / "val" / "attention" / "seed1" / "scores.json"
+    times = scores.stat().st_mtime_ns
+    again = yolo_mha.run_recipe(written / "recipe.yaml", project=written.parent)  # as `commands` names it
+    assert (again.save_dir, again.contrasts) == (found.save_dir, found.contrasts)
+    assert scores.stat().st_mtime_ns == times
+
+
+def test_compare__has_no_verdict_where_given_runs_were_changed_after_a_look(finished, tmp_path):
+    """Other runs are another folder, and the looks in the folders beside it count."""
+    result, settings, _ = finished
+    pattern, arms = given(Path(result.save_dir), "predictions"), {"plain": "baseline", "attention": "attention"}
+    files = {name: {seed: pattern.format(arm=arm, seed=seed) for seed in range(3)} for name, arm in arms.items()}
+    words = {"data": settings["data"], "baseline": "plain", "bad": "repair"}
+    fewer = {arm: {seed: own[seed] for seed in (0, 1)} for arm, own in files.items()}
+    first = yolo_mha.compare(predictions=fewer, **words)
+    assert first.contrasts[0].effects["AP"].scope == "images"
+    assert any("Fewer than 3 seeds" in note for note in first.notes)
+    more = yolo_mha.compare(predictions=files, **words)
+    assert Path(more.save_dir).name == "compare-2"
+    assert "seed 2 was added after a look at the results of seeds 0, 1" in more.objections[0]
+    assert more.contrasts[0].deltas == result.contrasts[0].deltas
+    assert more.contrasts[0].verdict.word == "no verdict"

@@ -58,6 +58,47 @@ def test_review__objects_to_a_plan_that_was_changed_after_a_look(now, before, ob
         assert ("elsewhere" in found.objections[0]) == bool(where)
 
 
+def runs(seeds=(0, 1, 2), **other) -> dict:
+    """A plan of given runs; one of an arm and seed is called a0."""
+    arms = {name: {"models": {str(seed): f"{name[0]}{seed}" for seed in seeds}} for name in ("baseline", "attention")}
+    return plan(seeds, **{"arms": arms, "train": {"imgsz": 64}, "inputs": {"data val": "b"}, **other})
+
+
+REPLACED = {"baseline": {"models": {"0": "b0", "1": "b1", "2": "b9"}}, "attention": runs()["arms"]["attention"]}
+MOVED = {"plain": runs()["arms"]["baseline"], "mha": runs()["arms"]["attention"]}
+
+
+@pytest.mark.parametrize(
+    ("now", "objection"),
+    [
+        (runs((0, 1, 2, 3)), "seed 3 was added after a look"),
+        (runs((0, 1)), "seed 2 was left out after a look"),
+        (runs(margin=0.02), "margin was 0.01"),
+        (runs(arms=REPLACED), "the primary contrast was between other runs"),
+        (runs(train={"imgsz": 96}), "train was imgsz=64 when the results were looked at"),
+        (runs((0, 1, 2, 3), arms=MOVED, baseline="plain", primary="mha"), "seed 3 was added after a look"),
+        (runs(arms=runs()["arms"], baseline="attention", primary="baseline", margin=0.02), "margin was 0.01"),
+    ],
+)
+def test_review__objects_to_other_given_runs_after_a_look(now, objection):
+    found = review(now, [("", Look("2026-01-01T10:00:00+00:00", "0" * 64, runs(), {}))])
+    assert objection in found.objections[0]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [runs(), runs(train={"imgsz": 64, "device": "cpu"}), runs(arms=MOVED, baseline="plain", primary="mha"), plan()],
+)
+def test_review__has_nothing_against_the_same_given_runs(now):
+    assert review(now, [("", Look("2026-01-01T10:00:00+00:00", "0" * 64, runs(), {}))]).objections == []
+
+
+def test_review__takes_arms_without_a_run_in_common_for_others():
+    arms = {name: {"models": {str(seed): f"new-{name}{seed}" for seed in range(3)}} for name in runs()["arms"]}
+    found = review(runs(arms=arms), [("", Look("2026-01-01T10:00:00+00:00", "0" * 64, runs(), {}))])
+    assert (found.objections, found.remarks) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("now", "before", "remark"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from yolo_mha.evaluation.comparison import Contrast, RunResult
+from yolo_mha.evaluation.given import MODELS, PREDICTIONS, Given
 from yolo_mha.evaluation.interim import stages
 from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.evaluation.summary import Next, seeds_wanted, summarize
@@ -120,3 +121,15 @@ def test_seeds_wanted__as_many_as_the_verdict_says_or_anew():
     assert seeds_wanted(RECIPE, contrast(0.03, 0.02), []) == 0
     assert seeds_wanted(RECIPE, contrast(0.03, 0.02), ["seeds were added"]) == 3
     assert seeds_wanted(replace(RECIPE, seeds=(0,)), contrast(0.03, 0.02, seeds=1), []) == 3
+
+
+def test_summarize__of_given_runs_trains_nothing():
+    arms = {name: Given(MODELS, {0: f"{name}.pt"}) for name in RECIPE.arms}
+    recipe = replace(RECIPE, arms=arms)
+    helps, open_ = contrast(0.03, 0.02), contrast(0.01, 0.03)
+    found = summarize(recipe, open_, "", (), GIVEN)
+    assert found.command is None
+    assert "More runs of each arm, 3 or more" in found.next_step
+    assert summarize(recipe, helps, "", (), replace(GIVEN, tests=True)).command == f"{AGAIN} split=test"
+    predicted = replace(recipe, arms={name: Given(PREDICTIONS, {0: f"{name}.json"}) for name in arms})
+    assert summarize(predicted, helps, "", (), replace(GIVEN, tests=True)).command is None

@@ -97,6 +97,7 @@ COMMANDS = {
     "table": ("l.csv", "predict source=l.csv imgsz=32 save=False"),
     "tracker": ("tracker.yaml", "track source=l.txt imgsz=32 conf=0.001 save=False tracker=tracker.yaml"),
     "recipe": ("r.yaml", "compare recipe=r.yaml conclude=True"),
+    "runs": ("runs.yaml", "compare predictions=runs.yaml data=d.yaml"),
 }
 
 
@@ -125,6 +126,8 @@ def inputs() -> dict[str, bytes]:
         "l.csv": "path;label\nimages/a.png;1\nimages/b.png;0\n",
         "tracker.yaml": TRACKER,
         "r.yaml": RECIPE,
+        "one.json": json.dumps(NAMED[:1]),
+        "runs.yaml": "baseline: {0: n.json}\nattention:\n  0: one.json\n",
     }
     files = {name: text.encode() for name, text in texts.items()}
     return files | {place.format(name): picture for place in pictures for name in "ab"}

@@ -211,6 +211,14 @@ COMMANDS = {
             "keep_best and jobs, or demo.yaml; also without recipe=",
         ),
         replace(MODEL, meaning="the baseline, in place of a recipe"),
+        Setting(
+            "models",
+            "pattern, path",
+            "checkpoints that you already have, in place of model: a pattern of paths with {arm} and {seed} in it, "
+            "such as 'runs/{arm}/{seed}/last.pt', or a YAML file with arm: {seed: path}",
+        ),
+        Setting("predictions", "pattern, path", "COCO results JSON by arm and seed, named in the same way"),
+        Setting("baseline", "name", "arm of models or predictions that is the baseline, if none is called baseline"),
         replace(AT, meaning="puts attention into the baseline, at places as for insert"),
         BLOCK,
         replace(FREEZE_BASE, meaning=f"{FREEZE_BASE.meaning}, with at"),

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from .recipe import Recipe
-from .score_runs import SCORING
+from .given import PREDICTIONS
+from .recipe import SCORING, Recipe
 
 
 def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> list[str]:
@@ -16,12 +16,9 @@ def commands_again(recipe: Recipe, folder: Path, first: Mapping[str, Path]) -> l
     commands = [("compare", {"recipe": folder / "recipe.yaml", "project": folder.parent, **own})]
     for arm in recipe.arms:
         if arm in first:
-            words = {
-                "model": first[arm],
-                "data": recipe.data,
-                "split": recipe.split,
-                "imgsz": recipe.train.get("imgsz", 640),
-            }
+            kind = "predictions" if recipe.given == PREDICTIONS else "model"
+            words = {kind: first[arm], "data": recipe.data, "split": recipe.split}
+            words |= {"imgsz": recipe.train.get("imgsz", 640)} if kind == "model" else {}
             words |= {key: recipe.train[key] for key in SCORING if key in recipe.train}
             commands.append(("val", {**words, **own}))
     return [" ".join(["yolo-mha", c, *(shlex.quote(f"{k}={v}") for k, v in words.items())]) for c, words in commands]

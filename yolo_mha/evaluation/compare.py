@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ultralytics.utils import LOGGER
 
 from ..engine.own_settings import checked
+from ..errors import ConfigError
 from ..guard import guarded
 from ..scoring.power import LEAST_SEEDS
 from .comparison import Comparison
@@ -17,20 +18,24 @@ from .conclude import conclude as conclude_runs
 from .declared import read_declarations
 from .estimate import Estimate, measure_plan
 from .folder import comparisons, open_folder
+from .given_runs import prepare_given
 from .interim import stages
 from .looks import read_looks, review
 from .plan import prepare
 from .planning import draw_power, find_power
-from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings
+from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings, recipe_of_given
 from .runs import read_run, train_runs
 
 
 @checked
 @guarded()
 def compare(
-    model: str | Path,
-    data: str | Path,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
     *,
+    models: str | Path | Mapping[str, Mapping[int, str | Path]] | None = None,
+    predictions: str | Path | Mapping[str, Mapping[int, str | Path]] | None = None,
+    baseline: str | None = None,
     at: str | Iterable[str] | None = None,
     attention: str | Path | None = None,
     control: bool | str | Path | None = None,
@@ -44,11 +49,16 @@ def compare(
 ) -> Comparison:
     """Train a baseline and its variants with several seeds under one recipe, score them, and say what that shows.
 
-    The same call after an interruption goes on where it was; finished runs are never trained again.
+    The same call after an interruption goes on where it was; finished runs are never trained again. With ``models`` or
+    ``predictions`` nothing is trained: runs that one already has are scored and compared in the same way.
 
     Args:
         model: The baseline: a model YAML or a checkpoint.
         data: Dataset YAML, or "beacons" for the embedded default dataset.
+        models: In place of ``model``, checkpoints by arm and seed: a pattern of paths with ``{arm}`` and ``{seed}`` in
+            it, a YAML file with ``arm: {seed: path}``, or such a mapping.
+        predictions: In place of ``model``, COCO results files by arm and seed, as ``models``.
+        baseline: The arm of ``models`` or ``predictions`` that is the baseline, if none is called "baseline".
         at: Where attention goes into the baseline; with ``block`` and its options, see `insert`.
         attention: In place of ``at``, another model YAML or checkpoint.
         control: Whether a convolution of as many parameters is trained too, as it is with ``at`` unless this is False;
@@ -69,13 +79,17 @@ def compare(
 
     Raises:
         ConfigError: A setting is unusable, or another process works on the same comparison.
-        ModelError, DataError: A model or the dataset cannot be read.
+        ModelError, CheckpointError, DataError: A model, the dataset or predictions cannot be read.
         UnsupportedTaskError: A model is not for box detection.
         RunError: No run finished; the message says where the logs are.
     """
-    own = {"at": at, "attention": attention, "control": control, "seeds": seeds, "margin": margin, "jobs": jobs}
-    recipe = recipe_from_settings({"model": model, "data": data, "name": name, **own, **settings})
-    return _run(recipe, project, train=not conclude)
+    settings |= {"model": model, "data": data, "at": at, "attention": attention, "control": control, "margin": margin}
+    settings["name"] = name
+    if models is None and predictions is None and baseline is None:
+        return _run(recipe_from_settings({**settings, "seeds": seeds, "jobs": jobs}), project, train=not conclude)
+    settings |= {"models": models, "predictions": predictions, "baseline": baseline, "conclude": conclude or None}
+    settings |= {"seeds": None if seeds is SEEDS else seeds, "jobs": None if jobs == JOBS else jobs}  # refused if given
+    return _run(recipe_of_given(settings), project)
 
 
 @checked
@@ -129,7 +143,10 @@ def estimate(
         ConfigError, ModelError, DataError, UnsupportedTaskError: As `compare`.
         RunError: A training step failed.
     """
-    plan = prepare(read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings))
+    wanted = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
+    if wanted.given:
+        raise ConfigError("Nothing is trained, so there is nothing to estimate.", given=f"arms of {wanted.given}")
+    plan = prepare(wanted)
     known = find_power(plan, pilot, sd_seeds, se_images)
     found = measure_plan(plan)
     if known is None:
@@ -139,15 +156,15 @@ def estimate(
     return replace(found, power=known, picture=str(file))
 
 
-def _run(recipe: Recipe, project: str | Path | None, train: bool) -> Comparison:
-    plan = prepare(recipe)
-    if len(recipe.seeds) < LEAST_SEEDS:
+def _run(recipe: Recipe, project: str | Path | None, train: bool = True) -> Comparison:
+    plan, given = prepare_given(recipe) if recipe.given else (prepare(recipe), [])
+    if len(recipe.seeds) < LEAST_SEEDS and not given:
         LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
-    with open_folder(plan, project, begun=not train) as folder:
+    with open_folder(plan, project, begun=not train and not given) as folder:
         for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:
             LOGGER.warning(f"There will be no verdict: {objection}")
-        if not train:
-            runs = [read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms]
+        if given or not train:
+            runs = given or [read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms]
             return conclude_runs(plan, folder, runs)
         runs = []
         for stage in stages(recipe.looks, recipe.seeds):

@@ -24,6 +24,12 @@ ESTIMAND = (
     "the last checkpoint, on images of the distribution that the {images} images are a sample of. {further}Other "
     "training images, another recipe or images of another kind may give another difference."
 )
+GIVEN_ESTIMAND = (
+    "The result is the expected difference in AP between two arms, over what varies between the runs of an arm. It is "
+    "due to the arms if all else was the same for both and no run was chosen by its result. Scored are the given "
+    "{kind}, on images of the distribution that the {images} images are a sample of. Other training images, another "
+    "training or images of another kind may give another difference."
+)
 FURTHER = (
     "Training begins with the weights of {file}: the seeds vary this further training, not the training that made that "
     "file. "
@@ -55,10 +61,10 @@ class RunResult:
         state: "done", "failed", or "unfinished" where it is not trained to its end and others were concluded alone.
         error: Why it failed.
         weights: The scored checkpoint, below the comparison's folder: the last one, so that none was chosen on the
-            images it is scored on.
+            images it is scored on. Of a given run the full path of its checkpoint or predictions.
         metrics: The twelve COCO numbers; empty for a failed run.
         per_class: By class AP, AP50, AP by size, and the number of objects.
-        epochs: Number of finished epochs.
+        epochs: Number of finished epochs; of a given run this and the next four are 0 or empty.
         seconds: Wall-clock time of the training process, all attempts together.
         resumed: How often it went on after an interruption.
         peak_mib: The most memory that the training process held, in MiB.
@@ -92,10 +98,10 @@ class ArmResult:
     """One arm over its finished seeds.
 
     Attributes:
-        model: What was trained, in the words of the command line.
+        model: What was trained, in the words of the command line; or which runs were given.
         metrics: Means over seeds of the twelve COCO numbers; -1 where there is no object of that size.
         per_class: Means over seeds of the numbers by class.
-        cost: Parameters, operations, latency and memory; None where no seed finished.
+        cost: Parameters, operations, latency and memory; None where no seed finished, and for predictions.
         train_seconds: Mean wall-clock time of a training.
     """
 

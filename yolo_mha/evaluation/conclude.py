@@ -26,6 +26,7 @@ from .commands import commands_again
 from .comparison import (
     ESTIMAND,
     FURTHER,
+    GIVEN_ESTIMAND,
     GROUPED,
     IMAGES,
     INDEPENDENT,
@@ -44,7 +45,7 @@ from .recipe import Arm, Recipe
 from .report import write_reports
 from .run_notes import interim_note, run_notes
 from .runs import DONE, FAILED, RUNNING, Run
-from .score_runs import changed_blocks, match_runs, score_runs
+from .score_runs import changed_blocks, match_runs, score_notes, score_runs
 from .start import shared_start
 from .summary import Next, seeds_wanted, summarize
 from .verdicts import headline, stopping
@@ -59,7 +60,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     Args:
         plan: The plan.
         folder: From `open_folder`.
-        runs: From `train_runs`, or `read_run` where nothing was trained.
+        runs: From `train_runs`; where nothing was trained, from `read_run` or `prepare_given`.
 
     Raises:
         RunError: No run finished.
@@ -84,8 +85,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     looks = record_look(folder, declarations[-1], done)  # before any score is there
     unfinished = sorted(_unfinished(runs))
     objections = [*_not_trained(recipe, unfinished), *seen.objections]
-    stride = max(int(plan.arms[run.arm].network.stride.max()) for run in finished)
-    imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=stride)
+    strides = [int(plan.arms[run.arm].network.stride.max()) for run in finished if run.arm in plan.arms]
+    imgsz = check_imgsz(recipe.train.get("imgsz", 640), stride=max(strides, default=1))
     scores = score_runs(finished, plan, folder, imgsz)
     truth = read_truth(plan.dataset, recipe.split, samples)
     matched = match_runs(scores, truth)
@@ -98,7 +99,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     changed = sorted({run.arm for run in finished if changed_blocks(run, plan)})
     models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - set(changed)}
     costs = measure(models, imgsz) if models else {}
-    start = shared_start([run for run in runs if run.seed not in unfinished])
+    start = shared_start([run for run in runs if run.seed not in unfinished and not run.given])
     commands = commands_again(recipe, folder, first)
     said = headline(found, recipe, stage or Stage()) if not objections else ""
     found = [replace(c, verdict=withhold(c.verdict, c.arm, c.against, objections)) for c in found]
@@ -113,7 +114,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     left = [] if seen.objections else unfinished  # which would give no verdict any more
     summary = summarize(recipe, found[0], said, results, Next(commands[0], stage, left, fresh, tests, first))
     notes += [*plan_changes(declarations), *seen.remarks]
-    notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes]
+    notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes, *score_notes(scores, truth)]
     settings = next(reversed(scores.values())).settings
     known = {f"{a}/seed{s}": [None if np.isnan(v) else v for v in own.tolist()] for (a, s), own in resampled.items()}
     evidence = [write_text(folder / RESAMPLES_FILE, json.dumps({"groups": groups, "metric": known}))]
@@ -126,8 +127,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         estimand=_estimand(plan),
         method=METHOD.format(resamples=RESAMPLES) + (GROUPED.format(group=recipe.group) if groups else INDEPENDENT),
         arms={
-            name: _arm_result(arm.described, [r for r in results if r.arm == name and r.metrics], costs.get(name))
-            for name, arm in plan.arms.items()
+            name: _arm_result(str(arm), [r for r in results if r.arm == name and r.metrics], costs.get(name))
+            for name, arm in recipe.arms.items()
         },
         runs=results,
         contrasts=found,
@@ -139,9 +140,9 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         declaration=declarations[-1],
         objections=objections,
         looks=looks,
-        settings={k: v for k, v in settings.items() if k not in ("model", "data")},
+        settings={k: v for k, v in settings.items() if k not in ("model", "predictions", "data")},
         notes=notes,
-        environment=_environment(str(settings["device"])),
+        environment=_environment(str(settings.get("device", "cpu"))),
         commands=commands,
         save_dir=str(folder),
         evidence={file.relative_to(folder).as_posix(): sha256(file) for file in evidence},
@@ -153,13 +154,13 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
 
 
 def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
-    own = {key: value for key, value in vars(run).items() if key != "folder"}
+    own = {key: value for key, value in vars(run).items() if key not in ("folder", "given")}
     own |= {"seconds": round(run.seconds, 1), "peak_mib": round(run.peak_mib, 1)}
     if run.state == RUNNING:
         own["state"] = "unfinished"
     if scores is None:
         return RunResult(**own, weights="", metrics={}, per_class={})
-    weights = run.last.relative_to(folder).as_posix()
+    weights = str(run.given or run.last.relative_to(folder).as_posix())
     coco = scores.coco
     return RunResult(**own, weights=weights, metrics=coco.metrics, per_class=coco.per_class, ties=coco.ties)
 
@@ -182,6 +183,8 @@ def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> Arm
 
 def _estimand(plan: Plan) -> str:
     """Say what the result holds for."""
+    if plan.recipe.given:
+        return GIVEN_ESTIMAND.format(kind=plan.recipe.given, images=IMAGES[plan.recipe.split])
     first, pretrained = plan.recipe.arms[plan.recipe.baseline], plan.recipe.train.get("pretrained")
     further = ""
     if plan.start.source is not None and isinstance(first, Arm):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..data.files import write_text
 from ..data.records import damaged, read_record
+from .given import Given
 from .one_run import END
 from .recipe import Recipe
 
@@ -30,7 +31,7 @@ class Declaration:
         date: When it was written, in UTC, ISO 8601.
         sha256: SHA-256 of the plan as JSON with sorted keys and without spaces.
         plan: The recipe without names of folders and modules, with ``baseline`` as the name of that arm, and as
-            ``inputs`` the SHA-256 of what it names, by name.
+            ``inputs`` the SHA-256 of what it names, by name; given runs have theirs in the place of their paths.
         trained: Seeds of which a run had ended by then: AP of each epoch is shown while they are trained.
     """
 
@@ -49,7 +50,11 @@ def planned(recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, Any]:
     """
     content = {key: value for key, value in recipe.as_dict().items() if key not in NOT_PLANNED}
     content = {key: value for key, value in content.items() if key not in USUAL or value != USUAL[key]}
-    content |= {"baseline": recipe.baseline, "seeds": sorted(recipe.seeds), "inputs": dict(inputs)}
+    given = {name: arm for name, arm in recipe.arms.items() if isinstance(arm, Given)}
+    content["arms"] |= {name: arm.by_content(inputs) for name, arm in given.items()}
+    files = {file for arm in given.values() for file in arm.files.values()}
+    inputs = {name: digest for name, digest in inputs.items() if name not in files}
+    content |= {"baseline": recipe.baseline, "seeds": sorted(recipe.seeds), "inputs": inputs}
     plan: dict[str, Any] = json.loads(json.dumps(content))
     return plan
 
@@ -145,4 +150,6 @@ def date_in_words(date: str) -> str:
 
 def in_words(value: object) -> str:
     """Return a value of a plan as people write it."""
+    if isinstance(value, dict):
+        value = [f"{key}={own}" for key, own in value.items()]
     return "none" if value in (None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -26,6 +26,7 @@ from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
 from .declared import declare, planned
+from .given import Given
 from .looks import TEST, read_looks
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
@@ -44,7 +45,7 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
     """Give the folder of a comparison to this process alone: the one where it was begun, or a new one.
 
     A folder is taken up again if its recipe trains the same, so that at most what `NOT_TRAINED` names differs, and the
-    files that it names (models, checkpoints, images and labels) and the source of its blocks are still the same.
+    files that it names (models, checkpoints, given runs, images and labels) and the source of its blocks are the same.
     Otherwise it is left alone, and the next free one of ``name``, ``name-2``, ... is made. The plan is entered into its
     ``plan.json``.
 
@@ -86,13 +87,15 @@ def comparisons(project: str | Path | None) -> Path:
 
 
 def fingerprint(plan: Plan) -> dict[str, str]:
-    """Return the SHA-256 of what a plan names: model and checkpoint files, source of blocks, images and labels."""
+    """Return the SHA-256 of what a plan names: models, checkpoints, given runs, source of blocks, images and labels."""
     named = {arm.model for arm in plan.recipe.arms.values() if isinstance(arm, Arm)}
     if isinstance(pretrained := plan.recipe.train.get("pretrained"), str):
         named.add(pretrained)
     files = {name: find_model_yaml(name) if name.endswith((".yaml", ".yml")) else existing(name) for name in named}
     if is_table(plan.recipe.group):
         files[str(plan.recipe.group)] = str(plan.recipe.group)
+    for arm in plan.recipe.arms.values():
+        files |= {file: file for file in (arm.files.values() if isinstance(arm, Given) else ())}
     files |= {f"annotations of {split}": file for split, file in plan.dataset.annotations.items()}
     found = {name: sha256(str(files[name])) for name in sorted(files)}
     found |= source_inputs(arm.sources for arm in plan.arms.values())

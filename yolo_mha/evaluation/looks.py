@@ -17,12 +17,13 @@ from typing import Any
 from ..data.files import write_text
 from ..data.groups import IMAGE
 from .declared import USUAL, Declaration, date_in_words, in_words, now, read_plans
+from .given import KINDS
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
 TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
 # beside the seeds, what could be changed until an answer comes out
-CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts")
+CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts", "train")
 # training settings with which the same is trained, as far as a difference of arms goes
 SAME_TRAINING = ("device", "workers", "cache", "plots", "verbose", "save_period", "show", "save_json", "save_txt")
 
@@ -160,15 +161,30 @@ def fresh_seeds(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]], nu
 
 
 def _same_difference(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    """Say whether the primary contrast of a plan is in another plan too: the same arms by any name, trained alike."""
+    """Say whether the primary contrast of a plan is in another plan too: the same arms by any name, trained alike.
+
+    Given runs are trained alike whatever they are scored with; an arm is the same if it has a run that the other has.
+    """
     groups = (one.get("group"), plan.get("group"))  # a file, maybe
     shared = {key for key in one["inputs"] if key in plan["inputs"] and key not in groups}
-    wanted = _arms(plan, plan["primary"])
-    return (
-        _training(one) == _training(plan)
-        and any(_arms(one, arm) == wanted for arm in one["arms"] if arm != one["baseline"])
-        and all(one["inputs"][key] == plan["inputs"][key] for key in shared)
-    )
+    others, wanted = (arm for arm in one["arms"] if arm != one["baseline"]), _arms(plan, plan["primary"])
+    if _runs(plan, plan["primary"]):
+        same = any(_share_runs(one, arm, plan) for arm in others)
+    else:
+        same = _training(one) == _training(plan) and any(_arms(one, arm) == wanted for arm in others)
+    return same and all(one["inputs"][key] == plan["inputs"][key] for key in shared)
+
+
+def _share_runs(one: Mapping[str, Any], arm: str, plan: Mapping[str, Any]) -> bool:
+    """Say whether an arm and its baseline have given runs of those that the primary contrast of a plan compares."""
+    a, b = _runs(one, arm), _runs(one, one["baseline"])
+    c, d = _runs(plan, plan["primary"]), _runs(plan, plan["baseline"])
+    return bool((a & c and b & d) or (a & d and b & c))
+
+
+def _runs(plan: Mapping[str, Any], arm: str) -> set[str]:
+    """Return the SHA-256 of an arm's given runs; none where it is trained."""
+    return {digest for kind in KINDS for digest in plan["arms"].get(arm, {}).get(kind, {}).values()}
 
 
 def _training(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,8 +215,8 @@ def _scored(plan: Mapping[str, Any]) -> str:
 def _choice(plan: Mapping[str, Any], key: str) -> Any:
     """Return what a choice comes to: that of groups by the content of a file, and no groups by either word."""
     value = plan.get(key, USUAL.get(key))
-    if key == "primary":
-        return _arms(plan, plan[key])
+    if key in ("primary", "train"):
+        return _arms(plan, plan["primary"]) if key == "primary" else _training(plan)
     return None if value == IMAGE else plan["inputs"].get(value, value) if key == "group" else value
 
 
@@ -219,6 +235,8 @@ def _objections(then: Mapping[str, Any], plan: Mapping[str, Any], when: str) -> 
         if before_it != after_it:
             old, new = in_words(before_it), in_words(after_it)
             said.append(f"{key} was {old} when the results were looked at ({when}), and is {new} now")
+        elif key == "primary" and before == after:
+            said.append(f"the primary contrast was between other runs when the results were looked at ({when})")
         elif key == "group":
             said.append(f"the file that group names had another content when the results were looked at ({when})")
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,12 +56,13 @@ class Plan:
 
     Attributes:
         recipe: The recipe, its dataset and the modules of its blocks by full path.
-        arms: By name, the baseline first.
+        arms: By name, the baseline first; none of given predictions, which have no network.
         dataset: What is trained on.
-        samples: Images and labels of ``train``, ``val`` and the split that is scored.
+        samples: Images and labels of ``train``, ``val`` and the split that is scored; of the last alone for given runs.
         data_check: Faults of the images and labels, and what was done about them.
         groups: The group of each image that is scored; None where each is by itself.
         data_notes: What to consider about groups, and about images that are in two splits.
+        origin_notes: Where the runs are given, what is known of how they came about.
     """
 
     recipe: Recipe
@@ -70,6 +72,7 @@ class Plan:
     data_check: DataCheck
     groups: dict[Path, str] | None = None
     data_notes: list[str] = field(default_factory=list)
+    origin_notes: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> PlannedArm:
@@ -90,20 +93,30 @@ def prepare(recipe: Recipe) -> Plan:
         DataError: The dataset is missing or broken.
         UnsupportedTaskError: A model is not for box detection.
     """
-    arms = build_arms(recipe)
+    return with_data(recipe, build_arms(recipe), ("train", "val", recipe.split))
+
+
+def with_data(recipe: Recipe, arms: dict[str, PlannedArm], splits: Sequence[str]) -> Plan:
+    """Read the dataset of a recipe; see `prepare`.
+
+    Args:
+        recipe: The recipe.
+        arms: What its arms are.
+        splits: What is read.
+    """
     dataset = load_dataset(recipe.data, with_bar)
     for named in recipe.named():
         require_metric(named.metric, dataset.names.values())
     if recipe.data != EMBEDDED:  # so that the saved recipe runs from any folder
         data = Path(recipe.data)
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
-    read = read_dataset(dataset, ("train", "val", recipe.split), recipe.bad, with_bar)
+    read = read_dataset(dataset, splits, recipe.bad, with_bar)
     dataset, samples = read.dataset, read.samples
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
     notes = _data_notes(recipe.group, groups, scored)
-    check = leaks({split: samples[split] for split in ("train", recipe.split)})
+    check = leaks({split: own for split, own in samples.items() if split in ("train", recipe.split)})
     notes += [check.message] if check.status == "warning" else []
     for note in (*notes, *read.check.sentences()):
         LOGGER.warning(note)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ultralytics.cfg import smart_value
 
@@ -22,6 +22,7 @@ from ..scoring.power import LEAST_SEEDS
 from ..scoring.val import refuse_class_filters
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..yaml_files import read_yaml
+from .given import KINDS, MODELS, Given, chosen_baseline, read_given, read_runs
 from .named import Named, read_contrast
 
 OWN = (
@@ -32,6 +33,9 @@ FIELDS = (*OWN, "arms", "train", "blocks")
 PER_RUN = ("model", "data", "project", "name", "exist_ok", "resume", "save_dir")  # set for each run
 SEEDS, JOBS, MARGIN = (0, 1, 2), 1, 0.01
 SCORED = ("val", "test")  # what may be scored
+# settings of a recipe that also decide how its models are scored, and with the size of the images all that do
+SCORING = ("device", "batch", "half", "conf", "iou", "max_det", "agnostic_nms", "augment")
+OF_GIVEN = ("name", "data", "primary", "metric", "contrasts", "margin", "split", "group", "bad")  # for given runs
 LARGEST_SEED = 2**31
 ATTENTION = ("SpatialMHABlock", "CrossScaleMHA", "S2Attention")  # the arm of any other block has that block's name
 ONE_BATCH = "takes one batch size; Ultralytics would choose another for each arm"
@@ -87,9 +91,10 @@ class Recipe:
         name: Name of the folder under ``runs/compare``.
         data: Dataset YAML, or "beacons" for the embedded default dataset.
         arms: What is trained by arm name; the first arm is the baseline. In a YAML an arm has ``model`` and, as in
-            `train`, ``at`` with a block's options and ``freeze_base``; or ``match`` alone.
-        train: Ultralytics' training settings, the same for every run.
-        seeds: Every arm is trained with each of them.
+            `train`, ``at`` with a block's options and ``freeze_base``; or ``match`` alone. Where no arm is trained,
+            each has ``models`` or ``predictions`` alone, see `Given`.
+        train: Ultralytics' training settings, the same for every run; of given models those that they are scored with.
+        seeds: Every arm is trained with each of them; of given runs all that there are.
         looks: After how many seeds the primary contrast is judged before all are trained, see `interim`.
         jobs: How many runs are trained at the same time.
         primary: The arm of the one contrast, with the baseline, that the comparison is made for; unless one is named,
@@ -106,7 +111,7 @@ class Recipe:
 
     name: str
     data: str
-    arms: dict[str, Arm | Control]
+    arms: dict[str, Arm | Control | Given]
     train: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS
     looks: tuple[int, ...] = ()
@@ -131,6 +136,12 @@ class Recipe:
     def baseline(self) -> str:
         return next(iter(self.arms))
 
+    @property
+    def given(self) -> str:
+        """What the runs are where they are not trained here, "models" or "predictions"; empty where they are."""
+        first = self.arms[self.baseline]
+        return first.kind if isinstance(first, Given) else ""
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a recipe YAML holds."""
         arms = {name: arm.settings() for name, arm in self.arms.items()}
@@ -143,21 +154,21 @@ class Recipe:
         return [Named(self.primary, self.baseline, self.metric), *own]
 
     def origin(self, name: str) -> Arm:
-        """Return an arm, or the one whose control it is."""
+        """Return an arm that is trained, or the one whose control it is."""
         arm = self.arms[name]
-        return self.origin(arm.match) if isinstance(arm, Control) else arm
+        return self.origin(arm.match) if isinstance(arm, Control) else cast(Arm, arm)
 
     def is_control(self, name: str, of: str) -> bool:
         """Say whether an arm is the matched control of another."""
         return self.arms[name] == Control(of)
 
 
-def read_arm(name: str, words: object) -> Arm | Control:
+def read_arm(name: str, words: object) -> Arm | Control | Given:
     """Read an arm of a recipe.
 
     Args:
         name: Its name, for messages.
-        words: Settings of `train` that are its own, or ``match``; or its model alone.
+        words: Settings of `train` that are its own, ``match``, ``models`` or ``predictions``; or its model alone.
 
     Raises:
         ConfigError: A key is unknown, or the model is missing.
@@ -166,6 +177,8 @@ def read_arm(name: str, words: object) -> Arm | Control:
     given: dict[str, Any] = dict(words) if isinstance(words, Mapping) else {"model": words}
     if set(given) == {"match"}:
         return Control(str(given["match"]))
+    if len(given) == 1 and (kind := next(iter(given))) in KINDS:
+        return read_given(name, kind, given[kind])
     insertion, rest = Insertion.from_settings({k: _plain(v) for k, v in given.items() if k != "model"})
     if unknown := [key for key in rest if key != "freeze_base"]:
         valid = ["model", "freeze_base", "match", *insertion_keys(given.get("block", BLOCK))]
@@ -244,7 +257,7 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml")
     inserted = insertion.settings() if insertion else {}
     arm = insertion.block if insertion and insertion.block not in ATTENTION else "attention"
-    arms = {
+    arms: dict[str, Arm | Control | Given] = {
         "baseline": read_arm("baseline", model),
         arm: read_arm(arm, {"model": attention or model, **inserted, "freeze_base": freeze_base or 0}),
     }
@@ -253,6 +266,42 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
     elif control:
         arms["control"] = read_arm("control", control)
     return _recipe(arms, {"name": "compare", **rest})
+
+
+def recipe_of_given(settings: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of ``models`` or ``predictions``, see `read_runs`, and settings.
+
+    Raises:
+        ConfigError: A setting is one of training, missing or unusable, or the runs are.
+    """
+    settings = {key: value for key, value in settings.items() if value is not None}
+    kinds = ("model", "recipe", *KINDS)
+    if len(found := [key for key in kinds if key in settings]) != 1 or found[0] not in KINDS:
+        raise ConfigError(
+            "A comparison is of models that are trained here, of given models, or of given predictions.",
+            given=" ".join(f"{key}=..." for key in (*found, "baseline") if key in settings),
+            expected=f"one of {', '.join(kinds)}; baseline with models or predictions",
+        )
+    kind = found[0]
+    value, baseline = settings.pop(kind), settings.pop("baseline", None)
+    _refuse_training(kind, {key: value for key, value in settings.items() if key not in OF_GIVEN})
+    if "data" not in settings:
+        raise ConfigError("data is missing.", expected="data=path/to/data.yaml, which is scored")
+    runs = read_runs(kind, value)
+    baseline = chosen_baseline(runs, baseline, settings.get("primary"))
+    return _recipe({baseline: runs[baseline], **runs}, {"name": "compare", **settings})
+
+
+def _refuse_training(kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that have no meaning for given runs."""
+    taken = ("imgsz", *SCORING) if kind == MODELS else ()
+    if refused := [key for key in settings if key not in taken]:
+        raise ConfigError(
+            f"compare {kind}= does not take {refused[0]}.",
+            given=f"{refused[0]}={settings[refused[0]]}",
+            expected=", ".join(("baseline", "project", *OF_GIVEN, *taken)),
+            fix="leave it out; these runs are scored as they are, and nothing is trained",
+        )
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,11 +314,12 @@ def insertion_keys(block: str) -> list[str]:
     return ["at", "block", *block_options(block)]
 
 
-def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Recipe:
+def _recipe(arms: dict[str, Arm | Control | Given], settings: Mapping[str, Any]) -> Recipe:
     """Make a recipe of its arms, its own settings and those for training, and check it."""
     own = {key: value for key, value in settings.items() if key in OWN}
     own |= {"name": str(own["name"]), "data": str(own["data"]), "primary": str(own.get("primary") or "")}
-    own["seeds"] = _numbers("seeds", own.get("seeds", SEEDS), 0, LARGEST_SEED)
+    given = sorted({seed for arm in arms.values() if isinstance(arm, Given) for seed in arm.files})
+    own["seeds"] = _numbers("seeds", own.get("seeds", given or SEEDS), 0, LARGEST_SEED)
     own["looks"] = _numbers("looks", own.get("looks") or (), LEAST_SEEDS, len(own["seeds"]))
     own["metric"] = str(own.get("metric") or "AP")
     own["contrasts"] = _contrasts(own.get("contrasts") or ())
@@ -277,6 +327,8 @@ def _recipe(arms: dict[str, Arm | Control], settings: Mapping[str, Any]) -> Reci
     train = {k: _plain(v, path=k == "pretrained") for k, v in settings.items() if k not in OWN and v is not None}
     recipe = Recipe(arms=arms, train=train, **own)
     _check_own(recipe)
+    if given:
+        _check_given(recipe, tuple(given))
     _check_train(recipe.train)
     return recipe
 
@@ -363,6 +415,16 @@ def _check_own(recipe: Recipe) -> None:
                 given=f"{name}: {arm.settings()}",
                 expected=f"match: and the name of an arm with blocks, {nearest(arm.match, controlled)}",
             )
+
+
+def _check_given(recipe: Recipe, seeds: tuple[int, ...]) -> None:
+    """Refuse other seeds than those of the given runs, what has a meaning for training alone, and mixed arms."""
+    if len({arm.kind if isinstance(arm, Given) else "trained" for arm in recipe.arms.values()}) > 1:
+        words = "; ".join(f"{name}: {arm}" for name, arm in recipe.arms.items())
+        raise ConfigError("Arms of different kinds.", given=words, expected="models, predictions or arms to train")
+    usual = {"seeds": seeds, "looks": (), "jobs": JOBS, "keep_best": False}
+    other = {key: getattr(recipe, key) for key, value in usual.items() if getattr(recipe, key) != value}
+    _refuse_training(recipe.given, {**other, **recipe.train})
 
 
 def _check_train(train: Mapping[str, Any]) -> None:

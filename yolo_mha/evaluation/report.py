@@ -99,8 +99,12 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "overall": OVERALL,
         "interval": heading(c.effect for c in comparison.contrasts),
         "words": _worded(comparison),
+        "trained": not comparison.recipe.given,
+        "costs": any(arm.cost for arm in comparison.arms.values()),
     }
-    charts = {"effects": effects_chart, "curves": curves_chart, "cost": cost_chart}
+    charts = {"effects": effects_chart}
+    charts |= {"curves": curves_chart} if values["trained"] else {}
+    charts |= {"cost": cost_chart} if values["costs"] else {}
     page = environment.get_template("report.html.j2").render(
         **values,
         charts={name: _embedded(chart(comparison), "svg+xml") for name, chart in charts.items()},
@@ -112,7 +116,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
 
 def _worded(comparison: Comparison) -> dict[str, str]:
     """Return what page and text say alike, with what differs from comparison to comparison."""
-    said = {"imgsz": comparison.settings["imgsz"], "base": comparison.baseline, "jobs": comparison.recipe.jobs}
+    said = {"imgsz": comparison.settings.get("imgsz"), "base": comparison.baseline, "jobs": comparison.recipe.jobs}
     cost = WORDS["cost"] + (WORDS["jobs"] if comparison.recipe.jobs > 1 else "")
     return {**WORDS, "cost": cost.format(**said)}
 

@@ -41,7 +41,8 @@ def run_notes(
         start: Whether the arms of each seed began alike.
         changed: The arms whose blocks have another source now than when they were trained.
     """
-    notes = [SAME_IMAGES.format(images=IMAGES[plan.recipe.split]), *plan.data_notes, *plan.data_check.sentences()]
+    notes = plan.origin_notes or [SAME_IMAGES.format(images=IMAGES[plan.recipe.split])]
+    notes = [*notes, *plan.data_notes, *plan.data_check.sentences()]
     finished = [run for run in runs if run.state == DONE]
     if len(plan.recipe.seeds) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
@@ -121,13 +122,13 @@ def version_notes(runs: Sequence[Run]) -> list[str]:
         if set(trained) <= {now}:
             continue
         *fewer, most = sorted(trained, key=lambda version: len(trained[version]))
-        words = [f"{version} trained {_named(trained[version])}" for version in fewer]
+        words = [f"{version} trained {named_runs(trained[version])}" for version in fewer]
         words.append(f"{most} {'the others' if fewer else 'trained all runs'}")
         said.append(f"{package} {', '.join(words)}, and {now} is installed now")
     return [f"Versions differ: {'; '.join(said)}."] if said else []
 
 
-def _named(runs: Sequence[Run]) -> str:
+def named_runs(runs: Sequence[Run]) -> str:
     """Name runs by arm: attention seeds 0, 1."""
     arms: dict[str, list[str]] = {}
     for run in runs:

@@ -55,6 +55,7 @@ class Run:
         sources: SHA-256 of the source of each of its blocks.
         versions: Versions of torch, Ultralytics and yolo-mha that trained it; several where it went on with another.
         gates: Mean absolute weight of each block's gates at the end, by row.
+        given: Its checkpoint or its predictions, where it was not trained here.
     """
 
     arm: str
@@ -70,11 +71,12 @@ class Run:
     sources: dict[str, str] = field(default_factory=dict)
     versions: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
+    given: Path | None = None
 
     @property
     def last(self) -> Path:
-        """The last checkpoint."""
-        return self.folder / "weights" / "last.pt"
+        """The last checkpoint, or the file that was given."""
+        return self.given or self.folder / "weights" / "last.pt"
 
 
 class _State(TypedDict):

@@ -8,21 +8,22 @@ from pathlib import Path
 from ..data.files import read_json
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
+from ..engine.run_folder import taken
 from ..errors import ConfigError
 from ..scoring.matches import Matches, match_detections
 from ..scoring.truth import Truth
-from ..scoring.val import ValResult, read_scores, score
+from ..scoring.val import ValResult, read_scores, score, score_predictions, tie_notes
 from .contrasts import counted
+from .given import PREDICTIONS
 from .plan import Plan
+from .recipe import SCORING
 from .runs import Run
 
-# settings of the recipe that also decide how its models are scored
-SCORING = ("device", "batch", "half", "conf", "iou", "max_det", "agnostic_nms", "augment")
 Scores = dict[tuple[str, int], ValResult]  # by arm and seed
 
 
 def score_runs(finished: Sequence[Run], plan: Plan, folder: Path, imgsz: int) -> Scores:
-    """Score the last checkpoint of each run.
+    """Score the last checkpoint of each run, or what was given of it.
 
     Args:
         finished: The finished runs.
@@ -55,9 +56,25 @@ def match_runs(scores: Scores, truth: Truth) -> dict[str, dict[int, Matches]]:
     return matched
 
 
+def score_notes(scores: Scores, truth: Truth) -> list[str]:
+    """Say what is unusual about the scores of single runs, beside what holds for the images and about ties.
+
+    Args:
+        scores: From `score_runs`.
+        truth: Of the scored split.
+    """
+    found: dict[str, list[str]] = {}
+    for (arm, seed), of_run in scores.items():
+        known = [*truth.audit.notes, *tie_notes(of_run.coco)]
+        for note in of_run.audit.notes:
+            if note not in known:
+                found.setdefault(note, []).append(f"{arm} seed {seed}")
+    return [f"{', '.join(runs)}: {note}" for note, runs in found.items()]
+
+
 def changed_blocks(run: Run, plan: Plan) -> list[str]:
     """Name the blocks whose source is not what it was when a run was trained."""
-    now = plan.arms[run.arm].sources
+    now = plan.arms[run.arm].sources if run.arm in plan.arms else {}
     return [name for name in now if run.sources.get(name) != now[name]]
 
 
@@ -73,6 +90,8 @@ def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
             fix="bring that source back, or call compare for a new comparison with the present one",
         )
     train, split = plan.recipe.train, plan.recipe.split
+    if plan.recipe.given == PREDICTIONS:
+        return score_predictions(run.last, plan.dataset, plan.samples[split], split, plots=False, **taken(folder))
     passed = {key: train[key] for key in SCORING if key in train}
-    passed |= {"imgsz": imgsz, "project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    passed |= {"imgsz": imgsz, **taken(folder)}
     return score(YOLO(run.last), plan.dataset, plan.samples[split], split, verbose=False, plots=False, **passed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..scoring.power import LEAST_SEEDS
 from .comparison import Contrast, RunResult, Summary
 from .figures import figure, size
+from .given import PREDICTIONS
 from .interim import Stage
 from .recipe import Recipe
 from .run_notes import interim_note
@@ -49,6 +50,8 @@ class Next:
 
 def seeds_wanted(recipe: Recipe, primary: Contrast, objections: Sequence[str]) -> int:
     """Return the number of fresh seeds that another comparison should have; 0 where seeds are not what is missing."""
+    if recipe.given:  # a command cannot train them
+        return 0
     if objections or len(recipe.seeds) < LEAST_SEEDS:
         return max(len(recipe.seeds), LEAST_SEEDS)
     return primary.verdict.seeds_needed or 0
@@ -103,6 +106,9 @@ def _finding(primary: Contrast, margin: float) -> str:
 def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], given: Next) -> tuple[str, str | None]:
     """Say what to do next, and return the command for it where there is one."""
     verdict, again = primary.verdict, given.again
+    if recipe.given and verdict.word in (INCONCLUSIVE, NONE):
+        more = f"More runs of each arm, {LEAST_SEEDS} or more, whose seeds were not chosen by their results, say more."
+        return f"{verdict.next_step} {more}".strip(), None
     if given.unfinished:
         return (
             f"Train the other seeds ({len(given.unfinished)} of {len(recipe.seeds)}): the same command goes on.",
@@ -125,11 +131,10 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
         return "Train longer, or look at the data.", f"{again} name={recipe.name}-longer epochs={epochs}"
     if verdict.word not in (HELPS, HURTS, SAME):
         return verdict.next_step, None
-    if given.tests and recipe.split == "val":
-        return "Score the same trainings on the test images, once: nothing was chosen on them.", (
-            f"{again} split=test conclude=True"
-        )
+    if given.tests and recipe.split == "val" and recipe.given != PREDICTIONS:
+        words = "split=test" if recipe.given else "split=test conclude=True"
+        return "Score the same trainings on the test images, once: nothing was chosen on them.", f"{again} {words}"
     chosen = primary.arm if verdict.word == HELPS else primary.against
-    done = f"The question is answered. Use {chosen}:"
-    model = given.weights.get(chosen)
+    done = f"The question is answered. Use {chosen}."
+    model = None if recipe.given == PREDICTIONS else given.weights.get(chosen)
     return done, None if model is None else f"yolo-mha export {shlex.quote(f'model={model}')} format=onnx"

@@ -168,13 +168,39 @@ def val(
     dataset, samples = read.dataset, read.samples[split]
     if network:
         return score(network, dataset, samples, backend=backend, group=group, data_check=read.check, **passed)
+    file = Path(predictions)  # type: ignore[arg-type]
+    return score_predictions(file, dataset, samples, backend=backend, group=group, data_check=read.check, **passed)
+
+
+def score_predictions(
+    predictions: Path,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    split: str,
+    backend: str = BACKENDS[0],
+    group: str | Path | None = None,
+    data_check: DataCheck | None = None,
+    **settings: Any,
+) -> ValResult:
+    """Score a COCO results file; see `val`.
+
+    Args:
+        predictions: The file.
+        dataset: The dataset, from `read_dataset`.
+        samples: The split, from there too.
+        split: Its name.
+        backend: See `val`.
+        group: See `val`.
+        data_check: What was found when the dataset was read.
+        **settings: ``plots``, and the folder's.
+    """
     truth = read_truth(dataset, split, samples)
     units = _resampled(group, [sample.image for sample in truth.scored(samples)])
-    results = read_results(read_json(predictions, "predictions"), truth, samples)  # type: ignore[arg-type]
+    results = read_results(read_json(predictions, "predictions"), truth, samples)
     truth.audit.notes += _cut_off(results)
     stated = ScoreSettings(predictions=str(predictions), data=str(dataset.source), split=split, backend=backend)
-    with run_folder(passed, "val") as folder:
-        return _scored(truth, results, folder, stated, units, plots, data_check=read.check)
+    with run_folder(settings, "val") as folder:
+        return _scored(truth, results, folder, stated, units, settings.get("plots", True), data_check=data_check)
 
 
 def score(
@@ -334,7 +360,7 @@ def _cut_off(results: Sequence[Prediction]) -> list[str]:
     ]
 
 
-def _tied(scores: CocoScores) -> list[str]:
+def tie_notes(scores: CocoScores) -> list[str]:
     """Say so where AP depends on the order of equal scores."""
     if scores.ties is None or not scores.ties.matter:
         return []
@@ -375,7 +401,7 @@ def _scored(
 
 def _written(result: ValResult, folder: Path, plots: bool) -> ValResult:
     """Note what ties do to AP, draw the curves if wanted, and write the scores, last of all files."""
-    result.audit.notes.extend(_tied(result.coco))
+    result.audit.notes.extend(tie_notes(result.coco))
     if plots:
         result = replace(result, curves=str(draw_pr_curves(result.coco, folder / "pr_curves.png")))
     write_text(folder / SCORES, json.dumps(result.as_dict(), indent=2))
