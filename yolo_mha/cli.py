@@ -291,6 +291,28 @@ def track() -> None:
     """
 
 
+@_command("inspection.explain:explain")
+def explain() -> None:
+    """Say and draw where each detection looked: per attention block, per head and together.
+
+    Which positions of a block count for a detection is told by the gradient of its score. Drawn are attention, and its
+    effect: attention times the norm of what is read there, behind the gate, so that a head whose gate is near 0 shows
+    no effect. Written are a PNG sheet of each detection in a picture, pictures and videos with all effects laid over
+    them, report.html, and explain.json with shares inside the box, around it, on other objects and on padding, entropy
+    and mean distance.
+
+    [bold]Examples[/bold]
+
+      yolo-mha explain
+
+      yolo-mha explain model=best.pt source=street.jpg
+
+      yolo-mha explain model=best.pt source=street.jpg box=120,40,300,210 layer=10 head=0,3
+
+      yolo-mha explain model=best.pt source=street.mp4 vid_stride=5 classes=0 conf=0.5 --json
+    """
+
+
 @_command("deploy.export:export")
 def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.

@@ -34,11 +34,13 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .engine.train import TrainResult
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
+    from .inspection.explain import Explanation
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
 KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
 MOST_CLASSES, MOST_LINES = 30, 5  # that are shown of a dataset, and of each kind of fault
+MOST_DETECTIONS = 20  # that are shown of an explanation
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -182,6 +184,24 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     _say(console, f"{result.images} images or frames: {found}{followed}")
     _say(console, *(f"{KINDS.get(kind, kind)}: {path}" for kind, path in result.outputs.items()))
     _say(console, *(f"note: {note}" for note in result.notes))
+    if result.skipped:
+        _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
+        _say(console, *(f"  {name}" for name in result.skipped))
+
+
+def _show_explanation(result: Explanation, console: Console) -> None:
+    table = _table("detection", "effect", "in the box", "around", "on others", "on padding", "elsewhere", left=1)
+    for d in result.detections[:MOST_DETECTIONS]:
+        m, effect = d.together.by_effect, f"{d.together.effect:.2f}"
+        shares = [m.box, m.around, m.others, m.padding, m.elsewhere] if m else []
+        cells = [f"{share:.0%}" for share in shares] or ["-"] * 5
+        table.add_row(f"{d.name} {d.score:.2f}", "no effect" if d.together.no_effect else effect, *cells)
+    if result.detections:
+        console.print(table)
+    more = len(result.detections) - MOST_DETECTIONS
+    _say(console, *([f"and {more} more detections"] if more > 0 else []))
+    _say(console, *(f"note: {note}" for note in result.notes))
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
     if result.skipped:
         _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
         _say(console, *(f"  {name}" for name in result.skipped))
@@ -379,6 +399,7 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "TrainResult": _show_train,
     "ValResult": _show_val,
     "PredictResult": _show_predict,
+    "Explanation": _show_explanation,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

@@ -122,7 +122,11 @@ def test_norms__gate_of_zero():
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_recorded__a_folded_block_gives_the_same_maps(options):
-    block, x, weights = settled(SpatialMHABlock(DIM, mlp_ratio=1.0, **options)), torch.randn(1, DIM, 5, 6), torch.rand(5, 6)
+    block, x, weights = (
+        settled(SpatialMHABlock(DIM, mlp_ratio=1.0, **options)),
+        torch.randn(1, DIM, 5, 6),
+        torch.rand(5, 6),
+    )
     fused = deepcopy(block)
     fused.fuse()
     plain, folded = recorded(block, x).weighted(weights), recorded(fused, x).weighted(weights)

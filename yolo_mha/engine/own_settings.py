@@ -87,16 +87,18 @@ WRITTEN = (
     Setting("exist_ok", FLAG, "replaces files that exist", False),
     TRUST,
 )
+SOURCE = Setting(
+    "source",
+    "path, number",
+    "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address "
+    "(rtsp://, ...) or .streams file; a sample image for the demo's model",
+)
+MAX_PIXELS = Setting("max_pixels", COUNT, "larger pictures are skipped and named; 0 reads all", 150_000_000)
 LOOKED_AT = (
     replace(ANY_MODEL, default="demo-mha.pt"),
-    Setting(
-        "source",
-        "path, number",
-        "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address "
-        "(rtsp://, ...) or .streams file; a sample image for the demo's model",
-    ),
+    SOURCE,
     Setting("save_csv", FLAG, "writes the detections as a table too", False),
-    Setting("max_pixels", COUNT, "larger pictures are skipped and named; 0 reads all", 150_000_000),
+    MAX_PIXELS,
 )
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
 GROUP = Setting(
@@ -176,6 +178,18 @@ COMMANDS = {
         Setting("tracker", "name, path", f"{TRACKERS}, or a tracker YAML", "botsort.yaml"),
         TRUST,
         others="prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
+    ),
+    "explain": Command(
+        replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
+        SOURCE,
+        Setting("layer", "numbers", "rows of the blocks, separated by commas; all if not given"),
+        Setting("head", "numbers", "heads, from 0, separated by commas; all if not given"),
+        Setting("box", "pixels", "x1,y1,x2,y2: only the detection whose box overlaps this one most"),
+        Setting("sheets", COUNT, "number of detections of each picture, by score, that get a sheet", 10),
+        MAX_PIXELS,
+        TRUST,
+        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, vid_stride, line_width, "
+        "project, name and exist_ok",
     ),
     "export": Command(
         NETWORK,

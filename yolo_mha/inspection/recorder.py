@@ -83,7 +83,7 @@ class Recorded:
         if self._scope == "axial":
             gathered = 2 * W  # queries and keys of a row
         elif self._scope == "window":
-            fill = self.module.window  # type: ignore[union-attr, assignment]
+            fill = self.module.window  # type: ignore[assignment]
             gathered = fill**2
         maps = COPIES * (H + fill) * (W + fill)
         return 4 * queries * self.num_heads * (maps + 2 * gathered * self.module.head_dim)
@@ -133,7 +133,7 @@ class Recorded:
         per_head = weight.view(len(weight), self.num_heads, -1).unbind(1)  # h of (C, d)
         norms = torch.stack([(v[..., i, :] @ w.T).norm(dim=-1) for i, w in enumerate(per_head)], 1)  # (B', h, H, W)
         if self._scope == "window":
-            norms = from_windows(norms, self.size, self.module.window)  # type: ignore[union-attr, arg-type]
+            norms = from_windows(norms, self.size, self.module.window)  # type: ignore[arg-type]
         stride, (H, W) = getattr(self.module, "kv_stride", 1), self.key_size
         return norms[0].repeat_interleave(stride, 1).repeat_interleave(stride, 2)[:, :H, :W]
 
@@ -153,7 +153,7 @@ class Recorded:
             keys = torch.cartesian_prod(*grid_within(*self.inputs))
         total = weights.new_zeros(self.num_heads, Hk * Wk)
         travelled = torch.zeros_like(total)  # weight times attention times distance
-        for some in chosen.split(max(CHUNK_BYTES // self.memory(1), 1)):
+        for some in torch.split(chosen, max(CHUNK_BYTES // self.memory(1), 1)):
             maps = self.attention(some, image).flatten(2) * weights[some, None]  # (h, n, Hk * Wk)
             total += maps.sum(1)
             travelled += (maps * torch.cdist(where[some], keys)).sum(1)
@@ -258,7 +258,7 @@ def _all_keys(q: Tensor, k: Tensor, queries: Tensor, scale: float) -> Tensor:
     """Return the attention of some queries to all keys, (h, n, Hk, Wk); the grids are (1, H, W, h, d)."""
     _, Hk, Wk, _, _ = k.shape
     scores = torch.einsum("nhd,khd->hnk", q[0].flatten(0, 1)[queries], k[0].flatten(0, 1)) * scale
-    return scores.softmax(-1).unflatten(-1, (Hk, Wk))
+    return scores.softmax(-1).view(*scores.shape[:2], Hk, Wk)
 
 
 def _spread(maps: Tensor, size: tuple[int, int], stride: int) -> Tensor:
@@ -282,9 +282,7 @@ def _axial(q: Tensor, k: Tensor, queries: Tensor, scale: float) -> Tensor:
     return maps * along_row[:, :, None]
 
 
-def _windows(
-    q: Tensor, k: Tensor, queries: Tensor, scale: float, size: tuple[int, int], mask: Tensor | None
-) -> Tensor:
+def _windows(q: Tensor, k: Tensor, queries: Tensor, scale: float, size: tuple[int, int], mask: Tensor | None) -> Tensor:
     """Return attention within the window of each query, 0 elsewhere; the grids are those of the windows."""
     (H, W), side = size, q.shape[1]
     down, across = cells(H, side), cells(W, side)
@@ -294,7 +292,8 @@ def _windows(
     scores = torch.einsum("nhd,nkhd->hnk", q.flatten(1, 2)[window, at], k.flatten(1, 2)[window]) * scale
     if mask is not None:
         scores += mask.expand(len(q), scores.shape[0], side**2, side**2)[window, :, at].transpose(0, 1)
-    maps = scores.new_zeros(*scores.shape[:2], down * across, side**2)
-    maps[:, torch.arange(len(queries), device=queries.device), window] = scores.softmax(-1)
-    maps = maps.unflatten(-1, (side, side)).unflatten(2, (down, across)).transpose(3, 4)
-    return maps.flatten(4, 5).flatten(2, 3)[..., :H, :W]
+    h, n, _ = scores.shape
+    maps = scores.new_zeros(h, n, down * across, side**2)
+    maps[:, torch.arange(n, device=queries.device), window] = scores.softmax(-1)
+    maps = maps.view(h, n, down, across, side, side).transpose(3, 4)  # (h, n, down, side, across, side)
+    return maps.reshape(h, n, down * side, across * side)[..., :H, :W]

@@ -1,0 +1,296 @@
+"""`explain`: where each detection of a model looked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.engine.results import Results
+
+from ..data.files import whole_file, write_text
+from ..data.pictures import MOST_PIXELS
+from ..engine import settings as config
+from ..engine.loader import Loader
+from ..engine.model import YOLO
+from ..engine.outputs import Drawn, Item, Names
+from ..engine.own_settings import checked
+from ..engine.predict import DEMO_MODEL, nothing_read, sample_image
+from ..engine.progress import bar
+from ..engine.run_folder import run_folder
+from ..engine.sources import Frame, find
+from ..errors import ConfigError, UnsupportedTaskError, nearest, run_failed
+from ..guard import guarded
+from ..result import Result
+from .explanation import Explained, explained
+from .looking import Look, Looker, selected
+from .maps import detection_maps
+from .page import write_page
+from .recorder import CHUNK_BYTES, Recorder
+from .sheet import draw_sheet, overlay
+
+OWN_SETTINGS = ("layer", "head", "box", "sheets", "max_pixels")
+# Ultralytics' settings that mean something here
+DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "rect", "device")
+TAKEN = (*DETECTING, "vid_stride", "line_width", "project", "name", "exist_ok")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Explanation(Result):
+    """Where detections looked, and where it is written.
+
+    Attributes:
+        save_dir: The run's folder.
+        model: What was explained.
+        images: Number of images and frames.
+        detections: Each detection that was explained.
+        outputs: File or folder of each kind of output that there is.
+        notes: What else is good to know.
+        skipped: Files that could not be read, and files with the frames that were lost.
+        skipped_count: Number of these files and frames.
+        exit_code: 0; 1 where something was skipped.
+    """
+
+    save_dir: str
+    model: str
+    images: int
+    detections: list[Explained]
+    outputs: dict[str, str]
+    notes: list[str]
+    skipped: list[str]
+    skipped_count: int
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON holds it."""
+        return {**vars(self), "detections": [detection.as_dict() for detection in self.detections]}
+
+
+@checked
+@guarded()
+def explain(
+    model: str | Path = DEMO_MODEL,
+    source: str | Path | int | list[str | Path] | None = None,
+    *,
+    layer: Any = None,
+    head: int | Iterable[int] | None = None,
+    box: Iterable[float] | None = None,
+    sheets: int = 10,
+    max_pixels: int = MOST_PIXELS,
+    trust: bool = False,
+    **settings: Any,
+) -> Explanation:
+    """Say and draw where each detection looked: per block, per head and together.
+
+    Args:
+        model: Checkpoint with attention blocks; the demo's attention model if not given.
+        source: As for `predict`.
+        layer: Rows of the blocks, such as 10, or several; all blocks if not given.
+        head: Indices of the heads, from 0; all if not given.
+        box: x1, y1, x2, y2 in pixels: explains only the detection whose box overlaps this one most.
+        sheets: Of how many detections of each picture, those with the highest scores, a sheet is drawn.
+        max_pixels: Larger pictures are skipped; 0 reads all.
+        trust: Read a checkpoint with full pickle, for files that you made yourself.
+        **settings: Ultralytics' settings ``conf``, ``imgsz``, ``iou``, ``classes``, ``max_det``, ``agnostic_nms``,
+            ``rect``, ``device``, ``vid_stride``, ``line_width``, ``project``, ``name`` and ``exist_ok``.
+
+    Returns:
+        The numbers, which are also written to the run's folder as ``explain.json``, with ``report.html``, a sheet of
+        each detection in a picture, and pictures and videos with all effects laid over them.
+
+    Raises:
+        ConfigError: A setting is unknown or unusable, or the model is an exported one.
+        ModelError, CheckpointError: The model cannot be read, or has no attention that can be recorded.
+        DataError: The source is missing, or nothing in it can be read.
+        UnsupportedTaskError: The model is not for box detection.
+    """
+    passed = _check(settings)
+    names = config.class_names(settings)
+    wanted = _numbers("box", box, "x1,y1,x2,y2 in pixels", float)
+    if wanted is not None and not (len(wanted) == 4 and wanted[0] < wanted[2] and wanted[1] < wanted[3]):
+        raise ConfigError("box has an unusable value.", given=f"box={box}", expected="x1,y1,x2,y2 in pixels")
+    if source is None and str(model) == DEMO_MODEL:
+        source = sample_image(Path.cwd() / "runs" / "sample.png")
+    found = find(source, max_pixels)
+    network = YOLO(model, trust=trust)
+    layers, heads = _chosen(network, layer, _numbers("head", head, "numbers of heads from 0, such as 0,3", int))
+    if names:
+        raise config.not_by_name(names, network.names)
+    stride = passed.get("vid_stride") or 1
+    loader = Loader(found, 1, stride, False, max_pixels)
+    try:
+        with run_folder(passed, "explain", "runs/explain") as folder, closing(loader):
+            looker = Looker(network, **{key: passed[key] for key in DETECTING if key in passed})
+            unknown = [c for c in looker.args.classes or [] if c not in looker.names]
+            if unknown:
+                raise config.no_such_class(unknown, looker.names)
+            loader.channels = looker.channels
+            run = _Run(looker, folder, sheets, layers, heads, wanted, stride, passed.get("line_width"))
+            with closing(run.drawn), bar("images") as progress:
+                task = progress.add_task("explaining", total=found.total(stride))
+                for frame in loader.frames():
+                    if not frame.silent:
+                        run.explain(frame)
+                    progress.update(task, advance=1)
+            skipped = loader.skipped
+            if not run.images:
+                raise nothing_read(source, skipped, stride)
+            result = Explanation(
+                save_dir=str(folder),
+                model=str(network.model_name),
+                images=run.images,
+                detections=run.detections,
+                outputs={},
+                notes=[
+                    *run.notes(),
+                    *config.imgsz_notes(passed.get("imgsz"), looker.imgsz),
+                    *skipped.remarks,
+                ],
+                skipped=skipped.names,
+                skipped_count=skipped.count,
+                exit_code=1 if skipped.count else 0,
+            )
+            return _written(result, run, folder)
+    except Exception as e:  # whatever Ultralytics or the source's backend meets
+        raise run_failed("Explaining", e) from e
+
+
+class _Run:
+    """Frames on their way to numbers and pictures."""
+
+    def __init__(
+        self,
+        looker: Looker,
+        folder: Path,
+        sheets: int,
+        layers: list[str] | None,
+        heads: list[int] | None,
+        box: list[float] | None,
+        stride: int,
+        line_width: int | None,
+    ) -> None:
+        self.looker, self.folder, self.sheets, self.line_width = looker, folder, sheets, line_width
+        self.layers, self.heads, self.box = layers, heads, box
+        self.drawn = Drawn(folder, stride)
+        self.detections: list[Explained] = []
+        self.images = self.without = self.without_sheet = 0
+        self.mib = 0.0
+        self._names = Names()
+
+    def explain(self, frame: Frame) -> None:
+        """Explain the detections of a picture or a frame."""
+        look = self.looker(frame.image)
+        self.images += 1
+        chosen = selected(look, self.box)
+        self.without += not chosen
+        result = Results(frame.image, path=frame.source, names=self.looker.names, boxes=_picked(look, chosen))
+        item = Item(frame, result, self._names.base(frame), {"line_width": self.line_width})
+        total = torch.zeros(1, 1, device=look.input.device)
+        for number, i in enumerate(chosen):
+            maps = detection_maps(look, i, self.layers, self.heads)
+            found = explained(look, i, maps, self.looker.names, frame.source, frame.index)
+            total = total + maps.effect
+            if frame.fps is None and number < self.sheets:
+                file = self.folder / "sheets" / f"{item.name}_{number}.png"
+                with whole_file(file) as temporary:
+                    temporary.write_bytes(draw_sheet(frame.image, look, i, maps, found))
+                found = replace(found, sheet=str(file))
+            elif frame.fps is None:
+                self.without_sheet += 1
+            self.detections.append(found)
+        shown = overlay(frame.image, look.placement, total)
+        self.drawn.write(replace(item, drawing={**item.drawing, "img": shown}))
+        self.mib = max(self.mib, *(min(CHUNK_BYTES, b.memory(b.size[0] * b.size[1])) / MIB for b in self._blocks(look)))
+
+    def notes(self) -> list[str]:
+        """Say what was not found or not drawn."""
+        notes = []
+        if self.without:
+            what = "no detection overlaps the box" if self.box else "nothing was detected"
+            notes.append(f"In {self.without} of {self.images} images or frames {what}; a lower conf finds more.")
+        if self.without_sheet:
+            notes.append(
+                f"{self.without_sheet} detections have numbers and no sheet; sheets={self.sheets} is the number of "
+                "detections of each picture that get one, and box= picks one."
+            )
+        notes.append(f"Maps took at most {self.mib:.0f} MiB at a time.")
+        return notes
+
+    def _blocks(self, look: Look) -> list[Any]:
+        return list(look.recorder.blocks.values())
+
+
+def _written(result: Explanation, run: _Run, folder: Path) -> Explanation:
+    outputs = {"report": str(folder / "report.html"), "numbers": str(folder / "explain.json")}
+    if run.drawn.path is not None:
+        outputs["overlays"] = str(run.drawn.path)
+    if any(detection.sheet for detection in result.detections):
+        outputs["sheets"] = str(folder / "sheets")
+    result = replace(result, outputs=outputs)
+    write_page(result.model, result.detections, result.notes, folder / "report.html")
+    write_text(folder / "explain.json", json.dumps(result.as_dict(), indent=2))
+    return result
+
+
+def _picked(look: Look, chosen: list[int]) -> torch.Tensor:
+    return torch.cat([look.corners, look.boxes[:, 4:]], 1)[chosen].cpu()
+
+
+def _check(settings: dict[str, Any]) -> dict[str, Any]:
+    """Check settings, and refuse those of Ultralytics that do nothing here."""
+    names = config.class_names(settings)
+    passed = config.check({k: v for k, v in settings.items() if k != "classes" or not names}, own=OWN_SETTINGS)
+    for key in passed:
+        if key not in TAKEN:
+            given = f"{key}={passed[key]}"
+            raise ConfigError(f"explain does not take {key}.", given=given, expected=nearest(key, TAKEN))
+    return passed
+
+
+def _numbers(name: str, value: Any, expected: str, kind: type) -> list[Any] | None:
+    """Read one number or several."""
+    if value is None:
+        return None
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    try:
+        numbers = [kind(number) for number in given]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or any(isinstance(n, bool) for n in given):
+        raise ConfigError(f"{name} has an unusable value.", given=f"{name}={value}", expected=expected)
+    return numbers
+
+
+def _chosen(network: YOLO, layer: Any, heads: list[int] | None) -> tuple[list[str] | None, list[int] | None]:
+    """Make sure that the model can be explained, and has the blocks and heads that are asked for."""
+    if not isinstance(network.model, torch.nn.Module):
+        given = f"model={network.model_name}"
+        raise ConfigError("An exported model cannot be explained.", given=given, expected="the .pt it was made of")
+    if network.task != "detect":
+        given, expected = f"a model for the task '{network.task}'", "a detection model"
+        raise UnsupportedTaskError("explain is for box detection only.", given=given, expected=expected)
+    blocks = Recorder(network.model).blocks
+    if not blocks:
+        raise ConfigError(
+            "The model has no attention that can be recorded.",
+            given=f"model={network.model_name}",
+            expected="a model with SpatialMHABlock or CrossScaleMHA in it",
+            fix="train one: yolo-mha train model=... at=P5 data=...",
+        )
+    layers = None
+    if layer is not None:
+        layers = [str(v) for v in (layer if isinstance(layer, (list, tuple)) else str(layer).split(","))]
+        if unknown := [v for v in layers if v not in blocks]:
+            rows = ", ".join(blocks)
+            given = f"layer={','.join(unknown)}"
+            raise ConfigError("There is no attention block in this row.", given=given, expected=f"one of {rows}")
+        blocks = {name: blocks[name] for name in layers}
+    most = max(block.num_heads for block in blocks.values())
+    if unknown := [str(h) for h in heads or [] if not 0 <= h < most]:
+        raise ConfigError("There is no such head.", given=f"head={','.join(unknown)}", expected=f"0 to {most - 1}")
+    return layers, heads
