@@ -190,7 +190,8 @@ def _show_predict(result: PredictResult, console: Console) -> None:
 
 
 def _show_explanation(result: Explanation, console: Console) -> None:
-    table = _table("detection", "effect", "in the box", "around", "on others", "on padding", "elsewhere", left=1)
+    table = _table("", "effect", "box", "around", "others", "padding", "elsewhere")
+    table.columns[1].no_wrap, table.title = True, "Where detections looked: share of the effect"
     for d in result.detections[:MOST_DETECTIONS]:
         m, effect = d.together.by_effect, f"{d.together.effect:.2f}"
         shares = [m.box, m.around, m.others, m.padding, m.elsewhere] if m else []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from ultralytics.engine.results import Results
 from ..data.files import whole_file, write_text
 from ..data.pictures import MOST_PIXELS
 from ..engine import settings as config
-from ..engine.loader import Loader
 from ..engine.model import YOLO
 from ..engine.outputs import Drawn, Item, Names
 from ..engine.own_settings import checked
 from ..engine.predict import DEMO_MODEL, nothing_read, sample_image
 from ..engine.progress import bar
 from ..engine.run_folder import run_folder
-from ..engine.sources import Frame, find
+from ..engine.sources import Frame, Skipped, find, read
 from ..errors import ConfigError, UnsupportedTaskError, nearest, run_failed
 from ..guard import guarded
 from ..result import Result
@@ -122,22 +122,21 @@ def explain(
     if names:
         raise config.not_by_name(names, network.names)
     stride = passed.get("vid_stride") or 1
-    loader = Loader(found, 1, stride, False, max_pixels)
+    skipped = Skipped()
     try:
-        with run_folder(passed, "explain", "runs/explain") as folder, closing(loader):
+        with run_folder(passed, "explain", "runs/explain") as folder:
             looker = Looker(network, **{key: passed[key] for key in DETECTING if key in passed})
-            unknown = [c for c in looker.args.classes or [] if c not in looker.names]
+            unknown = [c for c in looker.classes or [] if c not in looker.names]
             if unknown:
                 raise config.no_such_class(unknown, looker.names)
-            loader.channels = looker.channels
+            frames = read(found, skipped, stride=stride, channels=looker.channels, max_pixels=max_pixels)
             run = _Run(looker, folder, sheets, layers, heads, wanted, stride, passed.get("line_width"))
-            with closing(run.drawn), bar("images") as progress:
+            with closing(frames), closing(run.drawn), bar("images") as progress:
                 task = progress.add_task("explaining", total=found.total(stride))
-                for frame in loader.frames():
+                for frame in chain.from_iterable(frames):
                     if not frame.silent:
                         run.explain(frame)
                     progress.update(task, advance=1)
-            skipped = loader.skipped
             if not run.images:
                 raise nothing_read(source, skipped, stride)
             result = Explanation(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -117,12 +118,14 @@ class Looker:
     Attributes:
         model: The network.
         names: Its classes.
+        classes: Indices of those that are looked for; None for all.
         imgsz: Height and width that pictures are scaled to fit in.
         channels: Channels of the pictures.
     """
 
     def __init__(self, network: YOLO, **settings: Any) -> None:
         self.args = get_cfg(overrides={**network.overrides, "conf": 0.25, "rect": True, **settings, "mode": "predict"})
+        self.classes = None if self.args.classes is None else np.atleast_1d(self.args.classes).tolist()
         self.device = select_device(self.args.device, verbose=False)
         self.model: Any = network.model.fuse(verbose=False).float().eval().to(self.device).requires_grad_(False)
         self.names: dict[int, str] = self.model.names
@@ -149,7 +152,7 @@ class Looker:
                 predictions.detach(),
                 self.args.conf,
                 self.args.iou,
-                self.args.classes,
+                self.classes,
                 self.args.agnostic_nms,
                 max_det=self.args.max_det,
                 end2end=self._end2end,
