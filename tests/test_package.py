@@ -29,7 +29,8 @@ def test_public_names__are_all_there():
     words = """
         YOLO insert remove register Insertion Surgery Transfer
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
-        prepare_data doctor train val predict track explain Explanation Recorder export benchmark compare estimate run_recipe
+        prepare_data doctor train val predict track export benchmark compare estimate run_recipe
+        explain faithfulness Explanation Faithfulness Recorder
         PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
         Result
         __version__

@@ -124,7 +124,7 @@ def test_resized__keeps_the_sum():
 def look_of(boxes: list[list[float]], height: int = 40, width: int = 80) -> Look:
     """A pass with boxes of which nothing else is known."""
     rows = torch.tensor([[*box, 0.9, 0.0] for box in boxes])
-    return Look(Placement(height, width, (80, 80)), torch.zeros(1, 3, 80, 80), rows, *[None] * 3)
+    return Look(Placement(height, width, (80, 80)), torch.zeros(1, 3, 80, 80), rows, *[None] * 4)
 
 
 def test_measure__shares_of_known_regions():

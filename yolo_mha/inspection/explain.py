@@ -23,19 +23,17 @@ from ..engine.predict import DEMO_MODEL, nothing_read, sample_image
 from ..engine.progress import bar
 from ..engine.run_folder import run_folder
 from ..engine.sources import Frame, Skipped, find, read
-from ..errors import ConfigError, UnsupportedTaskError, nearest, run_failed
+from ..errors import ConfigError, run_failed
 from ..guard import guarded
 from ..result import Result
+from .asked import DETECTING, check_settings, chosen_blocks, numbers
 from .explanation import Explained, explained
 from .looking import Look, Looker, selected
 from .maps import detection_maps
 from .page import write_page
-from .recorder import CHUNK_BYTES, Recorder
+from .recorder import CHUNK_BYTES
 from .sheet import draw_sheet, overlay
 
-OWN_SETTINGS = ("layer", "head", "box", "sheets", "max_pixels")
-# Ultralytics' settings that mean something here
-DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "rect", "device")
 TAKEN = (*DETECTING, "vid_stride", "line_width", "project", "name", "exist_ok")
 MIB = 2**20
 
@@ -109,16 +107,16 @@ def explain(
         DataError: The source is missing, or nothing in it can be read.
         UnsupportedTaskError: The model is not for box detection.
     """
-    passed = _check(settings)
+    passed = check_settings(settings, TAKEN)
     names = config.class_names(settings)
-    wanted = _numbers("box", box, "x1,y1,x2,y2 in pixels", float)
+    wanted = numbers("box", box, "x1,y1,x2,y2 in pixels", float)
     if wanted is not None and not (len(wanted) == 4 and wanted[0] < wanted[2] and wanted[1] < wanted[3]):
         raise ConfigError("box has an unusable value.", given=f"box={box}", expected="x1,y1,x2,y2 in pixels")
     if source is None and str(model) == DEMO_MODEL:
         source = sample_image(Path.cwd() / "runs" / "sample.png")
     found = find(source, max_pixels)
     network = YOLO(model, trust=trust)
-    layers, heads = _chosen(network, layer, _numbers("head", head, "numbers of heads from 0, such as 0,3", int))
+    layers, heads = chosen_blocks(network, layer, head)
     if names:
         raise config.not_by_name(names, network.names)
     stride = passed.get("vid_stride") or 1
@@ -231,65 +229,11 @@ def _written(result: Explanation, run: _Run, folder: Path) -> Explanation:
     if any(detection.sheet for detection in result.detections):
         outputs["sheets"] = str(folder / "sheets")
     result = replace(result, outputs=outputs)
-    write_page(result.model, result.detections, result.notes, folder / "report.html")
+    page = {"model": result.model, "detections": result.detections, "notes": result.notes}
+    write_page("explain.html.j2", folder / "report.html", **page)
     write_text(folder / "explain.json", json.dumps(result.as_dict(), indent=2))
     return result
 
 
 def _picked(look: Look, chosen: list[int]) -> torch.Tensor:
     return torch.cat([look.corners, look.boxes[:, 4:]], 1)[chosen].cpu()
-
-
-def _check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Check settings, and refuse those of Ultralytics that do nothing here."""
-    names = config.class_names(settings)
-    passed = config.check({k: v for k, v in settings.items() if k != "classes" or not names}, own=OWN_SETTINGS)
-    for key in passed:
-        if key not in TAKEN:
-            given = f"{key}={passed[key]}"
-            raise ConfigError(f"explain does not take {key}.", given=given, expected=nearest(key, TAKEN))
-    return passed
-
-
-def _numbers(name: str, value: Any, expected: str, kind: type) -> list[Any] | None:
-    """Read one number or several."""
-    if value is None:
-        return None
-    given = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
-    try:
-        numbers = [kind(number) for number in given]
-    except (TypeError, ValueError):
-        numbers = []
-    if not numbers or any(isinstance(n, bool) for n in given):
-        raise ConfigError(f"{name} has an unusable value.", given=f"{name}={value}", expected=expected)
-    return numbers
-
-
-def _chosen(network: YOLO, layer: Any, heads: list[int] | None) -> tuple[list[str] | None, list[int] | None]:
-    """Make sure that the model can be explained, and has the blocks and heads that are asked for."""
-    if not isinstance(network.model, torch.nn.Module):
-        given = f"model={network.model_name}"
-        raise ConfigError("An exported model cannot be explained.", given=given, expected="the .pt it was made of")
-    if network.task != "detect":
-        given, expected = f"a model for the task '{network.task}'", "a detection model"
-        raise UnsupportedTaskError("explain is for box detection only.", given=given, expected=expected)
-    blocks = Recorder(network.model).blocks
-    if not blocks:
-        raise ConfigError(
-            "The model has no attention that can be recorded.",
-            given=f"model={network.model_name}",
-            expected="a model with SpatialMHABlock or CrossScaleMHA in it",
-            fix="train one: yolo-mha train model=... at=P5 data=...",
-        )
-    layers = None
-    if layer is not None:
-        layers = [str(v) for v in (layer if isinstance(layer, (list, tuple)) else str(layer).split(","))]
-        if unknown := [v for v in layers if v not in blocks]:
-            rows = ", ".join(blocks)
-            given = f"layer={','.join(unknown)}"
-            raise ConfigError("There is no attention block in this row.", given=given, expected=f"one of {rows}")
-        blocks = {name: blocks[name] for name in layers}
-    most = max(block.num_heads for block in blocks.values())
-    if unknown := [str(h) for h in heads or [] if not 0 <= h < most]:
-        raise ConfigError("There is no such head.", given=f"head={','.join(unknown)}", expected=f"0 to {most - 1}")
-    return layers, heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,13 @@ class Placement:
         x, y = self.width / (right - left), self.height / (bottom - top)
         return -left * x, -top * y, (self.size[1] - left) * x, (self.size[0] - top) * y
 
+    def inside(self, corners: Sequence[float]) -> Corners:
+        """Return corners in pixels of the picture as those in the letterboxed image."""
+        left, top, right, bottom = self.content
+        x, y = (right - left) / self.width, (bottom - top) / self.height
+        x1, y1, x2, y2 = corners
+        return left + x1 * x, top + y1 * y, left + x2 * x, top + y2 * y
+
     @property
     def gain(self) -> float:
         """How many pixels of the letterboxed image one of the picture is wide."""
@@ -71,6 +78,7 @@ class Look:
         boxes: Corners of each detection in ``input``, its score and its class, (n, 6); as `predict` finds them.
         anchors: The position of the head that each detection is from, among those of all its maps one behind another.
         logits: Scores of all classes at all these positions before the sigmoid, (classes, anchors), in the graph.
+        features: The maps that the head reads, each (1, C, H, W), in the graph.
         recorder: The attention blocks.
     """
 
@@ -79,6 +87,7 @@ class Look:
     boxes: Tensor
     anchors: Tensor
     logits: Tensor
+    features: list[Tensor]
     recorder: Recorder
 
     @property
@@ -143,10 +152,18 @@ class Looker:
 
     def __call__(self, picture: Image) -> Look:
         """Detect objects in a picture, BGR (H, W, 3), and record attention."""
-        given = self.prepare(picture)
-        with Recorder(self.model, gradients=True) as recorder, torch.enable_grad():
-            predictions, raw = self.model(given)
-        logits, head = self._logits(raw)[0], self.model.model[-1]
+        given, head, features = self.prepare(picture), self.model.model[-1], []
+
+        def keep(_: object, maps: tuple[list[Tensor]]) -> None:
+            features.extend(x if x.requires_grad else x.requires_grad_() for x in maps[0])
+
+        hook = head.register_forward_pre_hook(keep)
+        try:
+            with Recorder(self.model, gradients=True) as recorder, torch.enable_grad():
+                predictions, raw = self.model(given)
+        finally:
+            hook.remove()
+        logits = self._logits(raw)[0]
         with torch.no_grad():
             found, rows = non_max_suppression(
                 predictions.detach(),
@@ -164,7 +181,7 @@ class Looker:
                 anchors = chosen[0].view(-1)[anchors]
         (height, width), (H, W) = picture.shape[:2], given.shape[2:]
         placement = Placement(height, width, (H, W))
-        return Look(placement, given, found[0], anchors, logits, recorder)
+        return Look(placement, given, found[0], anchors, logits, features, recorder)
 
     @torch.no_grad()
     def scores(self, images: Tensor, anchor: int, index: int, batch: int = 16) -> Tensor:

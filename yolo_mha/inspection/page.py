@@ -1,14 +1,13 @@
-"""The page of `explain`, which opens in a browser without a network."""
+"""The pages of `explain`, which open in a browser without a network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from ..data.files import write_text
-from .explanation import Explained
 from .measures import RING, Measures
 
 SHARES = {
@@ -20,14 +19,13 @@ SHARES = {
 }
 
 
-def write_page(model: str, detections: Sequence[Explained], notes: Sequence[str], file: Path) -> None:
-    """Write the page; the sheets lie beside it.
+def write_page(template: str, file: Path, **values: Any) -> None:
+    """Write a page.
 
     Args:
-        model: What was explained.
-        detections: Each detection.
-        notes: What else is good to know.
-        file: Where it goes.
+        template: Name of its template.
+        file: Where it goes; sheets lie beside it.
+        **values: What it shows.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("yolo_mha.inspection", "templates"),
@@ -36,15 +34,12 @@ def write_page(model: str, detections: Sequence[Explained], notes: Sequence[str]
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cells"] = _cells
-    page = environment.get_template("explain.html.j2").render(
-        model=model,
-        detections=[(d, d.sheet and Path(d.sheet).relative_to(file.parent).as_posix()) for d in detections],
-        notes=notes,
-        shares=SHARES,
-        ring=RING,
-    )
-    write_text(file, page)
+    environment.filters |= {
+        "cells": _cells,
+        "file": lambda path: Path(path).name,
+        "below": lambda path: Path(path).relative_to(file.parent).as_posix(),
+    }
+    write_text(file, environment.get_template(template).render(**values, shares=SHARES, ring=RING))
 
 
 def _cells(measures: Measures | None) -> list[str]:
