@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation, explain
+    from .inspection.faithfulness import Faithfulness, faithfulness
     from .inspection.recorder import Recorder
     from .scoring.val import ValResult, val
 
@@ -67,7 +68,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
     "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
-    "explain", "Recorder", "Explanation",  # where detections looked, and the attention of each head
+    "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
     "Result", "YoloMHAError",  # what all results and all errors are
     "CheckpointError", "ConfigError", "DataError", "DependencyError", "DownloadError", "ModelError",
@@ -91,6 +92,7 @@ _LAZY = {
     "evaluation.comparison": ["Comparison"],
     "evaluation.estimate": ["Estimate"],
     "inspection.explain": ["Explanation", "explain"],
+    "inspection.faithfulness": ["Faithfulness", "faithfulness"],
     "inspection.recorder": ["Recorder"],
     "scoring.val": ["ValResult", "val"],
 }

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation
+    from .inspection.faithfulness import Faithfulness
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
@@ -206,6 +207,28 @@ def _show_explanation(result: Explanation, console: Console) -> None:
     if result.skipped:
         _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
         _say(console, *(f"  {name}" for name in result.skipped))
+
+
+def _show_faithfulness(result: Faithfulness, console: Console) -> None:
+    if result.maps:
+        table = _table("map", "deletion", "insertion", "pointing game")
+        table.title = f"{result.detections} detections in {result.images} images"
+        for name, m in result.maps.items():
+            table.add_row(name, *(f"{s.score:.3f}" for s in (m.deletion, m.insertion, m.pointing)))
+        console.print(table)
+        _say(console, "Deletion is better the smaller, insertion the larger; intervals are in the report.")
+    styles = {"yes": "green", "no": "bold red"}
+    for judgement in result.judgements.values():
+        _say(console, judgement.sentence, style=styles.get(judgement.word, "yellow"))
+    if hits := result.beacon_hits:
+        shares = " and ".join(f"{share:.1%} of {name} maps" for name, share in (hits.hits or {}).items())
+        flips = (
+            f"With the beacon painted over, the class of {hits.flipped} of {hits.flipped + hits.others} shapes flips"
+        )
+        _say(console, f"{flips}" + (f"; {shares} of these are greatest on it." if shares else "."))
+        _say(console, f"With random weights it is {hits.random_hits:.1%}, by chance {hits.chance:.1%}.")
+    _say(console, *(f"note: {note}" for note in result.notes))
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
 def _show_export(result: ExportResult, console: Console) -> None:
@@ -401,6 +424,7 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "ValResult": _show_val,
     "PredictResult": _show_predict,
     "Explanation": _show_explanation,
+    "Faithfulness": _show_faithfulness,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

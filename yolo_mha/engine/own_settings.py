@@ -182,14 +182,19 @@ COMMANDS = {
     "explain": Command(
         replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
         SOURCE,
+        replace(
+            DATA,
+            meaning="in place of source: measures on this dataset whether the maps are true; beacons is the demo's",
+        ),
         Setting("layer", "numbers", "rows of the blocks, separated by commas; all if not given"),
         Setting("head", "numbers", "heads, from 0, separated by commas; all if not given"),
         Setting("box", "pixels", "x1,y1,x2,y2: only the detection whose box overlaps this one most"),
         Setting("sheets", COUNT, "number of detections of each picture, by score, that get a sheet", 10),
+        Setting("detections", COUNT, "with data: number of detections that are measured", 200, least=1),
         MAX_PIXELS,
         TRUST,
-        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, vid_stride, line_width, "
-        "project, name and exist_ok",
+        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "
+        "source vid_stride and line_width, with data split",
     ),
     "export": Command(
         NETWORK,
@@ -290,6 +295,7 @@ COMMANDS = {
 
 
 OTHER_NAMES = {"run_recipe": "compare", "estimate": "compare", "prepare_data": "data"}  # commands by function
+OTHER_NAMES |= {"faithfulness": "explain"}
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:

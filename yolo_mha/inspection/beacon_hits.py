@@ -23,6 +23,19 @@ MAPS = ("attention", "effect")
 
 
 @dataclass(frozen=True)
+class ClassHits:
+    """How often attention is greatest on the beacon, of the shapes that are detected as one class.
+
+    Attributes:
+        shapes: Number of shapes.
+        hits: Share of them whose attention hits the beacon.
+    """
+
+    shapes: int
+    hits: float
+
+
+@dataclass(frozen=True)
 class BeaconHits:
     """How often maps are greatest on the beacon.
 
@@ -34,7 +47,7 @@ class BeaconHits:
         hits: Share of them whose map hits the beacon, by kind of map; None where none flips.
         others: Number of shapes whose class stays.
         other_hits: The same share of these.
-        by_class: Number of shapes and the share of attention that hits the beacon, by class as detected.
+        by_class: The same by class as detected.
         random_hits: Share of all shapes whose attention hits the beacon where the whole network has random weights.
         random_attention_hits: The same where attention alone has them: the other layers still make the beacon stand
             out.
@@ -45,7 +58,7 @@ class BeaconHits:
     hits: dict[str, float] | None
     others: int
     other_hits: dict[str, float] | None
-    by_class: dict[str, tuple[int, float]]
+    by_class: dict[str, ClassHits]
     random_hits: float
     random_attention_hits: float
     chance: float
@@ -87,7 +100,7 @@ def beacon_hits(looker: Looker, pictures: Iterable[tuple[Sample, Image]]) -> Bea
         others=sum(not flipped for _, flipped, *_ in rows),
         other_hits=_shares([hit for _, flipped, hit, *_ in rows if not flipped]),
         by_class={
-            NAMES[index]: (len(own), float(np.mean([hit[0] for hit in own])))
+            NAMES[index]: ClassHits(len(own), float(np.mean([hit[0] for hit in own])))
             for index in sorted({row[0] for row in rows})
             if (own := [hit for i, _, hit, *_ in rows if i == index])
         },
@@ -106,7 +119,7 @@ def _without(picture: Image, beacon: np.ndarray) -> Image:
     mask = np.zeros(picture.shape[:2], np.uint8)
     x1, y1, x2, y2 = (round(float(v)) for v in beacon)
     mask[max(y1 - PAINT_MARGIN, 0) : y2 + PAINT_MARGIN, max(x1 - PAINT_MARGIN, 0) : x2 + PAINT_MARGIN] = 255
-    painted: Image = cv2.inpaint(picture, mask, PAINT_MARGIN, cv2.INPAINT_TELEA)  # type: ignore[assignment]
+    painted: Image = cv2.inpaint(picture, mask, PAINT_MARGIN, cv2.INPAINT_TELEA)
     return painted
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from .looking import Look, Looker
 
 BLANK = 114 / 255  # what letterboxing fills with, which a detector has seen
-SHARES = torch.linspace(0, 1, 13) ** 2  # of the pixels, that are blanked or shown; closer together where most happens
+# of the pixels, that are blanked or shown; closer together where most happens
+SHARES = [(step / 12) ** 2 for step in range(13)]
 
 
 def deletion_insertion(looker: Looker, look: Look, detection: int, maps: Tensor, seed: int = 0) -> Tensor:
@@ -33,17 +34,17 @@ def deletion_insertion(looker: Looker, look: Look, detection: int, maps: Tensor,
     ranks = F.interpolate(ranks[:, None], look.placement.size, mode="nearest")  # (n, 1, Hin, Win)
     anchor, index = int(look.anchors[detection]), int(look.boxes[detection, 5])
     given, blank = look.input, torch.full_like(look.input, BLANK)
-    inner = (SHARES[1:-1] * maps[0].numel()).tolist()
+    counts = [round(share * maps[0].numel()) for share in SHARES[1:-1]]
     ends = looker.scores(torch.cat([given, blank]), anchor, index).tolist()
     areas = []
     for rank in ranks.to(given.device):
-        chosen = [rank < count for count in inner]
+        chosen = [rank < count for count in counts]
         deleted = torch.cat([torch.where(mask, blank, given) for mask in chosen])
         shown = torch.cat([torch.where(mask, given, blank) for mask in chosen])
         found = looker.scores(torch.cat([deleted, shown]), anchor, index).tolist()
         half = len(chosen)
         curves = [ends[0], *found[:half], ends[1]], [ends[1], *found[half:], ends[0]]
-        areas.append(torch.trapezoid(torch.tensor(curves), SHARES))
+        areas.append(torch.trapezoid(torch.tensor(curves), torch.tensor(SHARES)))
     return torch.stack(areas)
 
 

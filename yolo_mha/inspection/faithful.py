@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from ..data.dataset import Sample
+from ..data.progress import Progress, silent
 from ..engine.video import Image
 from ..scoring.intervals import Interval, ScoreInterval, paired_interval, sample, score_interval
 from ..scoring.resample import RESAMPLES, bootstrap_weights
@@ -90,6 +91,7 @@ def measure_faithfulness(
     layers: list[str] | None = None,
     heads: list[int] | None = None,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Faithful | None:
     """Measure the maps of up to so many detections.
 
@@ -101,6 +103,7 @@ def measure_faithfulness(
         layers: As for `detection_maps`.
         heads: As for `detection_maps`.
         seed: Of the random map, and the choice of detections in an image.
+        progress: Shows progress.
 
     Returns:
         The measures; None where nothing is detected.
@@ -108,31 +111,37 @@ def measure_faithfulness(
     generator = torch.Generator().manual_seed(seed)
     twin = with_random_weights(looker, attention_only=True)
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    owner: list[int] = []
-    images = 0
-    for sample_, picture in pictures:
-        if len(owner) >= detections:
-            break
-        look = looker(picture)
-        chosen = torch.randperm(len(look.boxes), generator=generator)[:PER_IMAGE].tolist()
-        if not chosen:
-            continue
-        other = same_detections(twin, picture, look)
-        for i in chosen[: detections - len(owner)]:
-            found = detection_maps(look, i, layers, heads)
-            maps = {"effect": found.effect.cpu(), "attention": found.attention.cpu()}
-            maps |= rival_maps(look, i, tuple(found.effect.shape), generator)  # type: ignore[arg-type]
-            areas = deletion_insertion(looker, look, i, torch.stack(list(maps.values())))
-            pointed = _labelled(look, sample_, classes[int(look.boxes[i, 5])], maps)
-            correlations = _correlations(found, detection_maps(other, i, layers, heads))
-            for name, (deletion, insertion), hit in zip(maps, areas.tolist(), pointed, strict=True):
-                row = (deletion, insertion, hit, correlations.get(name, math.nan))
-                for measure, value in zip(MEASURES, row, strict=True):
-                    values[name, measure].append(value)
-            owner.append(images)
-        images += 1
+    owner: list[int] = []  # number of the image of each detection
+
+    def picked() -> Iterator[tuple[int, Look, Look, Sample]]:
+        """Yield detections, each with its pass, that of random attention, and the labelled image."""
+        images = 0
+        for labelled, picture in pictures:
+            if len(owner) >= detections:
+                return
+            look = looker(picture)
+            chosen = torch.randperm(len(look.boxes), generator=generator)[:PER_IMAGE].tolist()
+            if chosen:
+                other = same_detections(twin, picture, look)
+                for i in chosen[: detections - len(owner)]:
+                    owner.append(images)
+                    yield i, look, other, labelled
+                images += 1
+
+    for i, look, other, labelled in progress(picked(), "measuring", detections):
+        found = detection_maps(look, i, layers, heads)
+        maps = {"effect": found.effect.cpu(), "attention": found.attention.cpu()}
+        maps |= rival_maps(look, i, tuple(found.effect.shape), generator)  # type: ignore[arg-type]
+        areas = deletion_insertion(looker, look, i, torch.stack(list(maps.values())))
+        pointed = _labelled(look, labelled, classes[int(look.boxes[i, 5])], maps)
+        correlations = _correlations(found, detection_maps(other, i, layers, heads))
+        for name, (deletion, insertion), hit in zip(maps, areas.tolist(), pointed, strict=True):
+            row = (deletion, insertion, hit, correlations.get(name, math.nan))
+            for measure, value in zip(MEASURES, row, strict=True):
+                values[name, measure].append(value)
     if not owner:
         return None
+    images = owner[-1] + 1
     table = {key: np.array(column) for key, column in values.items()}
     weights = _weights(np.array(owner), images)
 
@@ -142,8 +151,10 @@ def measure_faithfulness(
 
     scores = {
         name: MapScores(
-            *(score(name, measure) for measure in MEASURES[:3]),
-            correlation=float(np.mean(table[name, CORRELATION])) if name in KINDS else None,
+            score(name, DELETION),
+            score(name, INSERTION),
+            score(name, POINTING),
+            float(np.mean(table[name, CORRELATION])) if name in KINDS else None,
         )
         for name in (*KINDS, *RIVALS)
     }
@@ -232,9 +243,9 @@ def _compared(interval: Interval | None, measure: str) -> str:
     return "better" if _is_better(interval, measure) else "worse" if _is_worse(interval, measure) else "no different"
 
 
-def _labelled(look: Look, sample_: Sample, index: int, maps: Mapping[str, Tensor]) -> list[float]:
+def _labelled(look: Look, labelled: Sample, index: int, maps: Mapping[str, Tensor]) -> list[float]:
     """Say of each map whether its greatest position lies in a labelled box of a class."""
-    boxes = [look.placement.inside(box) for box in sample_.boxes[sample_.classes == index].tolist()]
+    boxes = [look.placement.inside(box) for box in labelled.boxes[labelled.classes == index].tolist()]
     H, W = look.placement.size
     hits = []
     for heat in maps.values():

@@ -152,7 +152,8 @@ class Looker:
 
     def __call__(self, picture: Image) -> Look:
         """Detect objects in a picture, BGR (H, W, 3), and record attention."""
-        given, head, features = self.prepare(picture), self.model.model[-1], []
+        given, head = self.prepare(picture), self.model.model[-1]
+        features: list[Tensor] = []
 
         def keep(_: object, maps: tuple[list[Tensor]]) -> None:
             features.extend(x if x.requires_grad else x.requires_grad_() for x in maps[0])

@@ -34,11 +34,9 @@ def write_page(template: str, file: Path, **values: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "cells": _cells,
-        "file": lambda path: Path(path).name,
-        "below": lambda path: Path(path).relative_to(file.parent).as_posix(),
-    }
+    environment.filters["cells"] = _cells
+    environment.filters["file"] = lambda path: Path(path).name
+    environment.filters["below"] = lambda path: Path(path).relative_to(file.parent).as_posix()
     write_text(file, environment.get_template(template).render(**values, shares=SHARES, ring=RING))
 
 
