@@ -191,7 +191,7 @@ class _Run:
         for number, i in enumerate(chosen):
             maps = detection_maps(look, i, self.layers, self.heads)
             found = explained(look, i, maps, self.looker.names, frame.source, frame.index)
-            total = total + maps.effect
+            total = total + (0.0 if found.together.no_effect else maps.effect)
             if frame.fps is None and number < self.sheets:
                 file = self.folder / "sheets" / f"{item.name}_{number}.png"
                 with whole_file(file) as temporary:
@@ -212,10 +212,10 @@ class _Run:
             notes.append(f"In {self.without} of {self.images} images or frames {what}; a lower conf finds more.")
         if self.without_sheet:
             notes.append(
-                f"{self.without_sheet} detections have numbers and no sheet; sheets={self.sheets} is the number of "
-                "detections of each picture that get one, and box= picks one."
+                f"Sheets are drawn of the first {self.sheets} detections of each picture; "
+                f"of {self.without_sheet} others there are numbers alone. sheets= draws more, and box= picks one."
             )
-        notes.append(f"Maps took at most {self.mib:.0f} MiB at a time.")
+        notes.append(f"Maps take {self.mib:.1f} MiB at a time, whatever the number of detections.")
         return notes
 
     def _blocks(self, look: Look) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,7 +18,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..engine.video import Image
-from .explanation import NO_EFFECT, Explained
+from .explanation import Explained, Where
 from .looking import Look, Placement
 from .maps import DetectionMaps
 
@@ -28,6 +29,8 @@ MARGINS = (0.75, 0.4, 0.6)  # left, right, top
 SHOWN_SIDE = 320  # pixels of the picture in a panel, at most
 OPACITY = (0.3, 0.9)  # of a map, from its least to its greatest value
 COLOURS = "inferno"
+OWN, OTHER = "deepskyblue", "0.6"  # colours of the boxes
+FAINTNESS = 0.6  # of the picture below a map, so that a white one does not hide the colours
 
 
 def draw_sheet(picture: Image, look: Look, detection: int, maps: DetectionMaps, explained: Explained) -> bytes:
@@ -43,15 +46,17 @@ def draw_sheet(picture: Image, look: Look, detection: int, maps: DetectionMaps, 
     Returns:
         A PNG file.
     """
-    effects = [f"all heads: effect {explained.together.effect:.2f}", "all heads: attention"]
-    rows: list[tuple[str, str, list[str], list[Tensor]]] = [("", "", effects, [maps.effect, maps.attention])]
+    titles = [_title("all heads", explained.together), "all heads: attention"]
+    whole = _if_any(maps.effect, explained.together)
+    rows: list[tuple[str, str, list[str], list[Tensor]]] = [("", "", titles, [whole, maps.attention])]
     for block, numbers in zip(maps.blocks, explained.layers, strict=True):
         if block.maps is None:
             continue
-        titles = [_title(head.head, head.effect) for head in numbers.heads]
+        titles = [_title(f"head {head.head}", head) for head in numbers.heads]
+        effects = [_if_any(effect, head) for effect, head in zip(block.maps.effect, numbers.heads, strict=True)]
         for first in range(0, len(titles), COLUMNS):
             part = slice(first, first + COLUMNS)
-            rows.append((f"row {numbers.layer}", "effect", titles[part], list(block.maps.effect[part])))
+            rows.append((f"row {numbers.layer}", "effect", titles[part], effects[part]))
             plain = [f"head {head}" for head in block.heads[part]]
             rows.append((f"row {numbers.layer}", "attention", plain, list(block.maps.attention[part])))
     sheet = _Sheet(picture, look.placement, columns=max(3, *(len(row[2]) for row in rows)), rows=len(rows))
@@ -77,16 +82,17 @@ class _Sheet:
         shown = rgb(picture)
         scale = min(SHOWN_SIDE / max(shown.shape[:2]), 1.0)
         self.picture = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else shown
-        self.faint = np.repeat(cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+        grey = cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY)[..., None]
+        self.faint = (grey * FAINTNESS).astype(np.uint8).repeat(3, 2)
 
     def show_boxes(self, boxes: list[list[float]], detection: int) -> None:
         """Draw the picture with the detection in the first panel, and the other detections."""
-        axes = self._panel(0, 0, "the detection (white), others (grey)")
+        axes = self._panel(0, 0, "the detection (blue), others (grey)")
         axes.imshow(self.picture, extent=(0, self.placement.width, self.placement.height, 0))
         for i, (x1, y1, x2, y2) in enumerate(boxes):
             own = i == detection
             axes.add_patch(
-                Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="w" if own else "0.6", lw=1.8 if own else 0.7)
+                Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=OWN if own else OTHER, lw=1.8 if own else 0.7)
             )
         axes.set_xlabel("x, pixels", fontsize=7)
         axes.set_ylabel("y, pixels", fontsize=7)
@@ -106,7 +112,7 @@ class _Sheet:
             alpha = np.interp(norm(panel), (0, 1), OPACITY)
             axes.imshow(panel, COLOURS, norm, alpha=alpha, extent=(left, right, bottom, top), interpolation="nearest")
             x1, y1, x2, y2 = self.box
-            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="w", lw=0.8))
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=OWN, lw=0.8))
             axes.set(xlim=(0, self.placement.width), ylim=(self.placement.height, 0))
             if first:
                 self._colour_bar(number, column + 1, norm, "")
@@ -177,5 +183,10 @@ def rgb(picture: Image) -> Image:
     return copied
 
 
-def _title(head: int | None, effect: float) -> str:
-    return f"head {head}: no effect" if effect < NO_EFFECT else f"head {head}: effect {effect:.2f}"
+def _title(name: str, where: Where) -> str:
+    return f"{name}: no effect" if where.no_effect else f"{name}: effect {where.effect:.2f}"
+
+
+def _if_any(effect: Tensor, where: Where) -> Tensor:
+    """Return a map of effects, empty where there is as good as none, because colours would make much of nothing."""
+    return torch.zeros_like(effect) if where.no_effect else effect
