@@ -319,7 +319,7 @@ def explain() -> None:
     """
 
 
-OF_PICTURES, OF_DATA = ("source", "box", "sheets", "max_pixels"), ("detections",)  # settings of explain
+OF_PICTURES, OF_DATA = ("source", "box", "sheets", "max_pixels"), ("detections", "drise")  # settings of explain
 
 
 def _explain(**settings: Any) -> Result:

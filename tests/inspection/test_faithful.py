@@ -13,6 +13,7 @@ from yolo_mha import YOLO, ConfigError, DataError
 from yolo_mha.cli import main
 from yolo_mha.data.beacons import draw
 from yolo_mha.inspection.deletion import deletion_insertion, importance_ranks
+from yolo_mha.inspection.drise import drise, random_masks, similarities
 from yolo_mha.inspection.faithful import KINDS, RIVALS, MapScores, judge
 from yolo_mha.inspection.looking import Look, Looker
 from yolo_mha.inspection.maps import detection_maps
@@ -108,6 +109,43 @@ def test_with_random_weights__leaves_the_model_alone(looker, look, attention_onl
     assert not torch.allclose(detection_maps(other, 1).attention, detection_maps(look, 1).attention, atol=0.01)
 
 
+@pytest.fixture
+def few_masks(monkeypatch):
+    monkeypatch.setattr("yolo_mha.inspection.drise.MASKS", 40)
+
+
+def test_drise__is_greatest_on_the_object(looker, look, few_masks):
+    found = drise(looker, look, 0, (24, 24))  # the beacon, which is detected from itself alone
+    row, column = divmod(int(found.argmax()), 24)
+    x1, y1, x2, y2 = (look.boxes[0, :4] / 8).tolist()
+    assert x1 - 2 < column + 0.5 < x2 + 2
+    assert y1 - 2 < row + 0.5 < y2 + 2
+
+
+def test_random_masks__show_half_and_cover_the_image():
+    masks = random_masks(200, (96, 160), torch.Generator().manual_seed(0))
+    assert masks.shape == (200, 1, 96, 160)
+    assert float(masks.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(masks.mean(0).std()) < 0.1
+    assert (masks.min(), masks.max()) == (0, 1)
+
+
+def test_similarities__of_both_kinds_of_output():
+    box = torch.tensor([10.0, 10.0, 30.0, 30.0])
+    anchors = torch.tensor([[20, 20, 20, 20, 0.1, 0.8], [20, 25, 20, 10, 0.9, 0.5], [90, 90, 9, 9, 0.9, 0.9]]).T[None]
+    assert similarities(anchors, box, 0).tolist() == pytest.approx([0.45])  # half of the box, 0.9
+    assert similarities(anchors, box, 1).tolist() == pytest.approx([0.8])
+    rows = torch.tensor([[[10, 10, 30, 30, 0.8, 1], [10, 20, 30, 30, 0.9, 0], [9, 9, 9, 9, 0, 0], [9, 9, 9, 9, 0, 0]]])
+    assert similarities(rows, box, 0).tolist() == pytest.approx([0.45])
+
+
+def test_faithfulness__beside_drise(beacons, few_masks):
+    result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=4, drise=1)
+    assert set(result.beside_drise) == {*KINDS, *RIVALS, "D-RISE"}
+    assert result.beside_drise["D-RISE"].correlation == pytest.approx(1)
+    assert "Beside D-RISE" in Path(result.outputs["report"]).read_text()
+
+
 def interval(delta: float, half: float = 0.01) -> Interval:
     return Interval(delta, delta - half, delta + half, "images", 1, 50, None, half / 2, None)
 
@@ -148,7 +186,7 @@ def measured(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr("yolo_mha.data.dataset.generate", lambda where: yolo_mha.data.beacons.generate(where, 2, 10))
         patch.setattr("yolo_mha.inspection.faithful.PER_IMAGE", 1)
-        return yolo_mha.faithfulness("demo-mha.pt", "beacons", detections=10)
+        return yolo_mha.faithfulness("demo-mha.pt", "beacons", detections=10, drise=0)
 
 
 def test_faithfulness__of_the_demo(measured):
@@ -171,7 +209,7 @@ def test_faithfulness__beacon_hits(measured):
 
 
 def test_faithfulness__too_few_images_is_said(beacons):
-    result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=2, head=0)
+    result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=2, head=0, drise=0)
     assert [judgement.word for judgement in result.judgements.values()] == ["unknown", "unknown"]
     assert result.beacon_hits is None
     assert "[" not in Path(result.outputs["report"]).read_text().partition("<table>")[2]
@@ -189,7 +227,7 @@ def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons)
     nn.init.zeros_(model.model.model[5].gate.weight)
     nn.init.zeros_(model.model.model[5].gate.bias)
     model.save("shut.pt")
-    result = yolo_mha.faithfulness("shut.pt", beacons, detections=1, conf=0.05)
+    result = yolo_mha.faithfulness("shut.pt", beacons, detections=1, conf=0.05, drise=0)
     assert result.maps["effect"].correlation == 0
 
 

@@ -191,6 +191,7 @@ COMMANDS = {
         Setting("box", "pixels", "x1,y1,x2,y2: only the detection whose box overlaps this one most"),
         Setting("sheets", COUNT, "number of detections of each picture, by score, that get a sheet", 10),
         Setting("detections", COUNT, "with data: number of detections that are measured", 200, least=1),
+        Setting("drise", COUNT, "with data: number of images that are compared with D-RISE, which is slow", 30),
         MAX_PIXELS,
         TRUST,
         others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "

@@ -19,6 +19,7 @@ from ..engine.video import Image
 from ..scoring.intervals import Interval, ScoreInterval, paired_interval, sample, score_interval
 from ..scoring.resample import RESAMPLES, bootstrap_weights
 from .deletion import deletion_insertion
+from .drise import drise
 from .looking import Look, Looker
 from .maps import DetectionMaps, detection_maps
 from .random_weights import same_detections, with_random_weights
@@ -26,6 +27,7 @@ from .rivals import rival_maps
 
 KINDS = ("effect", "attention")
 RIVALS = ("random", "centre", "box", "LayerCAM")
+DRISE = "D-RISE"
 TO_BEAT = ("random", "centre")  # by a map that is to be believed; they know nothing of the detection
 PER_IMAGE = 4  # detections, so that many images have a say
 MOST_CORRELATION = 0.5  # with the map of random attention; a map that stays does not depend on what was learned
@@ -67,6 +69,21 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class BesideDRISE:
+    """How a kind of map fares on the detections for which there is a D-RISE map, the mean over them.
+
+    Attributes:
+        deletion: As in `MapScores`.
+        insertion: As in `MapScores`.
+        correlation: Rank correlation with the D-RISE map; 1 for that itself.
+    """
+
+    deletion: float
+    insertion: float
+    correlation: float
+
+
+@dataclass(frozen=True)
 class Faithful:
     """What `measure_faithfulness` found.
 
@@ -75,12 +92,14 @@ class Faithful:
         detections: Number of detections.
         maps: Scores of each kind of map.
         judgements: By kind of attention map.
+        beside_drise: By kind of map, one detection of each of some images; empty where D-RISE was left out.
     """
 
     images: int
     detections: int
     maps: dict[str, MapScores]
     judgements: dict[str, Judgement]
+    beside_drise: dict[str, BesideDRISE]
 
 
 def measure_faithfulness(
@@ -90,6 +109,7 @@ def measure_faithfulness(
     classes: Sequence[int],
     layers: list[str] | None = None,
     heads: list[int] | None = None,
+    drise_images: int = 0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Faithful | None:
@@ -102,6 +122,7 @@ def measure_faithfulness(
         classes: The dataset's index of each class of the model.
         layers: As for `detection_maps`.
         heads: As for `detection_maps`.
+        drise_images: Number of images of which one detection gets a D-RISE map, which takes as long as all else.
         seed: Of the random map, and the choice of detections in an image.
         progress: Shows progress.
 
@@ -111,6 +132,7 @@ def measure_faithfulness(
     generator = torch.Generator().manual_seed(seed)
     twin = with_random_weights(looker, attention_only=True)
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    references: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     owner: list[int] = []  # number of the image of each detection
 
     def picked() -> Iterator[tuple[int, Look, Look, Sample]]:
@@ -132,10 +154,16 @@ def measure_faithfulness(
         found = detection_maps(look, i, layers, heads)
         maps = {"effect": found.effect.cpu(), "attention": found.attention.cpu()}
         maps |= rival_maps(look, i, tuple(found.effect.shape), generator)  # type: ignore[arg-type]
-        areas = deletion_insertion(looker, look, i, torch.stack(list(maps.values())))
+        rated = dict(maps)
+        if owner[-1] < drise_images and owner.count(owner[-1]) == 1:
+            rated[DRISE] = drise(looker, look, i, tuple(found.effect.shape), seed)  # type: ignore[arg-type]
+        areas = deletion_insertion(looker, look, i, torch.stack(list(rated.values())))
+        if DRISE in rated:
+            for name, (deletion, insertion) in zip(rated, areas.tolist(), strict=True):
+                references[name].append((deletion, insertion, _correlation(rated[name], rated[DRISE])))
         pointed = _labelled(look, labelled, classes[int(look.boxes[i, 5])], maps)
         correlations = _correlations(found, detection_maps(other, i, layers, heads))
-        for name, (deletion, insertion), hit in zip(maps, areas.tolist(), pointed, strict=True):
+        for name, (deletion, insertion), hit in zip(maps, areas.tolist(), pointed, strict=False):
             row = (deletion, insertion, hit, correlations.get(name, math.nan))
             for measure, value in zip(MEASURES, row, strict=True):
                 values[name, measure].append(value)
@@ -166,7 +194,8 @@ def measure_faithfulness(
         for kind in KINDS
     }
     judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images) for kind in KINDS}
-    return Faithful(images, len(owner), scores, judgements)
+    beside = {name: BesideDRISE(*np.mean(rows, axis=0).tolist()) for name, rows in references.items()}
+    return Faithful(images, len(owner), scores, judgements, beside)
 
 
 def judge(
@@ -256,13 +285,15 @@ def _labelled(look: Look, labelled: Sample, index: int, maps: Mapping[str, Tenso
 
 
 def _correlations(maps: DetectionMaps, random: DetectionMaps) -> dict[str, float]:
-    """Return the rank correlation of each kind of map with that of random attention; 0 for a map that is even."""
-    found = {}
-    for kind in KINDS:
-        a, b = (getattr(m, kind).flatten().cpu().numpy() for m in (maps, random))
-        constant = a.min() == a.max() or b.min() == b.max()
-        found[kind] = 0.0 if constant else float(stats.spearmanr(a, b).statistic)
-    return found
+    """Return the rank correlation of each kind of map with that of random attention."""
+    return {kind: _correlation(getattr(maps, kind), getattr(random, kind)) for kind in KINDS}
+
+
+def _correlation(first: Tensor, second: Tensor) -> float:
+    """Return the rank correlation of two maps; 0 where one is even."""
+    a, b = (heat.flatten().cpu().numpy() for heat in (first, second))
+    even = a.min() == a.max() or b.min() == b.max()
+    return 0.0 if even else float(stats.spearmanr(a, b).statistic)
 
 
 def _weights(owner: NDArray[np.int64], images: int) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ from ..result import Result
 from ..scoring.val import class_order
 from .asked import DETECTING, check_settings, chosen_blocks
 from .beacon_hits import BeaconHits, beacon_hits
-from .faithful import Judgement, MapScores, measure_faithfulness
+from .faithful import BesideDRISE, Judgement, MapScores, measure_faithfulness
 from .looking import Looker
 from .page import write_page
 
@@ -48,6 +48,7 @@ class Faithfulness(Result):
         detections: Number of these detections.
         maps: How each kind of map fares; empty where nothing was detected.
         judgements: Whether the effect map and the attention map may be believed.
+        beside_drise: How they fare beside D-RISE, on one detection of each of some images.
         beacon_hits: How often maps hit the beacon, for the demo's dataset; None for any other.
         notes: What else is good to know.
         outputs: File of each kind of output.
@@ -61,6 +62,7 @@ class Faithfulness(Result):
     detections: int
     maps: dict[str, MapScores]
     judgements: dict[str, Judgement]
+    beside_drise: dict[str, BesideDRISE]
     beacon_hits: BeaconHits | None
     notes: list[str]
     outputs: dict[str, str]
@@ -75,6 +77,7 @@ def faithfulness(
     layer: Any = None,
     head: int | Iterable[int] | None = None,
     detections: int = 200,
+    drise: int = 30,
     trust: bool = False,
     **settings: Any,
 ) -> Faithfulness:
@@ -90,6 +93,8 @@ def faithfulness(
         layer: As for `explain`.
         head: As for `explain`.
         detections: Of how many detections, four of an image at most.
+        drise: Of how many images one detection is compared with D-RISE, a map from outputs alone that takes 500 passes;
+            0 leaves it out.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' settings ``split`` ("val" if not given), ``conf``, ``imgsz``, ``iou``, ``classes``,
             ``max_det``, ``agnostic_nms``, ``rect``, ``device``, ``project``, ``name`` and ``exist_ok``.
@@ -121,6 +126,7 @@ def faithfulness(
                 order or list(range(len(network.names))),
                 layers,
                 heads,
+                drise_images=drise,
                 progress=with_bar,
             )
             hits = beacon_hits(looker, _read(samples, looker.channels)) if str(data) == EMBEDDED else None
@@ -133,6 +139,7 @@ def faithfulness(
                 detections=found.detections if found else 0,
                 maps=found.maps if found else {},
                 judgements=found.judgements if found else {},
+                beside_drise=found.beside_drise if found else {},
                 beacon_hits=hits,
                 notes=[],
                 outputs={"report": str(folder / "report.html"), "numbers": str(folder / "faithfulness.json")},
