@@ -22,6 +22,7 @@ from yolo_mha.inspection.rivals import layercam, rival_maps
 from yolo_mha.scoring.intervals import Interval, ScoreInterval
 
 PICTURE = draw(seed=1, index=0)[0]
+FEW_SHARES = [0, 0.02, 0.1, 0.4, 1]
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +111,12 @@ def test_with_random_weights__leaves_the_model_alone(looker, look, attention_onl
 
 
 @pytest.fixture
-def few_masks(monkeypatch):
+def few_passes(monkeypatch):
     monkeypatch.setattr("yolo_mha.inspection.drise.MASKS", 40)
+    monkeypatch.setattr("yolo_mha.inspection.deletion.SHARES", FEW_SHARES)
 
 
-def test_drise__is_greatest_on_the_object(looker, look, few_masks):
+def test_drise__is_greatest_on_the_object(looker, look, few_passes):
     found = drise(looker, look, 0, (24, 24))  # the beacon, which is detected from itself alone
     row, column = divmod(int(found.argmax()), 24)
     x1, y1, x2, y2 = (look.boxes[0, :4] / 8).tolist()
@@ -139,7 +141,7 @@ def test_similarities__of_both_kinds_of_output():
     assert similarities(rows, box, 0).tolist() == pytest.approx([0.45])
 
 
-def test_faithfulness__beside_drise(beacons, few_masks):
+def test_faithfulness__beside_drise(beacons, few_passes):
     result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=4, drise=1)
     assert set(result.beside_drise) == {*KINDS, *RIVALS, "D-RISE"}
     assert result.beside_drise["D-RISE"].correlation == pytest.approx(1)
@@ -186,6 +188,7 @@ def measured(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr("yolo_mha.data.dataset.generate", lambda where: yolo_mha.data.beacons.generate(where, 2, 10))
         patch.setattr("yolo_mha.inspection.faithful.PER_IMAGE", 1)
+        patch.setattr("yolo_mha.inspection.deletion.SHARES", FEW_SHARES)
         return yolo_mha.faithfulness("demo-mha.pt", "beacons", detections=10, drise=0)
 
 
@@ -208,7 +211,7 @@ def test_faithfulness__beacon_hits(measured):
     assert hits.flipped + hits.others == sum(found.shapes for found in hits.by_class.values())
 
 
-def test_faithfulness__too_few_images_is_said(beacons):
+def test_faithfulness__too_few_images_is_said(beacons, few_passes):
     result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=2, head=0, drise=0)
     assert [judgement.word for judgement in result.judgements.values()] == ["unknown", "unknown"]
     assert result.beacon_hits is None
@@ -222,7 +225,7 @@ def test_faithfulness__nothing_detected(beacons, capsys):
     assert "Nothing was detected in these images" in capsys.readouterr().out
 
 
-def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons):
+def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons, few_passes):
     model = YOLO("demo-mha.pt")
     nn.init.zeros_(model.model.model[5].gate.weight)
     nn.init.zeros_(model.model.model[5].gate.bias)
@@ -239,6 +242,8 @@ def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons)
         (["source=x.png", "detections=9"], "detections is for a dataset."),
         (["data=nowhere.yaml"], "Dataset YAML not found."),
         (["data=beacons", "detections=0"], "detections must be a whole number."),
+        (["data=beacons", "classes=night"], "classes are given by index."),
+        (["data=beacons", "classes=7"], "The model has no such class."),
         (["data=beacons", "vid_stride=2"], "explain does not take vid_stride."),
     ],
     ids=" ".join,

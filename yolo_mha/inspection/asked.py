@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,14 @@ import torch
 from ..engine import settings as config
 from ..engine.model import YOLO
 from ..errors import ConfigError, UnsupportedTaskError, nearest
+from .looking import Looker
 from .recorder import Recorder
 
 # Ultralytics' settings of detection that mean something here
 DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "rect", "device")
 
 
-def check_settings(settings: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
+def check_settings(settings: Mapping[str, Any], taken: Sequence[str]) -> dict[str, Any]:
     """Check settings, and refuse those of Ultralytics that do nothing here.
 
     Args:
@@ -33,6 +34,25 @@ def check_settings(settings: dict[str, Any], taken: Sequence[str]) -> dict[str, 
             given = f"{key}={passed[key]}"
             raise ConfigError(f"explain does not take {key}.", given=given, expected=nearest(key, taken))
     return passed
+
+
+def detector(network: YOLO, settings: Mapping[str, Any], passed: Mapping[str, Any]) -> Looker:
+    """Return the detector that is explained.
+
+    Args:
+        network: The model.
+        settings: What the user gave.
+        passed: The same, checked.
+
+    Raises:
+        ConfigError: The model has no class that is asked for, or classes are given by name.
+    """
+    if names := config.class_names(settings):
+        raise config.not_by_name(names, network.names)
+    looker = Looker(network, **{key: passed[key] for key in DETECTING if key in passed})
+    if unknown := [index for index in looker.classes or [] if index not in looker.names]:
+        raise config.no_such_class(unknown, looker.names)
+    return looker
 
 
 def numbers(name: str, value: Any, expected: str, kind: type) -> list[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from ..engine.sources import Frame, Skipped, find, read
 from ..errors import ConfigError, run_failed
 from ..guard import guarded
 from ..result import Result
-from .asked import DETECTING, check_settings, chosen_blocks, numbers
+from .asked import DETECTING, check_settings, chosen_blocks, detector, numbers
 from .explanation import Explained, explained
 from .looking import Look, Looker, selected
 from .maps import detection_maps
@@ -108,7 +109,6 @@ def explain(
         UnsupportedTaskError: The model is not for box detection.
     """
     passed = check_settings(settings, TAKEN)
-    names = config.class_names(settings)
     wanted = numbers("box", box, "x1,y1,x2,y2 in pixels", float)
     if wanted is not None and not (len(wanted) == 4 and wanted[0] < wanted[2] and wanted[1] < wanted[3]):
         raise ConfigError("box has an unusable value.", given=f"box={box}", expected="x1,y1,x2,y2 in pixels")
@@ -117,16 +117,11 @@ def explain(
     found = find(source, max_pixels)
     network = YOLO(model, trust=trust)
     layers, heads = chosen_blocks(network, layer, head)
-    if names:
-        raise config.not_by_name(names, network.names)
+    looker = detector(network, settings, passed)
     stride = passed.get("vid_stride") or 1
     skipped = Skipped()
     try:
         with run_folder(passed, "explain", "runs/explain") as folder:
-            looker = Looker(network, **{key: passed[key] for key in DETECTING if key in passed})
-            unknown = [c for c in looker.classes or [] if c not in looker.names]
-            if unknown:
-                raise config.no_such_class(unknown, looker.names)
             frames = read(found, skipped, stride=stride, channels=looker.channels, max_pixels=max_pixels)
             run = _Run(looker, folder, sheets, layers, heads, wanted, stride, passed.get("line_width"))
             with closing(frames), closing(run.drawn), bar("images") as progress:
@@ -202,7 +197,8 @@ class _Run:
             self.detections.append(found)
         shown = overlay(frame.image, look.placement, total)
         self.drawn.write(replace(item, drawing={**item.drawing, "img": shown}))
-        self.mib = max(self.mib, *(min(CHUNK_BYTES, b.memory(b.size[0] * b.size[1])) / MIB for b in self._blocks(look)))
+        for block in look.recorder.blocks.values():
+            self.mib = max(self.mib, min(CHUNK_BYTES, block.memory(math.prod(block.size))) / MIB)
 
     def notes(self) -> list[str]:
         """Say what was not found or not drawn."""
@@ -217,9 +213,6 @@ class _Run:
             )
         notes.append(f"Maps take {self.mib:.1f} MiB at a time, whatever the number of detections.")
         return notes
-
-    def _blocks(self, look: Look) -> list[Any]:
-        return list(look.recorder.blocks.values())
 
 
 def _written(result: Explanation, run: _Run, folder: Path) -> Explanation:

@@ -26,10 +26,9 @@ from ..errors import DataError, run_failed
 from ..guard import guarded
 from ..result import Result
 from ..scoring.val import class_order
-from .asked import DETECTING, check_settings, chosen_blocks
+from .asked import DETECTING, check_settings, chosen_blocks, detector
 from .beacon_hits import BeaconHits, beacon_hits
 from .faithful import BesideDRISE, Judgement, MapScores, measure_faithfulness
-from .looking import Looker
 from .page import write_page
 
 TAKEN = (*DETECTING, "split", "project", "name", "exist_ok")
@@ -111,13 +110,13 @@ def faithfulness(
     passed = check_settings(settings, TAKEN)
     network = YOLO(model, trust=trust)
     layers, heads = chosen_blocks(network, layer, head)
+    looker = detector(network, settings, passed)
     split = passed.get("split") or "val"
     dataset = load_dataset(data, with_bar)
     order = class_order(network.names, dataset)
     samples = read_dataset(dataset, [split], progress=with_bar).samples[split]
     try:
         with run_folder(passed, "faithfulness", "runs/explain") as folder:
-            looker = Looker(network, **{key: passed[key] for key in DETECTING if key in passed})
             mixed = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
             found = measure_faithfulness(
                 looker,
