@@ -53,10 +53,11 @@ def detection_maps(
 
     Which positions of a block count is told by the gradient of the detection's logit with respect to what the block
     adds there: a position's weight is the norm of that gradient over channels. So the effect of a key, the sum over
-    positions of weight times attention times the norm of what is read, is an upper bound: to first order, no change of
-    the vector that the head reads at this key, by at most its own length, moves the logit further (Cauchy-Schwarz). It
-    has no sign. Positions beyond 99 % of all weight are left out, as they are many and weak. The norm is taken rather than the product of gradient and output, because in the product what one key
-    adds and another takes away would cancel, and the weight would depend on what was read as well as on who reads.
+    positions of weight times attention times the norm of what is read, is an upper bound: to first order, no change
+    of the vector that the head reads at this key, by at most its own length, moves the logit further (Cauchy-
+    Schwarz). It has no sign. Positions beyond 99 % of all weight are left out, as they are many and weak. The norm
+    is taken rather than the product of gradient and output, because in the product what one key adds and another
+    takes away would cancel, and the weight would depend on what was read as well as on who reads.
 
     Args:
         look: The pass.
