@@ -157,23 +157,24 @@ def score(value: float) -> ScoreInterval:
 
 
 @pytest.mark.parametrize(
-    ("random", "centre", "correlation", "word", "said"),
+    ("random", "centre", "correlation", "no_effect", "word", "said"),
     [
-        ((-0.3, 0.2), (-0.1, 0.1), 0.2, "yes", "better than a random map and a centre prior"),
-        ((-0.3, 0.2), (-0.1, 0.1), 0.8, "no", "nearly the same with random weights (rank correlation 0.80)"),
-        ((-0.3, 0.2), (0.1, 0.1), 0.2, "no", "worse than a centre prior in deletion"),
-        ((-0.3, 0.005), (-0.1, 0.1), 0.2, "no", "not surely better than a random map in insertion"),
-        ((-0.3, None), (-0.1, 0.1), 0.2, "unknown", "50 images are too few"),
+        ((-0.3, 0.2), (-0.1, 0.1), 0.2, 100, "yes", "better than a random map and a centre prior"),
+        ((-0.3, 0.2), (-0.1, 0.1), 0.2, 101, "no", "without effect on 101 of 200 detections"),
+        ((-0.3, 0.2), (-0.1, 0.1), 0.8, 0, "no", "nearly the same with random weights (rank correlation 0.80)"),
+        ((-0.3, 0.2), (0.1, 0.1), 0.2, 0, "no", "worse than a centre prior in deletion"),
+        ((-0.3, 0.005), (-0.1, 0.1), 0.2, 0, "no", "not surely better than a random map in insertion"),
+        ((-0.3, None), (-0.1, 0.1), 0.2, 0, "unknown", "50 images are too few"),
     ],
 )
-def test_judge__says_yes_only_where_all_holds(random, centre, correlation, word, said):
+def test_judge__says_yes_only_where_all_holds(random, centre, correlation, no_effect, word, said):
     beaten = {"random": random, "centre": centre, "box": (0.1, 0.0), "LayerCAM": (-0.1, 0.2)}
     differences = {
         rival: {m: None if d is None else interval(d) for m, d in zip(("deletion", "insertion"), pair, strict=True)}
         for rival, pair in beaten.items()
     }
     scores = MapScores(score(0.1), score(0.5), score(0.2), correlation)
-    found = judge("effect", scores, differences, 200, 50)
+    found = judge("effect", scores, differences, 200, 50, no_effect)
     assert (found.word, said in found.sentence) == (word, True)
     assert found.sentence.startswith({"yes": "Yes:", "no": "No:", "unknown": "It cannot be said"}[word])
     if word == "yes":
@@ -232,6 +233,7 @@ def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons,
     model.save("shut.pt")
     result = yolo_mha.faithfulness("shut.pt", beacons, detections=1, conf=0.05, drise=0)
     assert result.maps["effect"].correlation == 0
+    assert result.no_effect == 1
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ..scoring.intervals import Interval, ScoreInterval, paired_interval, sample
 from ..scoring.resample import RESAMPLES, bootstrap_weights
 from .deletion import deletion_insertion
 from .drise import drise
+from .explanation import NO_EFFECT
 from .looking import Look, Looker
 from .maps import DetectionMaps, detection_maps
 from .random_weights import same_detections, with_random_weights
@@ -90,6 +91,7 @@ class Faithful:
     Attributes:
         images: Number of images.
         detections: Number of detections.
+        no_effect: Number of those on which the attention of all blocks has no effect, see `Where`.
         maps: Scores of each kind of map.
         judgements: By kind of attention map.
         beside_drise: By kind of map, one detection of each of some images; empty where D-RISE was left out.
@@ -97,6 +99,7 @@ class Faithful:
 
     images: int
     detections: int
+    no_effect: int
     maps: dict[str, MapScores]
     judgements: dict[str, Judgement]
     beside_drise: dict[str, BesideDRISE]
@@ -134,6 +137,7 @@ def measure_faithfulness(
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     references: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     owner: list[int] = []  # number of the image of each detection
+    idle = 0
 
     def picked() -> Iterator[tuple[int, Look, Look, Sample]]:
         """Yield detections, each with its pass, that of random attention, and the labelled image."""
@@ -152,6 +156,7 @@ def measure_faithfulness(
 
     for i, look, other, labelled in progress(picked(), "measuring", detections):
         found = detection_maps(look, i, layers, heads)
+        idle += float(found.effect.sum()) < NO_EFFECT
         maps = {"effect": found.effect.cpu(), "attention": found.attention.cpu()}
         maps |= rival_maps(look, i, tuple(found.effect.shape), generator)  # type: ignore[arg-type]
         rated = dict(maps)
@@ -193,9 +198,9 @@ def measure_faithfulness(
         }
         for kind in KINDS
     }
-    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images) for kind in KINDS}
+    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images, idle) for kind in KINDS}
     beside = {name: BesideDRISE(*np.mean(rows, axis=0).tolist()) for name, rows in references.items()}
-    return Faithful(images, len(owner), scores, judgements, beside)
+    return Faithful(images, len(owner), idle, scores, judgements, beside)
 
 
 def judge(
@@ -204,12 +209,13 @@ def judge(
     differences: Mapping[str, Mapping[str, Interval | None]],
     detections: int,
     images: int,
+    no_effect: int,
 ) -> Judgement:
     """Say whether a kind of map may be believed.
 
     It may where it is better than a random map and a centre prior, in deletion as in insertion, with intervals that
-    leave 0 out, and where it changes when attention gets random weights. All of this must hold, so no correction for
-    several tests is needed.
+    leave 0 out, where it changes when attention gets random weights, and where attention has an effect on most
+    detections. All of this must hold, so no correction for several tests is needed.
 
     Args:
         kind: The kind of map.
@@ -217,6 +223,7 @@ def judge(
         differences: Its areas less those of the rivals.
         detections: Number of detections.
         images: Number of images.
+        no_effect: Number of the detections on which attention has no effect.
     """
     kept = {rival: dict(found) for rival, found in differences.items()}
     over = f"over {detections} detections in {sample(images, None)}"
@@ -231,6 +238,8 @@ def judge(
     ]
     if scores.correlation is not None and scores.correlation > MOST_CORRELATION:
         failed.append(f"nearly the same with random weights (rank correlation {scores.correlation:.2f})")
+    if no_effect > detections / 2:
+        failed.append(f"without effect on {no_effect} of {detections} detections")
     if failed:
         sentence = f"No: the {kind} map is not to be believed for this model. It is {'; '.join(failed)}, {over}."
         return Judgement("no", sentence, kept)

@@ -45,6 +45,7 @@ class Faithfulness(Result):
         split: Its part.
         images: Number of images with a detection that was measured.
         detections: Number of these detections.
+        no_effect: Number of those on which attention has no effect.
         maps: How each kind of map fares; empty where nothing was detected.
         judgements: Whether the effect map and the attention map may be believed.
         beside_drise: How they fare beside D-RISE, on one detection of each of some images.
@@ -59,6 +60,7 @@ class Faithfulness(Result):
     split: str
     images: int
     detections: int
+    no_effect: int
     maps: dict[str, MapScores]
     judgements: dict[str, Judgement]
     beside_drise: dict[str, BesideDRISE]
@@ -136,6 +138,7 @@ def faithfulness(
                 split=split,
                 images=found.images if found else 0,
                 detections=found.detections if found else 0,
+                no_effect=found.no_effect if found else 0,
                 maps=found.maps if found else {},
                 judgements=found.judgements if found else {},
                 beside_drise=found.beside_drise if found else {},
