@@ -11,6 +11,7 @@ from yolo_mha.inspection.explanation import explained
 from yolo_mha.inspection.looking import Look, Looker, Placement, selected
 from yolo_mha.inspection.maps import detection_maps, resized
 from yolo_mha.inspection.measures import NAMES, measure, region_map
+from yolo_mha.inspection.sheet import draw_sheet
 
 PICTURE = draw(seed=1, index=0)[0]
 
@@ -101,6 +102,16 @@ def test_detection_maps__a_gate_of_zero_has_no_effect():
     wheres = [found.together, *(w for layer in found.layers for w in (*layer.heads, layer.together))]
     assert all(where.no_effect and where.effect == 0 and where.by_effect is None for where in wheres)
     assert all(where.by_attention for where in wheres)
+
+
+def test_explained__a_block_that_the_detection_does_not_depend_on(looker):
+    look = looker(PICTURE)
+    look.recorder["5"].output = torch.zeros(1, 64, 24, 24, requires_grad=True)
+    maps = detection_maps(look, 1)
+    found = explained(look, 1, maps, looker.names, "x.png", 0)
+    wheres = [found.together, *found.layers[0].heads, found.layers[0].together]
+    assert all(where.no_effect and where.by_attention is where.by_effect is None for where in wheres)
+    assert draw_sheet(PICTURE, look, 1, maps, found).startswith(b"\x89PNG")
 
 
 def test_explained__heads_add_up(look, looker):

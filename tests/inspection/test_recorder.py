@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from yolo_mha import YOLO, CrossScaleMHA, SpatialMHA, SpatialMHABlock
+from yolo_mha import YOLO, ConfigError, CrossScaleMHA, SpatialMHA, SpatialMHABlock
 from yolo_mha.engine.memory import allocator_peak_bytes
 from yolo_mha.inspection.recorder import Recorder
 from yolo_mha.nn.scopes import from_windows
@@ -184,6 +185,25 @@ def test_recorder__names_are_the_rows_of_the_model():
     rows = [i for i, layer in enumerate(model.model) if isinstance(layer, SpatialMHABlock)]
     assert list(recorder.blocks) == list(map(str, rows))
     assert [block.size for block in recorder.blocks.values()] == [(4, 4), (2, 2)]
+
+
+def test_recorder__does_not_take_a_copy_for_the_model():
+    """Ultralytics predicts with a folded copy, whose inputs are others."""
+    network = YOLO("demo-mha.pt")
+    with Recorder(network.model, gradients=True) as recorder:
+        network.predict(np.zeros((192, 192, 3), np.uint8), verbose=False)
+    with pytest.raises(ConfigError, match="did not run while it was recorded") as error:
+        recorder["5"].attention(torch.tensor([0]))
+    assert "predict and val of Ultralytics run a copy" in error.value.fix
+
+
+def test_recorder__a_model_that_is_folded_meanwhile():
+    block, x = settled(SpatialMHABlock(DIM)), torch.randn(1, DIM, 5, 6)
+    expected = recorded(block, x).norms()
+    with Recorder(block) as recorder, torch.no_grad():
+        block.fuse()
+        block(x)
+    torch.testing.assert_close(next(iter(recorder.blocks.values())).norms(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_recorder__attention_in_a_block_of_the_user():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..nn import CrossScaleMHA, SpatialMHA
 from ..nn.fold import GatedBlock, affine
 from ..nn.positions import coordinates, grid_within
@@ -49,18 +49,22 @@ class Recorded:
         name: The block's row in the model, "10", or "10.1" for the second block of a row that repeats; in another
             module than a model of Ultralytics, the path of the attention.
         module: The module.
-        gate: What stands behind it: the gate of its block, an identity where that is folded into the module; the module
-            itself where it is in a block of another kind.
+        owner: Its block, if that is one of this package; otherwise the module itself.
         inputs: What the module was given: one feature map, or two; empty before the first pass.
         output: What the gate gave, with its place in the graph of the gradients, where the recorder keeps it.
     """
 
     name: str
     module: SpatialMHA | CrossScaleMHA
-    gate: nn.Module
+    owner: nn.Module
     inputs: tuple[Tensor, ...] = ()
     output: Tensor | None = None
     _known: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def gate(self) -> nn.Module:
+        """What stands behind it: the gate, an identity where that is folded; the module itself where there is none."""
+        return getattr(self.owner, "gate", self.module)
 
     @property
     def num_heads(self) -> int:
@@ -70,12 +74,12 @@ class Recorded:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the map of queries, in positions."""
-        return tuple(self.inputs[0].shape[2:])  # type: ignore[return-value]
+        return tuple(self._given[0].shape[2:])  # type: ignore[return-value]
 
     @property
     def key_size(self) -> tuple[int, int]:
         """Height and width of the map of keys in positions: that of the queries, or of the context."""
-        return tuple(self.inputs[-1].shape[2:])  # type: ignore[return-value]
+        return tuple(self._given[-1].shape[2:])  # type: ignore[return-value]
 
     def memory(self, queries: int) -> int:
         """Return the bytes that `attention` takes for so many queries, at most."""
@@ -167,17 +171,28 @@ class Recorded:
         )
 
     @property
+    def _given(self) -> tuple[Tensor, ...]:
+        if not self.inputs:
+            raise ConfigError(
+                "This block did not run while it was recorded.",
+                given=f"block {self.name}",
+                expected="a pass of the recorded model itself",
+                fix="call it, as in model(images); predict and val of Ultralytics run a copy of the model",
+            )
+        return self.inputs
+
+    @property
     def _scope(self) -> str:
         return getattr(self.module, "scope", "global")
 
     def _input(self, which: int, image: int) -> Tensor:
         weights: Tensor = self.module.proj.weight
-        return self.inputs[which][image : image + 1].to(weights.dtype)  # under autocast they differ
+        return self._given[which][image : image + 1].to(weights.dtype)  # under autocast they differ
 
     def _heads(self, image: int) -> tuple[Tensor, ...]:
         """Return queries, keys and values of an image in float32, see `SpatialMHA.heads`."""
         if image not in self._known:
-            parts = [self._input(which, image) for which in range(len(self.inputs))]
+            parts = [self._input(which, image) for which in range(len(self._given))]
             self._known[image] = tuple(t.float() for t in self.module.heads(*parts))
         return self._known[image]
 
@@ -218,16 +233,16 @@ class Recorder:
                 parent = modules.get(path.rpartition(".")[0])
                 owner = parent if isinstance(parent, GatedBlock) else module
                 name = path.removeprefix("model.").removesuffix(".attn")
-                self.blocks[name] = Recorded(name, module, getattr(owner, "gate", module))
+                self.blocks[name] = Recorded(name, module, owner)
 
     def __getitem__(self, name: str) -> Recorded:
         return self.blocks[name]
 
     def __enter__(self) -> Recorder:
         for block in self.blocks.values():
-            self._hooks.append(block.module.register_forward_pre_hook(_taking(block)))
+            self._hooks.append(block.module.register_forward_pre_hook(_Take(block)))
             if self.gradients:
-                self._hooks.append(block.gate.register_forward_hook(_keeping(block)))
+                self._hooks.append(block.gate.register_forward_hook(_Keep(block)))
         return self
 
     def __exit__(
@@ -237,18 +252,26 @@ class Recorder:
             self._hooks.pop().remove()
 
 
-def _taking(block: Recorded) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def take(_: nn.Module, given: tuple[Any, ...]) -> None:
-        block._take(given)
+class _Hook:
+    """A hook that does nothing in a copy of the model, which Ultralytics makes to predict."""
 
-    return take
+    def __init__(self, block: Recorded | None) -> None:
+        self.block = block
+
+    def __deepcopy__(self, _: object) -> _Hook:
+        return type(self)(None)
 
 
-def _keeping(block: Recorded) -> Callable[[nn.Module, Any, Tensor], None]:
-    def keep(_: nn.Module, __: Any, output: Tensor) -> None:
-        block.output = output if output.requires_grad else output.requires_grad_()
+class _Take(_Hook):
+    def __call__(self, _: nn.Module, given: tuple[Any, ...]) -> None:
+        if self.block is not None:
+            self.block._take(given)
 
-    return keep
+
+class _Keep(_Hook):
+    def __call__(self, _: nn.Module, __: Any, output: Tensor) -> None:
+        if self.block is not None:
+            self.block.output = output if output.requires_grad else output.requires_grad_()
 
 
 # Attention by scope --------------------------------------------------------------------------------------------------
