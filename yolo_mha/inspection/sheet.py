@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +47,40 @@ def draw_sheet(picture: Image, look: Look, detection: int, maps: DetectionMaps, 
     Returns:
         A PNG file.
     """
-    titles = [_title("all heads", explained.together), "all heads: attention"]
-    whole = _if_any(maps.effect, explained.together)
-    rows: list[tuple[str, str, list[str], list[Tensor]]] = [("", "", titles, [whole, maps.attention])]
+    whole = [_if_any(maps.effect, explained.together), maps.attention]
+    rows = [
+        _Row("", [_title("all heads", explained.together), "all heads: attention"], whole, "", [*map(_most, whole)])
+    ]
     for block, numbers in zip(maps.blocks, explained.layers, strict=True):
         if block.maps is None:
             continue
-        titles = [_title(f"head {head.head}", head) for head in numbers.heads]
         effects = [_if_any(effect, head) for effect, head in zip(block.maps.effect, numbers.heads, strict=True)]
-        for first in range(0, len(titles), COLUMNS):
+        for first in range(0, len(numbers.heads), COLUMNS):
             part = slice(first, first + COLUMNS)
-            rows.append((f"row {numbers.layer}", "effect", titles[part], effects[part]))
-            plain = [f"head {head}" for head in block.heads[part]]
-            rows.append((f"row {numbers.layer}", "attention", plain, list(block.maps.attention[part])))
-    sheet = _Sheet(picture, look.placement, columns=max(3, *(len(row[2]) for row in rows)), rows=len(rows))
+            titles = [_title(f"head {head.head}", head) for head in numbers.heads[part]]
+            scales = [max(map(_most, effects))] * len(titles)
+            rows.append(_Row(f"row {numbers.layer}, effect", titles, effects[part], "effect, logits", scales))
+            titles, attention = [f"head {head}" for head in block.heads[part]], list(block.maps.attention[part])
+            scales = [_most(block.maps.attention)] * len(titles)
+            rows.append(_Row(f"row {numbers.layer}, attention", titles, attention, "attention", scales))
+    sheet = _Sheet(picture, look.placement, columns=max(3, *(len(row.titles) for row in rows)), rows=len(rows))
     title = f"{Path(explained.source).name}: where {explained.name} {explained.score:.2f} looked"
     sheet.figure.text(0.01, 1 - 0.06 / sheet.height, title, va="top", fontsize=10, parse_math=False)
     sheet.show_boxes(look.corners.tolist(), detection)
-    for number, (layer, kind, titles, panels) in enumerate(rows):
-        sheet.row(number, layer, kind, titles, [panel.cpu().numpy() for panel in panels])
+    for number, row in enumerate(rows):
+        sheet.show(number, row)
     return sheet.png()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Maps beside each other; a colour bar stands behind the last one of each scale."""
+
+    label: str
+    titles: list[str]
+    maps: list[Tensor]
+    unit: str
+    scales: list[float]  # the greatest value of each colour scale
 
 
 class _Sheet:
@@ -98,27 +113,23 @@ class _Sheet:
         axes.set_ylabel("y, pixels", fontsize=7)
         self.box = boxes[detection]
 
-    def row(self, number: int, layer: str, kind: str, titles: list[str], panels: list[Any]) -> None:
-        """Draw maps over the faint picture; those of one row have one scale, but for the first row's two."""
-        first = number == 0
-        most = max((float(panel.max()) for panel in panels), default=0.0)
-        for column, (title, panel) in enumerate(zip(titles, panels, strict=True)):
-            axes = self._panel(number, column + first, title)
-            if column == 0 and not first:
-                axes.set_ylabel(f"{layer}, {kind}", fontsize=8)
+    def show(self, number: int, row: _Row) -> None:
+        """Draw maps over the faint picture; in the first row, behind the picture itself."""
+        left, top, right, bottom = self.placement.extent
+        x1, y1, x2, y2 = self.box
+        for i, (title, heat, scale) in enumerate(zip(row.titles, row.maps, row.scales, strict=True)):
+            column = i + (number == 0)
+            axes = self._panel(number, column, title)
+            if column == 0:
+                axes.set_ylabel(row.label, fontsize=8)
             axes.imshow(self.faint, extent=(0, self.placement.width, self.placement.height, 0))
-            left, top, right, bottom = self.placement.extent
-            norm = Normalize(0, (float(panel.max()) if first else most) or 1.0)
-            alpha = np.interp(norm(panel), (0, 1), OPACITY)
-            axes.imshow(panel, COLOURS, norm, alpha=alpha, extent=(left, right, bottom, top), interpolation="nearest")
-            x1, y1, x2, y2 = self.box
+            norm, values = Normalize(0, scale or 1.0), heat.cpu().numpy()
+            alpha = np.interp(norm(values), (0, 1), OPACITY)
+            axes.imshow(values, COLOURS, norm, alpha=alpha, extent=(left, right, bottom, top), interpolation="nearest")
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=OWN, lw=0.8))
             axes.set(xlim=(0, self.placement.width), ylim=(self.placement.height, 0))
-            if first:
-                self._colour_bar(number, column + 1, norm, "")
-        if not first:
-            unit = "effect, logits" if kind == "effect" else "attention"
-            self._colour_bar(number, len(panels) - 1, Normalize(0, most or 1.0), unit)
+            if row.scales[i + 1 : i + 2] != [scale]:
+                self._colour_bar(number, column, norm, row.unit)
 
     def png(self) -> bytes:
         """Return the sheet as a PNG file."""
@@ -136,11 +147,10 @@ class _Sheet:
         axes.set(xlim=(0, self.placement.width), ylim=(self.placement.height, 0))
         return axes
 
-    def _place(self, row: int, column: int, width: float | None = None) -> tuple[float, float, float, float]:
+    def _place(self, row: int, column: int) -> tuple[float, float, float, float]:
         x = MARGINS[0] + column * (self.panel[0] + SPACE[0])
         y = self.height - MARGINS[2] - (row + 1) * self.panel[1] - row * SPACE[1]
-        size = (self.panel[0] if width is None else width), self.panel[1]
-        return x / self.width, y / self.height, size[0] / self.width, size[1] / self.height
+        return x / self.width, y / self.height, self.panel[0] / self.width, self.panel[1] / self.height
 
     def _colour_bar(self, row: int, column: int, norm: Normalize, label: str) -> None:
         x, y, _, height = self._place(row, column)
@@ -149,8 +159,7 @@ class _Sheet:
         bar.ax.tick_params(labelsize=5, length=1.5, pad=1)
         bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
         bar.ax.yaxis.offsetText.set_fontsize(5)
-        if label:
-            bar.set_label(label, fontsize=7)
+        bar.set_label(label, fontsize=7)
 
 
 def overlay(picture: Image, placement: Placement, effect: Tensor) -> Image:
@@ -181,6 +190,10 @@ def rgb(picture: Image) -> Image:
     shown = picture[..., 2::-1] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, 2)
     copied: Image = shown.copy()  # with positive strides, which OpenCV needs
     return copied
+
+
+def _most(heat: Tensor) -> float:
+    return float(heat.max())
 
 
 def _title(name: str, where: Where) -> str:
