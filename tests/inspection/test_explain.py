@@ -119,6 +119,9 @@ def test_explain__a_broken_picture_is_named_and_the_others_are_explained(picture
     [
         ({"layer": 4}, "no attention block in this row", "one of 5"),
         ({"layer": "P5"}, "no attention block in this row", "one of 5"),
+        ({"layer": []}, "no attention block in this row", "one of 5"),
+        ({"head": 0.5}, "head has an unusable value", "numbers of heads"),
+        ({"box": (0, 0, float("inf"), 5)}, "box has an unusable value", "x1,y1,x2,y2"),
         ({"head": 2}, "no such head", "0 to 1"),
         ({"head": "first"}, "head has an unusable value", "numbers of heads"),
         ({"head": True}, "head has an unusable value", "numbers of heads"),

@@ -86,6 +86,20 @@ def test_attention__of_some_queries_and_another_image():
     torch.testing.assert_close(block.attention(some, image=2), alone.attention(torch.arange(30))[:, some])
 
 
+@pytest.mark.parametrize("queries", [[30], [-1], [0.5], [[0]]], ids=str)
+def test_attention__no_such_query(queries):
+    block = recorded(SpatialMHA(DIM).eval(), torch.randn(1, DIM, 5, 6))
+    with pytest.raises(ConfigError, match="There is no such query") as error:
+        block.attention(torch.tensor(queries))
+    assert error.value.expected == "whole numbers from 0 to 29"
+
+
+def test_attention__no_such_image():
+    block = recorded(SpatialMHA(DIM).eval(), torch.randn(2, DIM, 5, 6))
+    with pytest.raises(ConfigError, match="There is no such image in the batch"):
+        block.norms(image=2)
+
+
 def test_weighted__is_the_sum_over_all_queries(monkeypatch):
     module, x, weights = SpatialMHA(DIM).eval(), torch.randn(1, DIM, 5, 6), torch.rand(5, 6)
     weights[0] = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,9 +73,10 @@ def numbers(name: str, value: Any, expected: str, kind: type) -> list[Any] | Non
     given = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
     try:
         found = [kind(number) for number in given]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = []
-    if not found or any(isinstance(n, bool) for n in given):
+    cut = [n for n in given if isinstance(n, bool) or (isinstance(n, float) and kind is int)]
+    if not found or cut or not all(map(math.isfinite, found)):
         raise ConfigError(f"{name} has an unusable value.", given=f"{name}={value}", expected=expected)
     return found
 
@@ -109,9 +111,8 @@ def chosen_blocks(network: YOLO, layer: Any, head: Any) -> tuple[list[str] | Non
     layers = None
     if layer is not None:
         layers = [str(v) for v in (layer if isinstance(layer, (list, tuple)) else str(layer).split(","))]
-        if unknown := [v for v in layers if v not in blocks]:
-            rows = ", ".join(blocks)
-            given = f"layer={','.join(unknown)}"
+        if not layers or (unknown := [v for v in layers if v not in blocks]):
+            rows, given = ", ".join(blocks), f"layer={','.join(unknown if layers else [])}"
             raise ConfigError("There is no attention block in this row.", given=given, expected=f"one of {rows}")
         blocks = {name: blocks[name] for name in layers}
     most = max(block.num_heads for block in blocks.values())

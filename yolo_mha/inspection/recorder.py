@@ -104,7 +104,14 @@ class Recorded:
             Attention of shape (h, n, H, W), H and W those of ``key_size``; the sum over all keys is 1. What goes to a
             pooled key is divided among its positions. With ``scope="axial"``, where a query reaches a position by way
             of its own row and that position's column, it is the product of both.
+
+        Raises:
+            ConfigError: There is no such query or image, or the block has not run.
         """
+        positions = self.size[0] * self.size[1]
+        if queries.dim() != 1 or queries.is_floating_point() or not ((queries >= 0) & (queries < positions)).all():
+            given, expected = f"queries: {queries.tolist()}"[:80], f"whole numbers from 0 to {positions - 1}"
+            raise ConfigError("There is no such query.", given=given, expected=expected)
         q, k, _ = self._heads(image)
         scale = self.module.scale
         if isinstance(self.module, CrossScaleMHA):
@@ -191,6 +198,9 @@ class Recorded:
 
     def _heads(self, image: int) -> tuple[Tensor, ...]:
         """Return queries, keys and values of an image in float32, see `SpatialMHA.heads`."""
+        if not 0 <= image < len(self._given[0]):
+            expected = f"0 to {len(self._given[0]) - 1}"
+            raise ConfigError("There is no such image in the batch.", given=f"image={image}", expected=expected)
         if image not in self._known:
             parts = [self._input(which, image) for which in range(len(self._given))]
             self._known[image] = tuple(t.float() for t in self.module.heads(*parts))
