@@ -174,9 +174,19 @@ def measure_faithfulness(
                 values[name, measure].append(value)
     if not owner:
         return None
-    images = owner[-1] + 1
-    table = {key: np.array(column) for key, column in values.items()}
-    weights = _weights(np.array(owner), images)
+    beside = {name: BesideDRISE(*np.mean(rows, axis=0).tolist()) for name, rows in references.items()}
+    return _summed_up({key: np.array(column) for key, column in values.items()}, np.array(owner), idle, beside)
+
+
+def _summed_up(
+    table: Mapping[tuple[str, str], NDArray[np.float64]],
+    owner: NDArray[np.int64],
+    no_effect: int,
+    beside_drise: dict[str, BesideDRISE],
+) -> Faithful:
+    """Average over detections, with intervals over images; ``owner`` is the number of the image of each detection."""
+    images = int(owner[-1]) + 1
+    weights = bootstrap_weights(images, RESAMPLES)[owner].astype(np.float64)  # (detections, resamples)
 
     def score(name: str, measure: str) -> ScoreInterval:
         mean, replicates = _resampled(table[name, measure], weights)
@@ -198,9 +208,8 @@ def measure_faithfulness(
         }
         for kind in KINDS
     }
-    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images, idle) for kind in KINDS}
-    beside = {name: BesideDRISE(*np.mean(rows, axis=0).tolist()) for name, rows in references.items()}
-    return Faithful(images, len(owner), idle, scores, judgements, beside)
+    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images, no_effect) for kind in KINDS}
+    return Faithful(images, len(owner), no_effect, scores, judgements, beside_drise)
 
 
 def judge(
@@ -303,11 +312,6 @@ def _correlation(first: Tensor, second: Tensor) -> float:
     a, b = (heat.flatten().cpu().numpy() for heat in (first, second))
     even = a.min() == a.max() or b.min() == b.max()
     return 0.0 if even else float(stats.spearmanr(a, b).statistic)
-
-
-def _weights(owner: NDArray[np.int64], images: int) -> NDArray[np.float64]:
-    """Return how often each detection is in each resample of the images, (detections, resamples)."""
-    return bootstrap_weights(images, RESAMPLES)[owner].astype(np.float64)
 
 
 def _resampled(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
