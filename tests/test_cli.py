@@ -28,7 +28,8 @@ from yolo_mha.engine.predict import TILE_OVERLAP, PredictResult
 from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options
 
-COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "export", "benchmark", "compare", "data", "doctor"]
+COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "explain", "export", "benchmark", "compare", "data"]
+COMMANDS += ["doctor"]
 FUNCTIONS = {"data": "prepare_data"}  # where another than the command's name: yolo_mha.data is a package
 TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,7 @@ PYTHON_ONLY = {"train": {"callbacks"}}
 IN_SETTINGS = {  # own settings that a function takes among **settings, and what they are where they are not given
     "predict": {"save_csv": False, "max_pixels": MOST_PIXELS, "slice": None, "overlap": TILE_OVERLAP},
     "track": {"save_csv": False, "max_pixels": MOST_PIXELS},
+    "explain": {"data": None, "detections": 200, "drise": 30},  # of faithfulness, which the same command calls
     "compare": {
         "recipe": None,
         "dry_run": False,

@@ -30,6 +30,7 @@ def test_public_names__are_all_there():
         YOLO insert remove register Insertion Surgery Transfer
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
         prepare_data doctor train val predict track export benchmark compare estimate run_recipe
+        explain faithfulness Explanation Faithfulness Recorder
         PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
         Result
         __version__
@@ -103,6 +104,7 @@ def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
         "yolo_mha/weights/demo-mha.pt",
         "yolo_mha/deploy/onnx_infer.py",
         "yolo_mha/evaluation/templates/report.html.j2",
+        "yolo_mha/inspection/templates/explain.html.j2",
         "yolo_mha/py.typed",
     ):
         assert name in names

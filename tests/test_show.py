@@ -26,13 +26,16 @@ from yolo_mha.evaluation.plan import build_arms
 from yolo_mha.evaluation.planning import Power, PowerPoint
 from yolo_mha.evaluation.recipe import recipe_from_settings
 from yolo_mha.evaluation.verdict import judge, no_interval
+from yolo_mha.inspection.beacon_hits import BeaconHits
+from yolo_mha.inspection.faithful import Judgement, MapScores
+from yolo_mha.inspection.faithfulness import Faithfulness
 from yolo_mha.paths import shipped
 from yolo_mha.profiling.blocks import BlockShare
 from yolo_mha.profiling.cost import Cost
 from yolo_mha.profiling.footprint import Footprint, Step
 from yolo_mha.result import Result
 from yolo_mha.scoring.coco import METRICS
-from yolo_mha.scoring.intervals import Interval
+from yolo_mha.scoring.intervals import Interval, ScoreInterval
 from yolo_mha.scoring.power import Spread
 from yolo_mha.scoring.resample import Support
 from yolo_mha.show import duration, show, show_settings
@@ -98,6 +101,28 @@ def test_val__and_export(model, folder, beacons):
 def test_predict(folder):
     result = yolo_mha.predict(project=folder, save_csv=True)
     assert_whole(shown(result), *result.outputs.values())
+
+
+def test_explain(folder):
+    result = yolo_mha.explain(project=folder, sheets=1)
+    text = shown(result)
+    assert_whole(text, *result.outputs.values())
+    assert "beacon 0.95" in text
+    many = replace(result, detections=result.detections * 10)
+    assert f"and {10 * len(result.detections) - 20} more detections" in shown(many)
+
+
+def test_faithfulness(folder):
+    score = ScoreInterval(0.25, None, None, 5)
+    maps = dict.fromkeys(("effect", "LayerCAM"), MapScores(score, score, score, 0.5))
+    judgements = {"effect": Judgement("no", "No: the effect map is not to be believed for this model.", {})}
+    share = {"attention": 1.0, "effect": 0.5}
+    hits = BeaconHits(9, share, 1, None, {}, random_hits=0.01, random_attention_hits=0.5, chance=0.02)
+    files = {"report": f"{folder}/report.html"}
+    text = shown(Faithfulness(str(folder), "m", "d", "val", 5, 9, 0, maps, judgements, {}, hits, ["A note."], files))
+    assert_whole(text, files["report"])
+    for words in ("0.250", "No: the effect map", "9 of 10 shapes flips", "50.0% of effect maps", "note: A note."):
+        assert words in text
 
 
 def test_diagnosis(folder):

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from .evaluation.compare import compare, estimate, run_recipe
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
+    from .inspection.explain import Explanation, explain
+    from .inspection.faithfulness import Faithfulness, faithfulness
+    from .inspection.recorder import Recorder
     from .scoring.val import ValResult, val
 
 install(_transfer.transfer)  # in every process that opens a checkpoint with blocks, as that imports the package
@@ -65,6 +68,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
     "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
+    "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
     "Result", "YoloMHAError",  # what all results and all errors are
     "CheckpointError", "ConfigError", "DataError", "DependencyError", "DownloadError", "ModelError",
@@ -87,6 +91,9 @@ _LAZY = {
     "evaluation.compare": ["compare", "estimate", "run_recipe"],
     "evaluation.comparison": ["Comparison"],
     "evaluation.estimate": ["Estimate"],
+    "inspection.explain": ["Explanation", "explain"],
+    "inspection.faithfulness": ["Faithfulness", "faithfulness"],
+    "inspection.recorder": ["Recorder"],
     "scoring.val": ["ValResult", "val"],
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}

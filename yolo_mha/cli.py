@@ -291,6 +291,52 @@ def track() -> None:
     """
 
 
+@_command("cli:_explain")
+def explain() -> None:
+    """Say and draw where each detection looked: per attention block, per head and together.
+
+    Which positions of a block count for a detection is told by the gradient of its score. Drawn are attention, and its
+    effect: attention times the norm of what is read there, behind the gate, so that a head whose gate is near 0 shows
+    no effect. Written are a PNG sheet of each detection in a picture, pictures and videos with all effects laid over
+    them, report.html, and explain.json with shares inside the box, around it, on other objects and on padding, entropy
+    and mean distance.
+
+    With data= in place of source= it measures whether such maps may be believed for this model, and says yes or no: the
+    score of a detection while the pixels that its map marks most are blanked, or shown alone, beside a random map, a
+    centre prior, the box itself and LayerCAM, with 95 % intervals over images.
+
+    [bold]Examples[/bold]
+
+      yolo-mha explain
+
+      yolo-mha explain model=best.pt source=street.jpg
+
+      yolo-mha explain model=best.pt source=street.jpg box=120,40,300,210 layer=10 head=0,3
+
+      yolo-mha explain model=best.pt source=street.mp4 vid_stride=5 classes=0 conf=0.5 --json
+
+      yolo-mha explain model=best.pt data=my.yaml detections=200
+    """
+
+
+OF_PICTURES, OF_DATA = ("source", "box", "sheets", "max_pixels"), ("detections", "drise")  # settings of explain
+
+
+def _explain(**settings: Any) -> Result:
+    """Explain detections in pictures, or measure explanations on a dataset."""
+    from .inspection.explain import explain
+    from .inspection.faithfulness import faithfulness
+
+    with_data = "data" in settings
+    if idle := [key for key in settings if key in (OF_PICTURES if with_data else OF_DATA)]:
+        raise ConfigError(
+            f"{idle[0]} is for {'pictures' if with_data else 'a dataset'}.",
+            given=" ".join(f"{key}={settings[key]}" for key in (*idle, *(["data"] if with_data else []))),
+            expected="source=..., to draw where detections looked, or data=..., to measure whether that is true",
+        )
+    return faithfulness(**settings) if with_data else explain(**settings)
+
+
 @_command("deploy.export:export")
 def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.

@@ -34,12 +34,15 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .engine.train import TrainResult
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
+    from .inspection.explain import Explanation
+    from .inspection.faithfulness import Faithfulness
     from .profiling.cost import Cost
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
 KINDS = {"jsonl": "predictions", "json": "COCO results", "csv": "table"}  # the others are called as they are
 MOST_CLASSES, MOST_LINES = 30, 5  # that are shown of a dataset, and of each kind of fault
+MOST_DETECTIONS = 20  # that are shown of an explanation
 MARKS = {
     "ok": ("ok", "green"),
     "warning": ("look", "yellow"),
@@ -186,6 +189,47 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     if result.skipped:
         _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
         _say(console, *(f"  {name}" for name in result.skipped))
+
+
+def _show_explanation(result: Explanation, console: Console) -> None:
+    table = _table("", "effect", "box", "around", "others", "padding", "elsewhere")
+    table.columns[1].no_wrap, table.title = True, "Where detections looked: share of the effect"
+    for d in result.detections[:MOST_DETECTIONS]:
+        m, effect = d.together.by_effect, f"{d.together.effect:.2f}"
+        shares = [m.box, m.around, m.others, m.padding, m.elsewhere] if m else []
+        cells = [f"{share:.0%}" for share in shares] or ["-"] * 5
+        table.add_row(f"{d.name} {d.score:.2f}", "no effect" if d.together.no_effect else effect, *cells)
+    if result.detections:
+        console.print(table)
+    more = len(result.detections) - MOST_DETECTIONS
+    _say(console, *([f"and {more} more detections"] if more > 0 else []))
+    _say(console, *(f"note: {note}" for note in result.notes))
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
+    if result.skipped:
+        _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
+        _say(console, *(f"  {name}" for name in result.skipped))
+
+
+def _show_faithfulness(result: Faithfulness, console: Console) -> None:
+    if result.maps:
+        table = _table("map", "deletion", "insertion", "pointing game")
+        table.title = f"{result.detections} detections in {result.images} images"
+        for name, m in result.maps.items():
+            table.add_row(name, *(f"{s.score:.3f}" for s in (m.deletion, m.insertion, m.pointing)))
+        console.print(table)
+        _say(console, "Deletion is better the smaller, insertion the larger; intervals are in the report.")
+    styles = {"yes": "green", "no": "bold red"}
+    for judgement in result.judgements.values():
+        _say(console, judgement.sentence, style=styles.get(judgement.word, "yellow"))
+    if hits := result.beacon_hits:
+        shares = " and ".join(f"{share:.1%} of {name} maps" for name, share in (hits.hits or {}).items())
+        flips = (
+            f"With the beacon painted over, the class of {hits.flipped} of {hits.flipped + hits.others} shapes flips"
+        )
+        _say(console, f"{flips}" + (f"; {shares} of these are greatest on it." if shares else "."))
+        _say(console, f"With random weights it is {hits.random_hits:.1%}, by chance {hits.chance:.1%}.")
+    _say(console, *(f"note: {note}" for note in result.notes))
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
 def _show_export(result: ExportResult, console: Console) -> None:
@@ -422,6 +466,8 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "TrainResult": _show_train,
     "ValResult": _show_val,
     "PredictResult": _show_predict,
+    "Explanation": _show_explanation,
+    "Faithfulness": _show_faithfulness,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import CheckpointError, ConfigError, DependencyError, YoloMHAError, one_line, with_type
+from ..errors import CheckpointError, DependencyError, YoloMHAError, one_line, with_type
 from .loader import Loader
 from .model import YOLO
+from .settings import no_such_class
 from .slicing import Slicer
 from .sources import Frame
 
@@ -75,5 +76,4 @@ def _look_at_model(network: YOLO, loader: Loader, classes: Any) -> None:
     loader.channels = getattr(backend, "channels", 3)
     unknown = [c for c in np.atleast_1d([] if classes is None else classes).tolist() if c not in backend.names]
     if unknown:
-        known = ", ".join(f"{i} {name}" for i, name in list(backend.names.items())[:10])
-        raise ConfigError("The model has no such class.", given=f"classes={unknown}", expected=f"indices of: {known}")
+        raise no_such_class(unknown, backend.names)

@@ -87,16 +87,18 @@ WRITTEN = (
     Setting("exist_ok", FLAG, "replaces files that exist", False),
     TRUST,
 )
+SOURCE = Setting(
+    "source",
+    "path, number",
+    "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address "
+    "(rtsp://, ...) or .streams file; a sample image for the demo's model",
+)
+MAX_PIXELS = Setting("max_pixels", COUNT, "larger pictures are skipped and named; 0 reads all", 150_000_000)
 LOOKED_AT = (
     replace(ANY_MODEL, default="demo-mha.pt"),
-    Setting(
-        "source",
-        "path, number",
-        "image or video, folder, glob in quotes, a .txt or .csv list of these, camera index, stream address "
-        "(rtsp://, ...) or .streams file; a sample image for the demo's model",
-    ),
+    SOURCE,
     Setting("save_csv", FLAG, "writes the detections as a table too", False),
-    Setting("max_pixels", COUNT, "larger pictures are skipped and named; 0 reads all", 150_000_000),
+    MAX_PIXELS,
 )
 TRACKERS = "botsort, bytetrack, ocsort, deepocsort, fasttrack, tracktrack"
 GROUP = Setting(
@@ -176,6 +178,24 @@ COMMANDS = {
         Setting("tracker", "name, path", f"{TRACKERS}, or a tracker YAML", "botsort.yaml"),
         TRUST,
         others="prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
+    ),
+    "explain": Command(
+        replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
+        SOURCE,
+        replace(
+            DATA,
+            meaning="in place of source: measures on this dataset whether the maps are true; beacons is the demo's",
+        ),
+        Setting("layer", "numbers", "rows of the blocks, separated by commas; all if not given"),
+        Setting("head", "numbers", "heads, from 0, separated by commas; all if not given"),
+        Setting("box", "pixels", "x1,y1,x2,y2: only the detection whose box overlaps this one most"),
+        Setting("sheets", COUNT, "number of detections of each picture, by score, that get a sheet", 10),
+        Setting("detections", COUNT, "with data: number of detections that are measured", 200, least=1),
+        Setting("drise", COUNT, "with data: number of images that are compared with D-RISE, which is slow", 30),
+        MAX_PIXELS,
+        TRUST,
+        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "
+        "source vid_stride and line_width, with data split",
     ),
     "export": Command(
         NETWORK,
@@ -287,6 +307,7 @@ COMMANDS = {
 
 
 OTHER_NAMES = {"run_recipe": "compare", "estimate": "compare", "prepare_data": "data"}  # commands by function
+OTHER_NAMES |= {"faithfulness": "explain"}
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:

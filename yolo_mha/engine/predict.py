@@ -173,7 +173,7 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
                 heard = run.heard(results)
                 first = next(heard, None)
                 if first is None:
-                    raise _nothing_read(source, loader.skipped, stride)
+                    raise nothing_read(source, loader.skipped, stride)
                 run.notes += config.imgsz_notes(settings.get("imgsz"), network.predictor.imgsz)
                 outputs = Outputs(folder, {"save": True, **settings})
                 run.write(outputs, chain([first], heard), found.total(stride))
@@ -272,7 +272,14 @@ def _check(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
     return passed
 
 
-def _nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
+def nothing_read(source: object, skipped: Skipped, stride: int) -> DataError:
+    """Say that nothing in a source could be read.
+
+    Args:
+        source: What was given.
+        skipped: What could not be read.
+        stride: Of videos, every so many frames.
+    """
     given = ", ".join(skipped.names[:5]) or f"source={source}"
     if skipped.silent.total():
         return DataError("There was no signal.", given=given, expected="a camera or stream with a picture")

@@ -162,6 +162,17 @@ def not_by_name(words: Iterable[str], names: Mapping[int, str]) -> ConfigError:
     )
 
 
+def no_such_class(unknown: Iterable[int], names: Mapping[int, str]) -> ConfigError:
+    """Say which classes a model has, where another index was given.
+
+    Args:
+        unknown: The indices that it does not have.
+        names: The model's classes.
+    """
+    known = ", ".join(f"{index} {name}" for index, name in list(names.items())[:10])
+    return ConfigError("The model has no such class.", given=f"classes={unknown}", expected=f"indices of: {known}")
+
+
 def imgsz_notes(given: Any, used: Any) -> list[str]:
     """Say that a model works at another image size than was given, where it does.
 

@@ -7,7 +7,7 @@ import glob
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -163,7 +163,7 @@ def read(
     buffer: bool = False,
     channels: int = 3,
     max_pixels: int = MOST_PIXELS,
-) -> Iterator[list[Frame]]:
+) -> Generator[list[Frame], None, None]:
     """Read pictures, then videos, or streams side by side; what cannot be read is noted and left out.
 
     Args:

@@ -99,6 +99,13 @@ class CrossScaleMHA(nn.Module):
         counts = (x.shape[0], context.shape[0])
         if is_fixed(*counts) and counts[0] != counts[1]:
             raise ConfigError("The two maps differ in batch.", given=f"batches {counts}", expected="the same images")
+        q, k, v = self.heads(x, context)
+        core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
+        out = attend_globally(q, k, v, core).permute(0, 3, 1, 2)  # (B, hd, H, W), NHWC in memory
+        return x + self.gate(match_memory_format(self.proj_drop(self.proj(out)), x))  # type: ignore[no-any-return]
+
+    def heads(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (B, H, W, h, d), and keys and values (B, Hc, Wc, h, d), as they are attended."""
         y, z = self.norm(x), self.context_norm(context)
         if self.position == "sincos":
             y, z = add_sincos(y, *grid(x.shape[2:], x)), add_sincos(z, *grid_within(x, context))
@@ -107,9 +114,7 @@ class CrossScaleMHA(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)  # each (B, H, W, h, d)
         if self.position == "rope":
             q, k = rotate(q, *grid(x.shape[2:], x)), rotate(k, *grid_within(x, context))
-        core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
-        out = attend_globally(q, k, v, core).permute(0, 3, 1, 2)  # (B, hd, H, W), NHWC in memory
-        return x + self.gate(match_memory_format(self.proj_drop(self.proj(out)), x))  # type: ignore[no-any-return]
+        return q, k, v
 
     def pairs(self, height: int, width: int, context_height: int, context_width: int) -> int:
         """Return how many pairs of a query and a key each head scores on maps of these sizes."""

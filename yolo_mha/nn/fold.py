@@ -31,7 +31,7 @@ def gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
     return norm
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return the slope and the offset, each (C,), that the norm applies in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise TypeError("a BatchNorm2d without running statistics cannot be folded")
@@ -47,7 +47,7 @@ def fold_norm_into_next(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
         norm: Norm of C channels with running statistics.
         conv: 1x1 convolution of those C channels, without padding or groups.
     """
-    slope, offset = _affine(norm)
+    slope, offset = affine(norm)
     fused = nn.Conv2d(conv.in_channels, conv.out_channels, 1, device=conv.weight.device, dtype=conv.weight.dtype)
     fused.weight.copy_(conv.weight * slope.view(1, -1, 1, 1))  # (out, C, 1, 1) * (1, C, 1, 1)
     bias = conv.weight.flatten(1) @ offset  # (out,)

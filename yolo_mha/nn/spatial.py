@@ -150,17 +150,26 @@ class SpatialMHA(nn.Module):
         """Return how many pairs of a query and a key each head scores on a map of this size."""
         return count_pairs(height, width, self.scope, self.window, self.kv_stride)
 
-    def _attend(self, x: Tensor) -> Tensor:
-        """Return the attended values (B, hd, H, W) in channels_last, or those of each window along the batch."""
-        core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values as they are attended, each (B, H, W, h, d).
+
+        Keys and values are of pooled height and width with ``kv_stride``; with ``scope="window"`` all three are those
+        of each window along the batch, see `to_windows`.
+        """
         q, k, v = self._heads(self._tokens(x))
         if self.position == "rope":
             size = q.shape[1:3]
             q, k = rotate(q, *grid(size, q)), rotate(k, *grid(size, q, self.kv_stride))
+        return q, k, v
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Return the attended values (B, hd, H, W) in channels_last, or those of each window along the batch."""
+        core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
+        q, k, v = self.heads(x)
         if self.scope == "axial":
             out = attend_along_axes(q, k, v, core)
         else:
-            out = attend_globally(q, k, v, core, self._mask(x) if self.scope == "window" else None)
+            out = attend_globally(q, k, v, core, self.mask(x) if self.scope == "window" else None)
         out = out.permute(0, 3, 1, 2)  # (B, hd, H, W), NHWC in memory
         return out if self.pe is None else out + self._local(self.pe, v, x)
 
@@ -184,7 +193,7 @@ class SpatialMHA(nn.Module):
         rows = slice(first * inner, (first + len(parts)) * inner)
         return F.conv2d(y, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
 
-    def _mask(self, x: Tensor) -> Tensor | None:
+    def mask(self, x: Tensor) -> Tensor | None:
         """Return what is added to the scores of each window: the bias per distance, -inf where there is no map."""
         inside = inside_map(x, self.window)
         bias = None if self.bias is None else self.bias().to(x.dtype)[None]  # (1, h, window^2, window^2)

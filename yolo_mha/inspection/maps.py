@@ -1,0 +1,102 @@
+"""Where one detection looked: attention of the positions that its score depends on, per head and together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .looking import Look
+from .recorder import Recorded, WeightedMaps
+
+QUERY_SHARE = 0.99  # of all weight that the queries have which are computed; the others are many, and weak
+
+
+@dataclass(frozen=True)
+class BlockMaps:
+    """What the positions of one block attend to, for one detection.
+
+    Attributes:
+        block: The block.
+        heads: The heads that the maps are of.
+        maps: Their maps, h being the number of ``heads``; None where the detection does not depend on the block.
+    """
+
+    block: Recorded
+    heads: list[int]
+    maps: WeightedMaps | None
+
+
+@dataclass(frozen=True)
+class DetectionMaps:
+    """Where one detection looked.
+
+    Attributes:
+        blocks: Each block that was asked for.
+        attention: The mean attention of all heads, (H, W) with a sum of 1, even over the letterboxed image where the
+            detection depends on no block.
+        effect: The sum of the effects of all heads, (H, W).
+    """
+
+    blocks: list[BlockMaps]
+    attention: Tensor
+    effect: Tensor
+
+
+def detection_maps(
+    look: Look, detection: int, layers: Collection[str] | None = None, heads: Collection[int] | None = None
+) -> DetectionMaps:
+    """Say where a detection looked.
+
+    Which positions of a block count is told by the gradient of the detection's logit with respect to what the block
+    adds there: a position's weight is the norm of that gradient over channels. So the effect of a key, the sum over
+    positions of weight times attention times the norm of what is read, is an upper bound: to first order, no change
+    of the vector that the head reads at this key, by at most its own length, moves the logit further (Cauchy-
+    Schwarz). It has no sign. Positions beyond 99 % of all weight are left out, as they are many and weak. The norm
+    is taken rather than the product of gradient and output, because in the product what one key adds and another
+    takes away would cancel, and the weight would depend on what was read as well as on who reads.
+
+    Args:
+        look: The pass.
+        detection: Index of the detection.
+        layers: Names of the blocks; all if None.
+        heads: Indices of the heads; all if None.
+    """
+    chosen = {name: b for name, b in look.recorder.blocks.items() if layers is None or name in layers}
+    gradients = look.gradients(detection, {name: b.output for name, b in chosen.items() if b.output is not None})
+    blocks = []
+    for name, block in chosen.items():
+        weights = _strongest(gradients[name][0].float().norm(dim=0))
+        kept = [i for i in range(block.num_heads) if heads is None or i in heads]
+        found = block.weighted(weights) if weights.any() else None
+        blocks.append(BlockMaps(block, kept, None if found is None else _of_heads(found, kept)))
+    size = max((block.key_size for block in chosen.values()), key=lambda size: size[0] * size[1])
+    every = [b.maps for b in blocks if b.maps is not None and b.heads]
+    if not every:
+        even = torch.full(size, 1 / (size[0] * size[1]), device=look.input.device)
+        return DetectionMaps(blocks, even, torch.zeros_like(even))
+    attention = torch.cat([resized(maps.attention, size) for maps in every]).mean(0)
+    effect = torch.cat([resized(maps.effect, size) for maps in every]).sum(0)
+    return DetectionMaps(blocks, attention, effect)
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps (h, H, W) at a larger size, with the same sum over positions."""
+    larger = F.interpolate(maps[None], size, mode="nearest")[0]
+    sums = maps.sum((1, 2)) / larger.sum((1, 2)).clamp_min(torch.finfo(maps.dtype).tiny)
+    return larger * sums[:, None, None]
+
+
+def _strongest(weights: Tensor) -> Tensor:
+    """Keep the fewest weights that make up nearly all of their sum, and set the others to 0."""
+    ordered, at = weights.flatten().sort(descending=True)
+    before = ordered.cumsum(0) - ordered
+    ordered[before >= QUERY_SHARE * ordered.sum()] = 0
+    return torch.zeros_like(ordered).scatter_(0, at, ordered).view_as(weights)
+
+
+def _of_heads(maps: WeightedMaps, heads: list[int]) -> WeightedMaps:
+    return WeightedMaps(*(getattr(maps, field.name)[heads] for field in fields(maps)))
