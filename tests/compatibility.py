@@ -50,7 +50,7 @@ PLUGIN_TESTS = (
         "tests/scoring",
         "tests/deploy",
     ),
-    *("tests/evaluation/test_compare.py", "tests/profiling", "tests/diagnosis"),
+    *("tests/evaluation/test_compare.py", "tests/profiling", "tests/diagnosis", "tests/inspection"),
     "tests/test_cli.py",
 )
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # as `make test` runs them

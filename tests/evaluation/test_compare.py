@@ -84,7 +84,7 @@ def test_compare__trains_scores_and_reports(finished):
     page = (folder / "report.html").read_text()
     assert "The beacons" not in page  # said of the embedded dataset alone
     assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert (folder / "report.md").read_text().startswith("# compare")
+    assert (folder / "report.md").read_text().startswith("# Is attention better than baseline?")
 
 
 def test_compare__lists_what_was_repaired_alike_for_all_arms(finished):

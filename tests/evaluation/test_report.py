@@ -292,7 +292,8 @@ def test_report_md__shows_names_as_they_are(comparison, samples, tmp_path):
     write_reports(named, samples, tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert any(
-        line.startswith(r"![x]\(http://x) # \<b>: attention against baseline, on a\|b\x1b[2J.") for line in lines
+        line.startswith(r"![x]\(http://x) # \<b>: attention against baseline, on a\|b\x1b[2J, scored on 40 images.")
+        for line in lines
     )
     assert any("Training: `data=a'b '''`." in line for line in lines)
     assert r"- \<script>" in lines

@@ -90,6 +90,7 @@ def test_explain__a_wide_picture_has_padding(tmp_path):
     assert all(found.box[2] <= 324 for found in result.detections)
 
 
+@pytest.mark.slow
 def test_explain__several_blocks_and_scales(picture):
     """Windows at P3, pooled keys, and queries and keys of different maps."""
     for name in ("yolov8n-mha-p3.yaml", "yolov8n-mha-p4kv-p5.yaml", "yolov8n-mha-cross.yaml"):
