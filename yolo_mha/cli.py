@@ -337,6 +337,25 @@ def _explain(**settings: Any) -> Result:
     return faithfulness(**settings) if with_data else explain(**settings)
 
 
+@_command("inspection.heads:heads")
+def heads() -> None:
+    """Say which attention heads matter, and how alike they are.
+
+    Each head is measured in two ways: by the gradient of the loss by a gate on it, and by the AP that is lost when it
+    is silenced, which takes a validation for each head. Both come with 95 % intervals over images, with their ranks,
+    and with the rank correlation of the two. How alike the heads of a block are is the correlation of their attention
+    maps. Written are heads.json and heads.png.
+
+    [bold]Examples[/bold]
+
+      yolo-mha heads
+
+      yolo-mha heads model=best.pt data=my.yaml
+
+      yolo-mha heads model=best.pt data=my.yaml split=test imgsz=640 --json
+    """
+
+
 @_command("deploy.export:export")
 def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.

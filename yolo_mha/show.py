@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation
     from .inspection.faithfulness import Faithfulness
+    from .inspection.head_importance import Estimate as HeadEstimate
+    from .inspection.heads import HeadRanking
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
@@ -228,6 +230,27 @@ def _show_faithfulness(result: Faithfulness, console: Console) -> None:
         _say(console, f"{flips}" + (f"; {shares} of these are greatest on it." if shares else "."))
         _say(console, f"With random weights it is {hits.random_hits:.1%}, by chance {hits.chance:.1%}.")
     _say(console, *(f"note: {note}" for note in result.notes))
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
+
+
+def _show_heads(result: HeadRanking, console: Console) -> None:
+    def cell(found: HeadEstimate, digits: int) -> str:
+        if found.low is None:
+            return f"{found.value:.{digits}f}"
+        return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+    table = _table("row:head", "AP lost", "rank", "gradient", "rank")
+    table.title = f"{result.images} images, AP {_number(result.ap)} with all heads"
+    for head in result.heads:
+        ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
+        table.add_row(f"{head.layer}:{head.head}", cell(head.ap_lost, 4), ranks[0], cell(head.gradient, 3), ranks[1])
+    console.print(table)
+    if result.rank_correlation is not None:
+        _say(console, f"Rank correlation of the two measures: {result.rank_correlation:.2f}")
+    for block in result.blocks:
+        if block.mean:
+            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {cell(block.mean, 2)}")
+    _say(console, "Each head is silenced alone; that says nothing of several together.")
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
@@ -425,6 +448,7 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "PredictResult": _show_predict,
     "Explanation": _show_explanation,
     "Faithfulness": _show_faithfulness,
+    "HeadRanking": _show_heads,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

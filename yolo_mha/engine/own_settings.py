@@ -197,6 +197,12 @@ COMMANDS = {
         others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "
         "source vid_stride and line_width, with data split",
     ),
+    "heads": Command(
+        replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
+        replace(DATA, meaning="dataset, as for val; beacons is the demo's", default="beacons"),
+        TRUST,
+        others="settings split, imgsz, batch, device, project, name and exist_ok",
+    ),
     "export": Command(
         NETWORK,
         Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),
