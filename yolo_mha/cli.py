@@ -356,6 +356,24 @@ def heads() -> None:
     """
 
 
+@_command("inspection.prune:prune")
+def prune() -> None:
+    """Cut attention heads out of a checkpoint.
+
+    Weights leave for real, and the row says how many heads are left, so the new checkpoint loads, trains on, resumes
+    and exports as any other. Before any more training it gives what the model gives with these heads silenced. A block
+    whose heads all go is removed, with its MLP. Whether AP bears it, val says; heads may need more training then.
+
+    [bold]Examples[/bold]
+
+      yolo-mha prune model=best.pt heads=10:0,10:3 out=smaller.pt
+
+      yolo-mha prune model=best.pt heads=0.5 data=my.yaml out=smaller.pt
+
+      yolo-mha train model=smaller.pt data=my.yaml epochs=10
+    """
+
+
 @_command("deploy.export:export")
 def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .inspection.faithfulness import Faithfulness
     from .inspection.head_importance import Estimate as HeadEstimate
     from .inspection.heads import HeadRanking
+    from .inspection.prune import Pruned
     from .scoring.val import ValResult
 
 CFG_DOCS = "https://docs.ultralytics.com/usage/cfg"
@@ -254,6 +255,18 @@ def _show_heads(result: HeadRanking, console: Console) -> None:
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
+def _show_pruned(result: Pruned, console: Console) -> None:
+    table = _table("row", "heads", "left", "cut", left=1)
+    for layer, left in result.left.items():
+        cut = result.heads.get(layer, [])
+        table.add_row(layer, str(left + len(cut)), str(left or "removed"), ", ".join(map(str, cut)) or "-")
+    console.print(table)
+    _say(console, f"parameters: {result.parameters:,} before, {result.parameters_left:,} now")
+    _say(console, f"largest difference to the model with these heads silenced: {result.difference:.1e}")
+    _say(console, f"written: {result.checkpoint}", f"written: {result.yaml}")
+    _say(console, f"score it: yolo-mha val model={result.checkpoint} data=...")
+
+
 def _show_export(result: ExportResult, console: Console) -> None:
     _say(console, f"written: {result.file} ({result.precision})")
     if result.agreement:
@@ -449,6 +462,7 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "Explanation": _show_explanation,
     "Faithfulness": _show_faithfulness,
     "HeadRanking": _show_heads,
+    "Pruned": _show_pruned,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

@@ -203,6 +203,20 @@ COMMANDS = {
         TRUST,
         others="settings split, imgsz, batch, device, project, name and exist_ok",
     ),
+    "prune": Command(
+        replace(NETWORK, meaning="checkpoint with attention blocks"),
+        Setting(
+            "heads",
+            "share, names",
+            "share of all heads that goes, such as 0.5: those with the least gradient on the training images of data; "
+            "or the heads by row:head, separated by commas, such as 10:0,10:3",
+            required=True,
+        ),
+        replace(DATA, meaning="dataset, for a share; beacons is the demo's"),
+        replace(WRITTEN[0], meaning="checkpoint to write; named after the model if not given"),
+        *WRITTEN[1:],
+        others="settings imgsz and device, for a share",
+    ),
     "export": Command(
         NETWORK,
         Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),

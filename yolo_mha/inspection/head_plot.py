@@ -56,6 +56,7 @@ def _bars(axes: Any, names: list[str], values: Sequence[Estimate], label: str) -
         if v.low is not None:
             axes.plot([v.low, v.high], [i, i], color="black", lw=1)
     axes.axvline(0, color="0.3", lw=0.8)
-    axes.set_xlabel(f"{label}, 95 % interval over images", fontsize=9)
+    interval = ", 95 % interval over images" if values[0].low is not None else ""
+    axes.set_xlabel(f"{label}{interval}", fontsize=9)
     if not axes.yaxis_inverted():
         axes.invert_yaxis()
