@@ -234,23 +234,27 @@ def _show_faithfulness(result: Faithfulness, console: Console) -> None:
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
-def _show_heads(result: HeadRanking, console: Console) -> None:
-    def cell(found: HeadEstimate, digits: int) -> str:
-        if found.low is None:
-            return f"{found.value:.{digits}f}"
-        return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+def _estimate(found: HeadEstimate, digits: int) -> str:
+    """Write a mean with its interval, where there is one."""
+    if found.low is None:
+        return f"{found.value:.{digits}f}"
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
+
+def _show_heads(result: HeadRanking, console: Console) -> None:
     table = _table("row:head", "AP lost", "rank", "gradient", "rank")
     table.title = f"{result.images} images, AP {_number(result.ap)} with all heads"
     for head in result.heads:
         ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
-        table.add_row(f"{head.layer}:{head.head}", cell(head.ap_lost, 4), ranks[0], cell(head.gradient, 3), ranks[1])
+        table.add_row(
+            f"{head.layer}:{head.head}", _estimate(head.ap_lost, 4), ranks[0], _estimate(head.gradient, 3), ranks[1]
+        )
     console.print(table)
     if result.rank_correlation is not None:
         _say(console, f"Rank correlation of the two measures: {result.rank_correlation:.2f}")
     for block in result.blocks:
         if block.mean:
-            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {cell(block.mean, 2)}")
+            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {_estimate(block.mean, 2)}")
     _say(console, "Each head is silenced alone; that says nothing of several together.")
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
@@ -263,8 +267,10 @@ def _show_pruned(result: Pruned, console: Console) -> None:
     console.print(table)
     _say(console, f"parameters: {result.parameters:,} before, {result.parameters_left:,} now")
     _say(console, f"largest difference to the model with these heads silenced: {result.difference:.1e}")
+    if s := result.scores:
+        aps = f"AP {_number(s.ap)} before, {_number(s.ap_left)} now"
+        _say(console, f"{s.data}, {s.split}: {aps}, {_estimate(s.lost, 4)} lost")
     _say(console, f"written: {result.checkpoint}", f"written: {result.yaml}")
-    _say(console, f"score it: yolo-mha val model={result.checkpoint} data=...")
 
 
 def _show_export(result: ExportResult, console: Console) -> None:

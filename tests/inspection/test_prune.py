@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from networks import opened
 
@@ -24,7 +23,7 @@ def test_prune__named_heads(beacons, capsys):
         main(["prune", "model=demo-mha.pt", "heads=5:0", "out=small.pt", "--json"])
     assert ended.value.code in (0, None)
     result = json.loads(capsys.readouterr().out)
-    assert (result["heads"], result["left"], result["data"]) == ({"5": [0]}, {"5": 1}, None)
+    assert (result["heads"], result["left"], result["scores"]) == ({"5": [0]}, {"5": 1}, None)
     assert result["difference"] < 1e-5
     assert result["parameters_left"] == result["parameters"] - 3 * 32 * 65 - 32 * 64
     row = yaml.safe_load(Path("small.yaml").read_text())["backbone"][5]
@@ -52,7 +51,7 @@ def test_prune__trains_on_resumes_and_exports(beacons, tiny):
     assert exported.ok
 
 
-def test_prune__a_share_is_chosen_on_training_images(beacons, monkeypatch):
+def test_prune__a_share_is_chosen_on_training_images(beacons):
     made = yolo_mha.insert("demo-mha.pt", "layer:3", num_heads=3, head_dim=8, gate_init=0.0, out="five.pt")
     result = yolo_mha.prune(made.checkpoint, 0.6, beacons, out="small.pt", device="cpu")
     assert (result.heads, result.left) == ({"4": [0, 1, 2]}, {"4": 0, "6": 2}), "behind a gate of 0 no head matters"
@@ -60,6 +59,13 @@ def test_prune__a_share_is_chosen_on_training_images(beacons, monkeypatch):
     assert heads_of("small.pt") == {"5": 2}
     two = yolo_mha.prune(made.checkpoint, 0.8, beacons, out="smaller.pt", device="cpu")
     assert two.heads == {"4": [0, 1, 2], "6": [0]}
+    for pruned in (result, two):
+        found = pruned.scores
+        assert (found.data, found.split, found.lost.low) == (str(beacons), "val", None)
+        assert found.lost.value == pytest.approx(found.ap - found.ap_left)
+        scored = yolo_mha.val(pruned.checkpoint, beacons, device="cpu", plots=False).coco.metrics["AP"]
+        assert scored == pytest.approx(found.ap_left, abs=1e-3)
+    assert result.scores.lost.value == 0, "and nothing is lost without them"
     assert (two.difference < 1e-5, heads_of("smaller.pt")) == (True, {"5": 1})
 
 
@@ -73,7 +79,7 @@ def test_prune__a_share_is_chosen_on_training_images(beacons, monkeypatch):
         ("5", "heads has an unusable value"),
         (1.5, "heads has an unusable value"),
         (True, "heads has an unusable value"),
-        (0.5, "A share of the heads is chosen on data"),
+        (0.5, "A share of the heads is chosen on training images"),
     ],
     ids=str,
 )
@@ -84,8 +90,10 @@ def test_prune__unusable_heads(heads, said):
 
 
 def test_prune__bad_input(beacons):
-    with pytest.raises(ConfigError, match="This is no head of 2.*\n.*heads=0.1\n.*from 0.5 to 0.5"):
+    with pytest.raises(ConfigError, match=r"This is no head of 2.*\n.*heads=0\.1\n.*from 0\.5 to 0\.5"):
         yolo_mha.prune("demo-mha.pt", 0.1, beacons)
+    with pytest.raises(ConfigError, match="chosen on the training images"):
+        yolo_mha.prune("demo-mha.pt", 0.5, beacons, split="train")
     with pytest.raises(ConfigError, match="The model has no heads"):
         yolo_mha.prune(opened("demo-baseline.yaml", "plain.pt"), "5:0")
     with pytest.raises(ConfigError, match="cut out of a checkpoint"):

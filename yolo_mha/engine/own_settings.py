@@ -212,10 +212,10 @@ COMMANDS = {
             "or the heads by row:head, separated by commas, such as 10:0,10:3",
             required=True,
         ),
-        replace(DATA, meaning="dataset, for a share; beacons is the demo's"),
+        replace(DATA, meaning="dataset, needed for a share; AP before and after is taken on its validation images"),
         replace(WRITTEN[0], meaning="checkpoint to write; named after the model if not given"),
         *WRITTEN[1:],
-        others="settings imgsz and device, for a share",
+        others="settings split, imgsz, batch and device",
     ),
     "export": Command(
         NETWORK,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -213,43 +213,66 @@ def gradient_importance(
     return found, alike
 
 
+class Scorer:
+    """Scores models on a split, and says how much AP one loses beside another.
+
+    Args:
+        dataset: The dataset, from `read_dataset`.
+        samples: The split, from there too.
+        split: Its name.
+        **settings: Ultralytics' validation settings, checked.
+    """
+
+    def __init__(self, dataset: Dataset, samples: Sequence[Sample], split: str, **settings: Any) -> None:
+        self.dataset, self.samples, self.split, self.settings = dataset, samples, split, settings
+        self.truth = read_truth(dataset, split, samples)
+
+    def __call__(self, network: YOLO) -> Scored:
+        """Score a model."""
+        with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as folder:
+            given = {**self.settings, "project": folder, "plots": False, "verbose": False}
+            result = score(network, self.dataset, self.samples, self.split, **given)
+            matches = match_detections(self.truth.coco, read_json(result.predictions, "predictions"))
+        replicates = resampled_ap(matches, bootstrap_weights(matches.images, RESAMPLES))
+        return Scored(result.coco.metrics["AP"], replicates, supports(matches)["AP"].images)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """AP of a model.
+
+    Attributes:
+        ap: AP.
+        replicates: The same on each resample of the images, the same resamples for all models.
+        images: Number of images with an object.
+    """
+
+    ap: float
+    replicates: NDArray[np.float64]
+    images: int
+
+    def lost(self, other: Scored) -> Estimate:
+        """Return how much less AP another model has."""
+        return Estimate.of(self.ap - other.ap, self.replicates - other.replicates, self.images)
+
+
 def silencing_importance(
-    network: YOLO,
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    split: str,
-    folder: Path,
-    progress: Progress = silent,
-    **settings: Any,
+    network: YOLO, scorer: Scorer, progress: Progress = silent
 ) -> tuple[float, dict[Name, Estimate]]:
     """Return AP, and how much of it is lost without each head, one at a time.
 
     Args:
         network: The model.
-        dataset: The dataset, from `read_dataset`.
-        samples: The split, from there too.
-        split: Its name.
-        folder: Where predictions are written to.
+        scorer: What scores it.
         progress: Shows progress.
-        **settings: Ultralytics' validation settings, checked.
     """
-    truth = read_truth(dataset, split, samples)
-
-    def scored(name: str) -> tuple[float, NDArray[np.float64], int]:
-        place = {"project": str(folder), "name": name, "plots": False, "verbose": False}
-        result = score(network, dataset, samples, split, **{**settings, **place})
-        matches = match_detections(truth.coco, read_json(result.predictions, "predictions"))
-        replicates = resampled_ap(matches, bootstrap_weights(matches.images, RESAMPLES))
-        return result.coco.metrics["AP"], replicates, supports(matches)["AP"].images
-
-    whole, resampled, images = scored("whole")
+    whole = scorer(network)
     every = [(name, i) for name, attention in attentions(network.model).items() for i in range(attention.num_heads)]
     lost = {}
     for name, head in progress(every, "silencing heads", len(every)):
         with silenced(network.model, {name: [head]}):
-            ap, without, _ = scored(f"{name}-{head}")
-        lost[name, head] = Estimate.of(whole - ap, resampled - without, images)
-    return whole, lost
+            lost[name, head] = whole.lost(scorer(network))
+    return whole.ap, lost
 
 
 def rank_correlation(one: Iterable[float], other: Iterable[float]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from .head_importance import (
     Estimate,
     Likeness,
     Passes,
+    Scorer,
     gradient_importance,
     rank_correlation,
     silencing_importance,
@@ -131,8 +131,7 @@ def heads(
         with run_folder(passed, "heads", "runs/heads") as folder:
             passes = Passes(network, order, **{key: scoring[key] for key in scoring if key != "batch"})
             gradients, blocks = gradient_importance(passes, samples, with_bar)
-            with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as temporary:
-                ap, lost = silencing_importance(network, dataset, samples, split, Path(temporary), with_bar, **scoring)
+            ap, lost = silencing_importance(network, Scorer(dataset, samples, split, **scoring), with_bar)
             by_gradient, by_ap = ([found[key].value for key in gradients] for found in (gradients, lost))
             places = zip(*(stats.rankdata([-v for v in values]) for values in (by_gradient, by_ap)), strict=True)
             ranked = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..data.dataset import load_dataset, read_dataset
+from ..data.dataset import Sample, load_dataset, read_dataset
 from ..engine.insert import output_file, read_base, write_model
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
@@ -22,14 +22,33 @@ from ..profiling.blocks import tensors
 from ..registry import Network
 from ..result import Result
 from ..scoring.val import class_order
-from ..surgery.heads import Heads, attentions, prune_heads
+from ..surgery.heads import Heads, attentions, check_heads, prune_heads
 from ..surgery.places import PROBE_SIDE
-from .head_importance import Passes, gradient_importance
-from .heads import taken, with_heads
+from .head_importance import Estimate, Passes, Scorer, gradient_importance
+from .heads import SCORING, taken, with_heads
 from .silencing import silenced
 
-TAKEN = ("imgsz", "device")
+TAKEN = (*SCORING, "split")
 FORMS = "a share between 0 and 1, such as 0.5, or row:head, such as 10:0,10:3"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """AP before and after, on images on which no head was chosen.
+
+    Attributes:
+        data: The dataset.
+        split: Its part.
+        ap: AP with all heads.
+        ap_left: AP without those that are gone.
+        lost: The difference of the two.
+    """
+
+    data: str
+    split: str
+    ap: float
+    ap_left: float
+    lost: Estimate
 
 
 @dataclass(frozen=True)
@@ -38,24 +57,24 @@ class Pruned(Result):
 
     Attributes:
         model: What was pruned.
-        data: The dataset on whose training images the heads were chosen; None where they were named.
         heads: The heads that are gone, by block.
         left: How many heads each block has left; a block with none is removed.
         parameters: Number of parameters before.
         parameters_left: The same after.
         difference: Largest difference, for a random image, of the maps that the detection head reads to those of the
             model with these heads silenced; relative where a value is larger than 1.
+        scores: AP before and after; None without a dataset.
         checkpoint: The checkpoint that was written.
         yaml: Its model YAML.
     """
 
     model: str
-    data: str | None
     heads: dict[str, list[int]]
     left: dict[str, int]
     parameters: int
     parameters_left: int
     difference: float
+    scores: Scores | None
     checkpoint: str
     yaml: str
 
@@ -81,11 +100,11 @@ def prune(
         model: Checkpoint with attention blocks.
         heads: The share of all heads that goes, between 0 and 1: those with the least gradient of the loss by their
             gates on the training images of ``data``, see `yolo_mha.heads`. Or which ones, as "10:0,10:3": row and head.
-        data: Dataset, see `load_dataset`; for a share alone.
+        data: Dataset, see `load_dataset`; needed for a share. AP before and after is taken on its validation images.
         out: The checkpoint to write, its YAML beside it; named after the model if not given.
         exist_ok: Replace files that exist.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
-        **settings: Ultralytics' settings ``imgsz`` and ``device``, for a share.
+        **settings: Ultralytics' settings ``split`` ("val" if not given), ``imgsz``, ``batch`` and ``device``.
 
     Raises:
         ConfigError: There are no such heads, none would be left, or the output exists.
@@ -95,32 +114,49 @@ def prune(
     """
     passed = taken(settings, "prune", TAKEN)
     share, named = _asked(heads)
-    if (share is None) != (data is None):
-        given = f"heads={heads}" + ("" if data is None else f" data={data}")
+    if share is not None and data is None:
         raise ConfigError(
-            "A share of the heads is chosen on data; heads that are named need none.",
-            given=given,
-            expected="heads=0.5 data=my.yaml, or heads=10:0,10:3 alone",
+            "A share of the heads is chosen on training images.",
+            given=f"heads={heads} without data",
+            expected="data=my.yaml beside it, or heads by name, such as heads=10:0,10:3",
+        )
+    split = passed.pop("split", None) or "val"
+    if share is not None and split == "train":
+        raise ConfigError(
+            "Heads are chosen on the training images, and scored on others.",
+            given="split=train",
+            expected="val or test",
         )
     base = read_base(model, trust)
     if base.checkpoint is None:
         raise ConfigError("Heads are cut out of a checkpoint.", given=f"model={model}", expected="a .pt file")
     path = output_file(base, out, "-pruned", exist_ok)
     network = with_heads(model, trust, "prune")
-    gone = named if share is None else _chosen(network, share, str(data), passed)
+    check_heads(network.model, named)
+    number = 0 if share is None else _count(network, share)
+    gone: Heads = named
+    scorer = None
+    if data is not None:
+        dataset = load_dataset(data, with_bar)
+        order = class_order(network.names, dataset)
+        read = read_dataset(dataset, [split, "train"] if number else [split], progress=with_bar)
+        scorer = Scorer(read.dataset, read.samples[split], split, **passed)
+        if number:
+            gone = _least(network, number, read.samples["train"], order, passed)
     made, plan = prune_heads(base.model, gone)
+    scores = None if scorer is None else _scores(network, made, scorer)
     whole = {name: attention.num_heads for name, attention in attentions(base.model).items()}
     counts = [sum(p.numel() for p in m.parameters()) for m in (base.model, made)]
     difference = _difference(base.model, made, gone)
     written = write_model(base, made, plan, path)
     return Pruned(
         model=base.name,
-        data=None if data is None else str(data),
         heads={name: sorted(indices) for name, indices in gone.items() if indices},
         left={name: count - len(set(gone.get(name, ()))) for name, count in whole.items()},
         parameters=counts[0],
         parameters_left=counts[1],
         difference=difference,
+        scores=scores,
         checkpoint=str(written.checkpoint),
         yaml=written.yaml,
     )
@@ -145,8 +181,12 @@ def _asked(heads: object) -> tuple[float | None, dict[str, list[int]]]:
     return None, named
 
 
-def _chosen(network: YOLO, share: float, data: str, settings: Mapping[str, Any]) -> Heads:
-    """Return the share of all heads whose gates have the least gradient on the training images."""
+def _count(network: YOLO, share: float) -> int:
+    """Return how many heads a share is.
+
+    Raises:
+        ConfigError: It is none, or all.
+    """
     count = sum(attention.num_heads for attention in attentions(network.model).values())
     number = round(share * count)
     if not 0 < number < count:
@@ -155,17 +195,30 @@ def _chosen(network: YOLO, share: float, data: str, settings: Mapping[str, Any])
             given=f"heads={share}",
             expected=f"a share from {1 / count:.3g} to {1 - 1 / count:.3g}",
         )
-    dataset = load_dataset(data, with_bar)
-    order = class_order(network.names, dataset)
-    samples = read_dataset(dataset, ["train"], progress=with_bar).samples["train"]
+    return number
+
+
+def _least(
+    network: YOLO, number: int, samples: Sequence[Sample], order: list[int] | None, settings: Mapping[str, Any]
+) -> Heads:
+    """Return so many heads whose gates have the least gradient."""
     try:
-        found, _ = gradient_importance(Passes(network, order, **settings), samples, with_bar)
+        passes = Passes(network, order, **{key: settings[key] for key in settings if key != "batch"})
+        found, _ = gradient_importance(passes, samples, with_bar)
     except Exception as e:  # whatever Ultralytics meets on the way
         raise run_failed("Measuring heads", e) from e
     gone: dict[str, list[int]] = {}
     for name, head in sorted(found, key=lambda key: found[key].value)[:number]:
         gone.setdefault(name, []).append(head)
     return gone
+
+
+def _scores(network: YOLO, made: Network, scorer: Scorer) -> Scores:
+    """Score a model before and after."""
+    before = scorer(network)
+    network.model = deepcopy(made).float()
+    after = scorer(network)
+    return Scores(str(scorer.dataset.source), scorer.split, before.ap, after.ap, before.lost(after))
 
 
 def _difference(base: Network, made: Network, gone: Heads) -> float:
