@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation
     from .inspection.faithfulness import Faithfulness
-    from .inspection.head_importance import Estimate as HeadEstimate
+    from .inspection.head_importance import WithInterval
     from .inspection.heads import HeadRanking
     from .inspection.prune import Pruned
     from .scoring.val import ValResult
@@ -234,8 +234,8 @@ def _show_faithfulness(result: Faithfulness, console: Console) -> None:
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
-def _estimate(found: HeadEstimate, digits: int) -> str:
-    """Write a mean with its interval, where there is one."""
+def _with_interval(found: WithInterval, digits: int) -> str:
+    """Write a value with its interval, where there is one."""
     if found.low is None:
         return f"{found.value:.{digits}f}"
     return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
@@ -247,14 +247,18 @@ def _show_heads(result: HeadRanking, console: Console) -> None:
     for head in result.heads:
         ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
         table.add_row(
-            f"{head.layer}:{head.head}", _estimate(head.ap_lost, 4), ranks[0], _estimate(head.gradient, 3), ranks[1]
+            f"{head.layer}:{head.head}",
+            _with_interval(head.ap_lost, 4),
+            ranks[0],
+            _with_interval(head.gradient, 3),
+            ranks[1],
         )
     console.print(table)
     if result.rank_correlation is not None:
         _say(console, f"Rank correlation of the two measures: {result.rank_correlation:.2f}")
     for block in result.blocks:
         if block.mean:
-            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {_estimate(block.mean, 2)}")
+            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {_with_interval(block.mean, 2)}")
     _say(console, "Each head is silenced alone; that says nothing of several together.")
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
@@ -269,7 +273,7 @@ def _show_pruned(result: Pruned, console: Console) -> None:
     _say(console, f"largest difference to the model with these heads silenced: {result.difference:.1e}")
     if s := result.scores:
         aps = f"AP {_number(s.ap)} before, {_number(s.ap_left)} now"
-        _say(console, f"{s.data}, {s.split}: {aps}, {_estimate(s.lost, 4)} lost")
+        _say(console, f"{s.data}, {s.split}: {aps}, {_with_interval(s.lost, 4)} lost")
     _say(console, f"written: {result.checkpoint}", f"written: {result.yaml}")
 
 

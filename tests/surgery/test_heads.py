@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolo_mha import ConfigError
+from yolo_mha import ConfigError, SpatialMHA, register
 from yolo_mha.inspection.silencing import silenced
 from yolo_mha.registry import all_rows, build
 from yolo_mha.surgery.heads import attentions, prune_heads
@@ -171,3 +171,23 @@ def test_silenced__leaves_no_trace_after_an_error():
     with pytest.raises(ConfigError, match="no feature map"), silenced(model, {"3": [0]}):
         model.model[3](torch.rand(1, 1, 4, 4))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+class OwnBlock(torch.nn.Module):
+    """Attention in a block whose arguments are its own."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.inner = SpatialMHA(dim, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.inner(x)
+
+
+def test_prune_heads__not_of_blocks_that_are_not_known():
+    register(OwnBlock)
+    model = network([-1, 1, "OwnBlock", []], block(num_heads=2))
+    with pytest.raises(ConfigError, match=r"this package's own blocks alone\.\n.*row 3, OwnBlock"):
+        prune_heads(model, {"3.inner": [0]})
+    pruned, _ = prune_heads(model, {"4": [0]})
+    assert pruned.model[3].inner.num_heads == 2

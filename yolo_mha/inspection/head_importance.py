@@ -42,11 +42,11 @@ Name = tuple[str, int]  # an attention, as `attentions` calls it, and the index 
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over images with its 95 % interval over the choice of images.
+class WithInterval:
+    """A value with its 95 % interval over the choice of images.
 
     Attributes:
-        value: The mean.
+        value: The value on all images.
         low: Lower end; None with fewer than ten images.
         high: Upper end.
     """
@@ -56,7 +56,7 @@ class Estimate:
     high: float | None
 
     @classmethod
-    def of(cls, value: float, replicates: NDArray[np.float64], images: int) -> Estimate:
+    def of(cls, value: float, replicates: NDArray[np.float64], images: int) -> WithInterval:
         """Return a value with its interval, from what each resample of the images gives; see `paired_interval`."""
         found = paired_interval(np.array([value]), replicates[None], images)
         return cls(value, None, None) if found is None else cls(value, found.low, found.high)
@@ -75,7 +75,7 @@ class Likeness:
 
     layer: str
     correlation: list[list[float]]
-    mean: Estimate | None
+    mean: WithInterval | None
 
 
 class Passes:
@@ -178,7 +178,7 @@ def map_correlation(block: Recorded) -> Tensor:
 
 def gradient_importance(
     passes: Passes, samples: Sequence[Sample], progress: Progress = silent
-) -> tuple[dict[Name, Estimate], list[Likeness]]:
+) -> tuple[dict[Name, WithInterval], list[Likeness]]:
     """Return the mean gradient of each head's gate over images, and how alike the maps of the heads are.
 
     Args:
@@ -196,11 +196,11 @@ def gradient_importance(
     images = len(samples)
     weights = bootstrap_weights(images, RESAMPLES).astype(np.float64) / images
 
-    def estimate(values: Tensor) -> Estimate:  # one an image
+    def estimate(values: Tensor) -> WithInterval:  # one an image
         column = values.double().numpy()
-        return Estimate.of(float(column.mean()), column @ weights, images)
+        return WithInterval.of(float(column.mean()), column @ weights, images)
 
-    found: dict[Name, Estimate] = {}
+    found: dict[Name, WithInterval] = {}
     alike = []
     for name, rows in gradients.items():
         found |= {(name, i): estimate(column) for i, column in enumerate(torch.stack(rows).unbind(1))}
@@ -251,14 +251,14 @@ class Scored:
     replicates: NDArray[np.float64]
     images: int
 
-    def lost(self, other: Scored) -> Estimate:
+    def lost(self, other: Scored) -> WithInterval:
         """Return how much less AP another model has."""
-        return Estimate.of(self.ap - other.ap, self.replicates - other.replicates, self.images)
+        return WithInterval.of(self.ap - other.ap, self.replicates - other.replicates, self.images)
 
 
 def silencing_importance(
     network: YOLO, scorer: Scorer, progress: Progress = silent
-) -> tuple[float, dict[Name, Estimate]]:
+) -> tuple[float, dict[Name, WithInterval]]:
     """Return AP, and how much of it is lost without each head, one at a time.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
-from .head_importance import Estimate, Likeness
+from .head_importance import Likeness, WithInterval
 
 if TYPE_CHECKING:
     from .heads import Head
@@ -50,7 +50,7 @@ def draw_heads(heads: Sequence[Head], blocks: Sequence[Likeness], path: Path) ->
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def _bars(axes: Any, names: list[str], values: Sequence[Estimate], label: str) -> None:
+def _bars(axes: Any, names: list[str], values: Sequence[WithInterval], label: str) -> None:
     axes.barh(names, [v.value for v in values], color="steelblue")
     for i, v in enumerate(values):
         if v.low is not None:

@@ -26,10 +26,10 @@ from ..result import Result
 from ..scoring.val import class_order
 from ..surgery.heads import check_heads
 from .head_importance import (
-    Estimate,
     Likeness,
     Passes,
     Scorer,
+    WithInterval,
     gradient_importance,
     rank_correlation,
     silencing_importance,
@@ -56,9 +56,9 @@ class Head:
 
     layer: str
     head: int
-    gradient: Estimate
+    gradient: WithInterval
     gradient_rank: float
-    ap_lost: Estimate
+    ap_lost: WithInterval
     ap_rank: float
 
 

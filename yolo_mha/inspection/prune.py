@@ -24,7 +24,7 @@ from ..result import Result
 from ..scoring.val import class_order
 from ..surgery.heads import Heads, attentions, check_heads, prune_heads
 from ..surgery.places import PROBE_SIDE
-from .head_importance import Estimate, Passes, Scorer, gradient_importance
+from .head_importance import Passes, Scorer, WithInterval, gradient_importance
 from .heads import SCORING, taken, with_heads
 from .silencing import silenced
 
@@ -48,7 +48,7 @@ class Scores:
     split: str
     ap: float
     ap_left: float
-    lost: Estimate
+    lost: WithInterval
 
 
 @dataclass(frozen=True)
