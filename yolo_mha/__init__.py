@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation, explain
     from .inspection.faithfulness import Faithfulness, faithfulness
+    from .inspection.heads import HeadRanking, heads
+    from .inspection.prune import Pruned, prune
     from .inspection.recorder import Recorder
     from .scoring.val import ValResult, val
 
@@ -69,6 +71,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
     "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
+    "heads", "prune", "HeadRanking", "Pruned",  # which heads matter; without the others
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
     "Result", "YoloMHAError",  # what all results and all errors are
     "CheckpointError", "ConfigError", "DataError", "DependencyError", "DownloadError", "ModelError",
@@ -93,6 +96,8 @@ _LAZY = {
     "evaluation.estimate": ["Estimate"],
     "inspection.explain": ["Explanation", "explain"],
     "inspection.faithfulness": ["Faithfulness", "faithfulness"],
+    "inspection.heads": ["HeadRanking", "heads"],
+    "inspection.prune": ["Pruned", "prune"],
     "inspection.recorder": ["Recorder"],
     "scoring.val": ["ValResult", "val"],
 }

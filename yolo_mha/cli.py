@@ -337,6 +337,44 @@ def _explain(**settings: Any) -> Result:
     return faithfulness(**settings) if with_data else explain(**settings)
 
 
+@_command("inspection.heads:heads")
+def heads() -> None:
+    """Say which attention heads matter, and how alike they are.
+
+    Each head is measured in two ways: by the gradient of the loss by a gate on it, and by the AP that is lost when it
+    is silenced, which takes a validation for each head. Both come with 95 % intervals over images, with their ranks,
+    and with the rank correlation of the two. How alike the heads of a block are is the correlation of their attention
+    maps. Written are heads.json and heads.png.
+
+    [bold]Examples[/bold]
+
+      yolo-mha heads
+
+      yolo-mha heads model=best.pt data=my.yaml
+
+      yolo-mha heads model=best.pt data=my.yaml split=test imgsz=640 --json
+    """
+
+
+@_command("inspection.prune:prune")
+def prune() -> None:
+    """Cut attention heads out of a checkpoint.
+
+    Weights leave for real, and the row says how many heads are left, so the new checkpoint loads, trains on, resumes
+    and exports as any other. Before any more training it gives what the model gives with these heads silenced. A block
+    whose heads all go is removed, with its MLP. A share is chosen on the training images of data=, and AP before and
+    after is taken on its validation images; what is left may need more training.
+
+    [bold]Examples[/bold]
+
+      yolo-mha prune model=best.pt heads=10:0,10:3 out=smaller.pt
+
+      yolo-mha prune model=best.pt heads=0.5 data=my.yaml out=smaller.pt
+
+      yolo-mha train model=smaller.pt data=my.yaml epochs=10
+    """
+
+
 @_command("deploy.export:export")
 def export() -> None:
     """Export a model, and prove that it does what the checkpoint does.

@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation
     from .inspection.faithfulness import Faithfulness
+    from .inspection.head_importance import WithInterval
+    from .inspection.heads import HeadRanking
+    from .inspection.prune import Pruned
     from .profiling.cost import Cost
     from .scoring.val import ValResult
 
@@ -230,6 +233,49 @@ def _show_faithfulness(result: Faithfulness, console: Console) -> None:
         _say(console, f"With random weights it is {hits.random_hits:.1%}, by chance {hits.chance:.1%}.")
     _say(console, *(f"note: {note}" for note in result.notes))
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
+
+
+def _with_interval(found: WithInterval, digits: int) -> str:
+    """Write a value with its interval, where there is one."""
+    if found.low is None:
+        return f"{found.value:.{digits}f}"
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _show_heads(result: HeadRanking, console: Console) -> None:
+    table = _table("row:head", "AP lost", "rank", "gradient", "rank")
+    table.title = f"{result.images} images, AP {_number(result.ap)} with all heads"
+    for head in result.heads:
+        ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
+        table.add_row(
+            f"{head.layer}:{head.head}",
+            _with_interval(head.ap_lost, 4),
+            ranks[0],
+            _with_interval(head.gradient, 3),
+            ranks[1],
+        )
+    console.print(table)
+    if result.rank_correlation is not None:
+        _say(console, f"Rank correlation of the two measures: {result.rank_correlation:.2f}")
+    for block in result.blocks:
+        if block.mean:
+            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {_with_interval(block.mean, 2)}")
+    _say(console, "Each head is silenced alone; that says nothing of several together.")
+    _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
+
+
+def _show_pruned(result: Pruned, console: Console) -> None:
+    table = _table("row", "heads", "left", "cut", left=1)
+    for layer, left in result.left.items():
+        cut = result.heads.get(layer, [])
+        table.add_row(layer, str(left + len(cut)), str(left or "removed"), ", ".join(map(str, cut)) or "-")
+    console.print(table)
+    _say(console, f"parameters: {result.parameters:,} before, {result.parameters_left:,} now")
+    _say(console, f"largest difference to the model with these heads silenced: {result.difference:.1e}")
+    if s := result.scores:
+        aps = f"AP {_number(s.ap)} before, {_number(s.ap_left)} now"
+        _say(console, f"{s.data}, {s.split}: {aps}, {_with_interval(s.lost, 4)} lost")
+    _say(console, f"written: {result.checkpoint}", f"written: {result.yaml}")
 
 
 def _show_export(result: ExportResult, console: Console) -> None:
@@ -468,6 +514,8 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "PredictResult": _show_predict,
     "Explanation": _show_explanation,
     "Faithfulness": _show_faithfulness,
+    "HeadRanking": _show_heads,
+    "Pruned": _show_pruned,
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,

@@ -93,6 +93,7 @@ def test_benchmark__writes_what_it_returns(result):
     assert {"device", "CPU", "cores", "threads of PyTorch", "onnxruntime", "torch"} <= set(result.machine)
 
 
+@pytest.mark.slow
 def test_benchmark__a_format_that_fails_leaves_the_others(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("yolo_mha.deploy.export_settings.find_spec", lambda name: None)  # as if not installed
     with pytest.raises(SystemExit) as ended:

@@ -73,6 +73,7 @@ def test_fuse__in_half_precision(beacons):
     assert operators(result.file).count("MultiHeadAttention") == 1
 
 
+@pytest.mark.slow
 def test_fuse__windows_are_left_and_said(small_sizes):
     settings = {"imgsz": 64, "dynamic": True, "fuse_attention": True}
     with pytest.raises(ConfigError, match="no attention"):

@@ -210,6 +210,7 @@ def test_read_looks__refuses_a_damaged_record(tmp_path, content):
     assert str(tmp_path / LOOKS) in caught.value.given
 
 
+@pytest.mark.slow
 def test_review__bounds_the_false_verdicts_of_looking_after_every_seed():
     """Equal arms with 3 to 10 seeds, looked at after each: with the rule the first look alone has a verdict."""
     random, simulations, images = np.random.default_rng(0), 300, 60

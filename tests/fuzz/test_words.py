@@ -19,13 +19,15 @@ CALLS = {
     "val": ["predictions=n.json", "data=d.yaml"],
     "predict": ["source=images", "imgsz=32"],
     "track": ["source=images", "imgsz=32"],
+    "heads": ["model=gone.pt"],
+    "prune": ["model=gone.pt", "heads=5:0"],
     "export": ["model=gone.pt"],
     "benchmark": ["model=gone.pt"],
     "compare": ["recipe=r.yaml", "conclude=True"],
     "doctor": ["model=plain.yaml", "data=gone.yaml"],
     "version": [],
 }
-SLOW = ("train", "export", "benchmark", "doctor")  # once there is a model and a dataset
+SLOW = ("train", "heads", "prune", "export", "benchmark", "doctor")  # once there is a model and a dataset
 LONG = ("conclude", "dry_run")  # without the one and with the other, a comparison trains or measures
 OTHERS = ["x", "epoch", "blocks", "imgsz", "batch", "device", "conf", "iou", "classes", "name", "project", "split"]
 OTHERS += ["plots", "workers", "epochs", "optimizer", "lr0", "save", "save_txt", "max_det", "half", "augment", "time"]
@@ -33,7 +35,7 @@ OTHERS += ["vid_stride", "freeze", "cache"]
 GIVEN = ["m.yaml", "d.yaml", "r.yaml", "n.json", "t.json", "images", "images/a.png", "P5", "layer:0", "after:Conv"]
 GIVEN += ["-h"]
 GIVEN += ["True", "0,1", "[0]", "(1)", "1,1", "32", "[32, 64]", "test", "cpu", "gone", "SpatialMHABlock", "Conv"]
-GIVEN += ["sincos"]
+GIVEN += ["sincos", "5:0", "0.5"]
 TEXTS = [text for text in (*GIVEN, *NUMBERS, *WORDS, *CONTROLS, "a" * 300, "a/" * 3000, "''", "{}") if "\0" not in text]
 
 

@@ -64,14 +64,22 @@ class Surgery(Result):
 
 
 @dataclass(frozen=True)
-class _Base:
-    """A model to work on."""
+class Base:
+    """A model to work on.
 
-    name: str  # as the user gave it
-    source: Path  # the file
+    Attributes:
+        name: As the user gave it.
+        source: The file.
+        model: The model.
+        text: Its YAML.
+        checkpoint: What the ``.pt`` file holds; None for a YAML.
+    """
+
+    name: str
+    source: Path
     model: Network
-    text: str  # its YAML
-    checkpoint: Checkpoint | None  # what the .pt file holds; None for a YAML
+    text: str
+    checkpoint: Checkpoint | None
 
 
 @checked
@@ -114,9 +122,9 @@ def insert(
     insertion = Insertion(at, block, options)
     with bar() as progress:
         progress.add_task(f"inserting {block}", total=None)
-        base = _read(model, trust)
-        target = _output(base, out, insertion.suffix, exist_ok)
-        return _finish(base, *insertion.apply(base.model), target)
+        base = read_base(model, trust)
+        target = output_file(base, out, insertion.suffix, exist_ok)
+        return write_model(base, *insertion.apply(base.model), target)
 
 
 @checked
@@ -148,20 +156,30 @@ def remove(
     """
     with bar() as progress:
         progress.add_task("removing blocks", total=None)
-        base = _read(model, trust)
+        base = read_base(model, trust)
         if out is None and at is not None:
             raise ConfigError(
                 "A model that keeps some of its blocks needs a name.", given=f"at={at}", expected="out=new.yaml or .pt"
             )
-        target = _output(base, out, "-plain", exist_ok)
-        return _finish(base, *remove_blocks(base.model, at), target)
+        target = output_file(base, out, "-plain", exist_ok)
+        return write_model(base, *remove_blocks(base.model, at), target)
 
 
-def _read(model: str | Path, trust: bool) -> _Base:
+def read_base(model: str | Path, trust: bool) -> Base:
+    """Read a model YAML or a checkpoint to work on.
+
+    Args:
+        model: The file.
+        trust: Read a checkpoint with full pickle.
+
+    Raises:
+        ConfigError: It is neither.
+        ModelError, CheckpointError: It cannot be read.
+    """
     name = str(given_path(model, "model")).strip()
     if name.endswith((".yaml", ".yml")):
         rows = read_model_yaml(existing(name))
-        return _Base(name, Path(str(find_model_yaml(name))), build(rows), model_text(name, rows), None)
+        return Base(name, Path(str(find_model_yaml(name))), build(rows), model_text(name, rows), None)
     if not name.endswith(".pt"):
         raise ConfigError("This is no model to work on.", given=f"model={name}", expected="a .yaml or a .pt file")
     source = Path(existing(name))
@@ -174,11 +192,21 @@ def _read(model: str | Path, trust: bool) -> _Base:
             given=f"a {type(module).__name__}",
             expected="a checkpoint of an Ultralytics model with its YAML",
         )
-    return _Base(name, source, module, model_text(name, module.yaml), checkpoint)
+    return Base(name, source, module, model_text(name, module.yaml), checkpoint)
 
 
-def _output(base: _Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
-    """Decide on the file to write, and make sure that nothing is lost."""
+def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
+    """Decide on the file to write, and make sure that nothing is lost.
+
+    Args:
+        base: The model.
+        out: What the user named; None for a name made of the model's.
+        suffix: What that name ends with.
+        exist_ok: Whether files that exist may be replaced.
+
+    Raises:
+        ConfigError: It cannot be written, exists, or is of another kind than the model.
+    """
     kind = ".pt" if base.checkpoint else ".yaml"
     if out is not None:
         path = given_path(out, "out")
@@ -226,8 +254,15 @@ def _writable(path: Path) -> Iterator[None]:
         raise ConfigError("The output cannot be written.", given=given, fix="out=...") from e
 
 
-def _finish(base: _Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
-    """Describe the new model, and write its files."""
+def write_model(base: Base, made: Network, plan: RowPlan, path: Path) -> Surgery:
+    """Describe the new model, and write its files.
+
+    Args:
+        base: The model before.
+        made: The model after a plan.
+        plan: The plan.
+        path: See `output_file`.
+    """
     file = path.with_suffix(".yaml")
     text = edit_text(base.text, plan)
     letter = made.yaml.get("scale") or ""

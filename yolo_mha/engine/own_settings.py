@@ -197,6 +197,26 @@ COMMANDS = {
         others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "
         "source vid_stride and line_width, with data split",
     ),
+    "heads": Command(
+        replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
+        replace(DATA, meaning="dataset, as for val; beacons is the demo's", default="beacons"),
+        TRUST,
+        others="settings split, imgsz, batch, device, project, name and exist_ok",
+    ),
+    "prune": Command(
+        replace(NETWORK, meaning="checkpoint with attention blocks"),
+        Setting(
+            "heads",
+            "share, names",
+            "share of all heads that goes, such as 0.5: those with the least gradient on the training images of data; "
+            "or the heads by row:head, separated by commas, such as 10:0,10:3",
+            required=True,
+        ),
+        replace(DATA, meaning="dataset, needed for a share; AP before and after is taken on its validation images"),
+        replace(WRITTEN[0], meaning="checkpoint to write; named after the model if not given"),
+        *WRITTEN[1:],
+        others="settings split, imgsz, batch and device",
+    ),
     "export": Command(
         NETWORK,
         Setting("format", "name", "onnx, torchscript, openvino, or another of Ultralytics'", "onnx"),

@@ -7,8 +7,8 @@ relative to the row itself (negative). Numbers among the arguments, such as thos
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ModelError
@@ -24,12 +24,14 @@ class RowPlan:
         output: New index that a reference to each row is to have.
         hosts: Rows behind which a block is put, ascending.
         block: The row that goes behind each of them.
+        arguments: New arguments of rows that stay, by old index.
     """
 
     place: tuple[int | None, ...]
     output: tuple[int, ...]
     hosts: tuple[int, ...] = ()
     block: tuple[Any, ...] = ()
+    arguments: Mapping[int, list[Any]] = field(default_factory=dict)
 
     def source(self, index: int, source: int) -> int:
         """Return the new ``from`` of row ``index`` for one old ``from``; relative ones stay relative.
@@ -106,12 +108,12 @@ def apply(plan: RowPlan, rows: Sequence[Row]) -> list[Row]:
         rows: The rows before; they stay as they are.
     """
     result: list[Row] = []
-    for i, (source, *rest) in enumerate(rows):
+    for i, (source, *rest, arguments) in enumerate(rows):
         if plan.place[i] is None:
             continue
         many = isinstance(source, list)
         moved = [plan.source(i, s) for s in source] if many else plan.source(i, source)
-        result.append([moved, *rest])
+        result.append([moved, *rest, plan.arguments.get(i, arguments)])
         if i in plan.hosts:
             result.append(list(plan.block))
     return result

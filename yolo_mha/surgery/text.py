@@ -56,11 +56,12 @@ def edit_text(text: str, plan: RowPlan) -> str:
     """Return the text of a model YAML after a plan.
 
     Where every row stands on a line of its own, only indices in ``from`` columns and in the comments behind rows
-    change, and lines come and go. Any other layout is written anew, without its comments.
+    change, and arguments that the plan names, and lines come and go. Any other layout is written anew, without its
+    comments.
 
     Args:
         text: The YAML before.
-        plan: From `plan_insertion` or `plan_removal` for its rows.
+        plan: A plan for its rows.
     """
     expected = edit(yaml.safe_load(text), plan)
     root = _compose(text)
@@ -82,6 +83,9 @@ def _edit_lines(text: str, plan: RowPlan, root: yaml.MappingNode, nodes: list[ya
             edits.append((start, end, ""))
             continue
         edits += _source_edits(plan, i, node.value[0])
+        if i in plan.arguments:
+            old = node.value[3]
+            edits.append((old.start_mark.index, old.end_mark.index, flow(plan.arguments[i])))
         edits += _comment_edits(text, i, plan.place[i], node.end_mark.index, end)
         if i in plan.hosts:
             newline = "\r\n" if text[start:end].endswith("\r\n") else "\n"
