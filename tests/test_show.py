@@ -244,6 +244,8 @@ def test_estimate__says_what_is_matched(folder):
 
 
 def test_show__knows_every_result():
+    for name in yolo_mha.__all__:  # so that all are imported, whichever tests ran before
+        getattr(yolo_mha, name)
     names = {c.__name__ for c in Result.__subclasses__() if c.__module__.startswith("yolo_mha.")}
     assert names - {"Transfer"} | {"Environment"} == set(module.SHOWN)  # that is part of another
 
