@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -99,6 +100,11 @@ def test_find_power__refuses_what_is_no_pilot(plan, tmp_path):
         (tmp_path / "compare.json").write_text(content)
         with pytest.raises(ConfigError, match="earlier comparison"):
             find_power(plan, pilot=tmp_path)
+    write_pilot(tmp_path)
+    file = tmp_path / "compare.json"
+    file.write_text(re.sub(r'"sd_seeds": [0-9.e-]+', '"sd_seeds": "much"', file.read_text()))
+    with pytest.raises(ConfigError, match="earlier comparison"):
+        find_power(plan, pilot=tmp_path)
     write_pilot(tmp_path, seeds=2)
     with pytest.raises(ConfigError, match="does not say how much AP varies"):
         find_power(plan, pilot=tmp_path)

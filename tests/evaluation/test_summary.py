@@ -77,7 +77,20 @@ def test_summarize__without_an_interval():
     none = no_interval("attention", "baseline", 3, Support(6, None))
     found = summary(Contrast("attention", "baseline", True, [0, 1, 2], {"AP": None}, {}, none, best=0.5))
     assert found.finding.startswith("There is no interval, for which 6 images are too few")
-    assert found.command is None
+    assert (found.next_step, found.command) == ("Test on more images, or on more groups of them.", None)
+
+
+def same_detections() -> Contrast:
+    effect = Interval(0.0, 0.0, 0.0, "seeds and images", 3, 80, 0.0, 0.0, None)
+    none = judge(effect, "attention", "baseline", 0.01, best=0.5)
+    return Contrast("attention", "baseline", True, [0, 1, 2], {"AP": effect}, {}, none, best=0.5)
+
+
+@pytest.mark.parametrize("given", [same_detections(), contrast(0.001, 0.002, best=0.009)])
+def test_summarize__no_verdict_on_equal_or_weak_models_asks_for_longer_training(given):
+    assert given.verdict.word == "no verdict"
+    assert summary(given).next_step == "Train longer, or look at the data."
+    assert summary(given).command == f"{AGAIN} name=x-longer epochs=10"
 
 
 def test_summarize__names_one_command():
@@ -106,6 +119,9 @@ def test_summarize__goes_on_with_what_is_not_finished():
         assert given.command == AGAIN
     stopped = replace(stages((3,), range(5))[0], stop="helps")
     assert summary(contrast(0.03, 0.02), stage=stopped).command.startswith("yolo-mha export")
+    futile = summary(contrast(0.01, 0.03), stage=replace(stopped, stop="futility"))
+    assert futile.command is None
+    assert "they would settle the question with a probability below 5%" in futile.next_step
 
 
 def test_summarize__an_answer_that_failed_runs_would_change_is_none():

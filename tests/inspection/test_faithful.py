@@ -11,35 +11,22 @@ from torch import nn
 import yolo_mha
 from yolo_mha import YOLO, ConfigError, DataError
 from yolo_mha.cli import main
-from yolo_mha.data.beacons import draw
 from yolo_mha.inspection.deletion import deletion_insertion, importance_ranks
 from yolo_mha.inspection.drise import drise, random_masks, similarities
 from yolo_mha.inspection.faithful import KINDS, RIVALS, MapScores, judge
-from yolo_mha.inspection.looking import Look, Looker
 from yolo_mha.inspection.maps import detection_maps
 from yolo_mha.inspection.random_weights import same_detections, with_random_weights
 from yolo_mha.inspection.rivals import layercam, rival_maps
 from yolo_mha.scoring.intervals import Interval, ScoreInterval
 
-PICTURE = draw(seed=1, index=0)[0]
 FEW_SHARES = [0, 0.02, 0.1, 0.4, 1]
-
-
-@pytest.fixture(scope="module")
-def looker() -> Looker:
-    return Looker(YOLO("demo-mha.pt"))
-
-
-@pytest.fixture(scope="module")
-def look(looker) -> Look:
-    return looker(PICTURE)
 
 
 def area_under(curve: list[float], shares: list[float]) -> float:
     return sum((curve[i] + curve[i + 1]) / 2 * (shares[i + 1] - shares[i]) for i in range(len(shares) - 1))
 
 
-def test_deletion_insertion__equals_an_independent_computation(looker, look):
+def test_deletion_insertion__equals_an_independent_computation(looker, look, picture):
     """Pixel by pixel in numpy, one image at a time through Ultralytics' own model."""
     heat = detection_maps(look, 1).effect
     found = deletion_insertion(looker, look, 1, heat[None])[0]
@@ -50,7 +37,7 @@ def test_deletion_insertion__equals_an_independent_computation(looker, look):
         with torch.no_grad():
             return float(model(torch.from_numpy(image)[None].float())[0][0, 4 + index, anchor])
 
-    image = PICTURE[..., ::-1].transpose(2, 0, 1).astype(np.float64) / 255
+    image = picture[..., ::-1].transpose(2, 0, 1).astype(np.float64) / 255
     blank = np.full_like(image, 114 / 255)
     cells = sorted(((float(heat[r, c]), r, c) for r in range(24) for c in range(24)), reverse=True)
     shares = [(i / 12) ** 2 for i in range(13)]
@@ -99,13 +86,13 @@ def test_rival_maps__are_on_the_grid_of_attention(look):
 
 
 @pytest.mark.parametrize("attention_only", [True, False])
-def test_with_random_weights__leaves_the_model_alone(looker, look, attention_only):
+def test_with_random_weights__leaves_the_model_alone(looker, look, attention_only, picture):
     before = {name: value.clone() for name, value in looker.model.state_dict().items()}
     twin = with_random_weights(looker, attention_only=attention_only)
     assert all(torch.equal(value, before[name]) for name, value in looker.model.state_dict().items())
     changed = {n.split(".")[1] for n, v in twin.model.state_dict().items() if not torch.equal(v, before[n])}
     assert (changed == {"5"}) == attention_only
-    other = same_detections(twin, PICTURE, look)
+    other = same_detections(twin, picture, look)
     assert other.boxes is look.boxes
     assert not torch.allclose(detection_maps(other, 1).attention, detection_maps(look, 1).attention, atol=0.01)
 

@@ -6,41 +6,28 @@ import torch
 from networks import opened
 
 from yolo_mha import YOLO
-from yolo_mha.data.beacons import draw
 from yolo_mha.inspection.explanation import explained
 from yolo_mha.inspection.looking import Look, Looker, Placement, selected
 from yolo_mha.inspection.maps import detection_maps, resized
 from yolo_mha.inspection.measures import NAMES, measure, region_map
 from yolo_mha.inspection.sheet import draw_sheet
 
-PICTURE = draw(seed=1, index=0)[0]
 
-
-@pytest.fixture(scope="module")
-def looker() -> Looker:
-    return Looker(YOLO("demo-mha.pt"))
-
-
-@pytest.fixture(scope="module")
-def look(looker) -> Look:
-    return looker(PICTURE)
-
-
-def test_looker__finds_what_predict_finds(look):
-    expected = YOLO("demo-mha.pt").predict(PICTURE, verbose=False)[0].boxes.data
+def test_looker__finds_what_predict_finds(look, picture):
+    expected = YOLO("demo-mha.pt").predict(picture, verbose=False)[0].boxes.data
     found = torch.cat([look.corners, look.boxes[:, 4:]], 1)
     torch.testing.assert_close(found, expected, atol=0.01, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["yolo11n-mha-p5.yaml", "yolo26n-mha-p5.yaml"])  # with NMS, and without
-def test_looker__keeps_the_anchor_of_each_detection(name):
-    found = Looker(YOLO(opened(name)), conf=1e-7, imgsz=128, max_det=20)(PICTURE)
+def test_looker__keeps_the_anchor_of_each_detection(name, picture):
+    found = Looker(YOLO(opened(name)), conf=1e-7, imgsz=128, max_det=20)(picture)
     assert len(found.boxes) == 20
     scores = torch.stack([found.logit(i) for i in range(20)]).sigmoid()
     torch.testing.assert_close(scores.detach(), found.boxes[:, 4])
 
 
-def test_gradients__are_those_of_the_logit(looker, look):
+def test_gradients__are_those_of_the_logit(looker, look, picture):
     block = look.recorder["5"]
     gradient = look.gradients(1, {"5": block.output})["5"]
     for _ in range(3):
@@ -50,7 +37,7 @@ def test_gradients__are_those_of_the_logit(looker, look):
             return output + 0.01 * step
 
         handle = block.gate.register_forward_hook(moved)
-        after = looker(PICTURE).logits[int(look.boxes[1, 5]), look.anchors[1]]
+        after = looker(picture).logits[int(look.boxes[1, 5]), look.anchors[1]]
         handle.remove()
         expected = float((gradient * step).sum()) * 0.01
         assert float((after - look.logit(1)).detach()) == pytest.approx(expected, rel=0.05, abs=1e-4)
@@ -95,23 +82,23 @@ def test_detection_maps__effect_bounds_what_is_added(look):
         assert (moved.abs() <= bound * 1.02 + 1e-6).all()
 
 
-def test_detection_maps__a_gate_of_zero_has_no_effect():
+def test_detection_maps__a_gate_of_zero_has_no_effect(picture):
     network = YOLO("yolov8n-mha-p4p5.yaml")
-    look = Looker(network, conf=1e-7, imgsz=64, max_det=1)(PICTURE)
+    look = Looker(network, conf=1e-7, imgsz=64, max_det=1)(picture)
     found = explained(look, 0, detection_maps(look, 0), network.names, "x", 0)
     wheres = [found.together, *(w for layer in found.layers for w in (*layer.heads, layer.together))]
     assert all(where.no_effect and where.effect == 0 and where.by_effect is None for where in wheres)
     assert all(where.by_attention for where in wheres)
 
 
-def test_explained__a_block_that_the_detection_does_not_depend_on(looker):
-    look = looker(PICTURE)
+def test_explained__a_block_that_the_detection_does_not_depend_on(looker, picture):
+    look = looker(picture)
     look.recorder["5"].output = torch.zeros(1, 64, 24, 24, requires_grad=True)
     maps = detection_maps(look, 1)
     found = explained(look, 1, maps, looker.names, "x.png", 0)
     wheres = [found.together, *found.layers[0].heads, found.layers[0].together]
     assert all(where.no_effect and where.by_attention is where.by_effect is None for where in wheres)
-    assert draw_sheet(PICTURE, look, 1, maps, found).startswith(b"\x89PNG")
+    assert draw_sheet(picture, look, 1, maps, found).startswith(b"\x89PNG")
 
 
 def test_explained__heads_add_up(look, looker):

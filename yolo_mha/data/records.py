@@ -29,7 +29,7 @@ def read_record(file: Path, shape: Any) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as e:
         raise damaged(file, one_line(e)) from e
-    if not _fits(content, shape):
+    if not fits(content, shape):
         raise damaged(file, f"{type(content).__name__} of another shape than was written")
     return content
 
@@ -44,16 +44,17 @@ def damaged(file: Path, reason: str) -> ConfigError:
     )
 
 
-def _fits(value: object, shape: Any) -> bool:
+def fits(value: object, shape: Any) -> bool:
+    """Return whether what was read from JSON has a shape, see `read_record`."""
     kind, parts = get_origin(shape) or shape, get_args(shape)
     if kind is Any:
         return True
     if kind in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return any(fits(value, part) for part in parts)
     if kind is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
     if parts:  # of a dictionary, whose keys are text in JSON
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+        return isinstance(value, dict) and all(fits(item, parts[1]) for item in value.values())
     if kind is float:  # also one that is not finite, such as the gates of a training that diverged
         return isinstance(value, float) or is_number(value)
     if kind in (str, int, dict, NoneType):
@@ -63,5 +64,5 @@ def _fits(value: object, shape: Any) -> bool:
     return (
         isinstance(value, dict)
         and named.keys() - optional <= value.keys() <= named.keys()
-        and all(_fits(item, named[name]) for name, item in value.items())
+        and all(fits(item, named[name]) for name, item in value.items())
     )

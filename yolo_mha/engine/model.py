@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import ultralytics
+from ultralytics.cfg import MODES
 from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import LOGGER
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
@@ -388,9 +389,10 @@ def require_detection(task: str | None, command: str) -> None:
         UnsupportedTaskError: ``task`` is another one.
     """
     if task != "detect":
+        own = f"yolo {task} {command} model=..."
         raise UnsupportedTaskError(
             f"{command} scores box detection only.",
             given=f"a model for the task '{task}'",
             expected="a detection model",
-            fix=f"use Ultralytics' own command for this task: yolo {task} {command} model=...",
+            fix=f"use Ultralytics' own command for this task: {own}" if command in MODES else None,
         )

@@ -30,6 +30,11 @@ def read_picture(path: str, flags: int = cv2.IMREAD_COLOR, most: int = MOST_PIXE
     return None if picture is None or picture.dtype != "uint8" or is_cut_off(path) else picture
 
 
+def flags_for(channels: int) -> int:
+    """Return OpenCV's flags for a model, as Ultralytics: BGR for 3 channels, gray for 1, otherwise all there is."""
+    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+
 def skipped_name(path: str, most: int = MOST_PIXELS) -> str:
     """Name a file that was not read, with the reason where it is not simply broken."""
     kind = _too_large(path, most) or unusual_samples(path)

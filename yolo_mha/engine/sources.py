@@ -22,7 +22,7 @@ from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ..data.pictures import MOST_PIXELS
 from ..errors import DataError, nearest, one_line
 from ..paths import can_be_path
-from .pictures import read_picture, remark, skipped_name
+from .pictures import flags_for, read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
 
 OPEN_TIMEOUT_MS = 5000
@@ -181,9 +181,8 @@ def read(
         DataError: A camera or stream cannot be opened.
     """
     skipped.files += source.missing
-    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as Ultralytics
     for path in source.pictures:
-        picture = read_picture(path, flags, max_pixels)
+        picture = read_picture(path, flags_for(channels), max_pixels)
         if picture is None:
             skipped.files.append(skipped_name(path, max_pixels))
         else:

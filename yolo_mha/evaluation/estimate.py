@@ -113,8 +113,11 @@ def measure_plan(plan: Plan) -> Estimate:
         found = footprints(cases, lambda text: progress.update(task, description=text))
         progress.update(task, description="validation images")
         latency = latency_ms(cases)
+        largest_first = sorted((found[name].needed for name in cases for _ in recipe.seeds), reverse=True)
+        peak, free = sum(largest_first[: recipe.jobs]), free_memory(device)
         progress.update(task, description=f"{recipe.jobs} training steps at once")
-        slower = slowdown(next(iter(cases.values())), recipe.jobs)
+        # what does not fit is not tried
+        slower = slowdown(next(iter(cases.values())), recipe.jobs) if peak <= free else float(recipe.jobs)
     arms = {}
     for name, case in cases.items():
         step, image = (found[name].measured or found[name].estimated).seconds, latency[name] / 1e3
@@ -131,7 +134,6 @@ def measure_plan(plan: Plan) -> Estimate:
     sizes = [arm.parameters for arm in arms.values()]
     each = (1 + recipe.keep_best) * DONE + (args.epochs // args.save_period if args.save_period > 0 else 0) * TRAINED
     disk = seeds * (each * sum(sizes) + BEGUN * max(sizes)) + recipe.jobs * 2 * TRAINED * max(sizes)
-    largest_first = sorted((arm.peak_mib for arm in arms.values() for _ in recipe.seeds), reverse=True)
     rounds = math.ceil(len(largest_first) / recipe.jobs) / len(largest_first)
     return Estimate(
         recipe=recipe,
@@ -143,7 +145,7 @@ def measure_plan(plan: Plan) -> Estimate:
         device=str(device),
         seconds=seeds * sum(arm.seconds for arm in arms.values()) * slower * rounds,
         slowdown=slower,
-        peak_mib=sum(largest_first[: recipe.jobs]),
-        free_mib=free_memory(device),
+        peak_mib=peak,
+        free_mib=free,
         disk_mib=disk / 2**20,
     )

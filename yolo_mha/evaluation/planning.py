@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import read_json, whole_file
+from ..data.records import fits
 from ..errors import ConfigError
 from ..scoring.intervals import LEAST_UNITS, Interval, effective_groups, sample
 from ..scoring.metric import classes_of
@@ -122,7 +123,7 @@ class Power:
                 f"{own.excludes:.2f}.",
             ]
         else:
-            said.append(f"{seeds} seeds give no verdict; {LEAST_SEEDS} or more do.")
+            said.append(f"Fewer than {LEAST_SEEDS} seeds give no verdict.")
         if self.needed is None:
             floor = size(smallest_detectable(self.spread, MOST_SEEDS), margin)
             said.append(
@@ -230,6 +231,8 @@ def read_pilot(pilot: str | Path, arm: str, against: str, metric: str) -> tuple[
         known: list[Mapping[str, Any]] = content["contrasts"]
         named = [c for c in known if (c["arm"], c["against"]) == (arm, against)]
         chosen = next((c for c in (*named, *known) if c["effects"].get(metric)), None)
+        if chosen and not fits(chosen["effects"][metric], Interval):
+            raise TypeError(metric)
         found = Interval(**chosen["effects"][metric]) if chosen else None
     except (KeyError, TypeError, AttributeError) as e:
         expected = f"the folder of a finished comparison, or its {RESULTS}"

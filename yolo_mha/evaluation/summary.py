@@ -26,6 +26,8 @@ ANSWERS = {
     NONE: "There is no verdict.",
 }
 
+DECIDED = (HELPS, HURTS, SAME)
+
 
 @dataclass(frozen=True)
 class Next:
@@ -116,24 +118,26 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
         )
     if any(run.state == FAILED for run in runs):
         return "Some runs failed. Find out why in their logs below arms/; the same command tries them again.", again
-    if given.stage and given.stage.next and not given.stage.stop:
-        return interim_note(given.stage), again
+    if given.stage and given.stage.next and verdict.word not in DECIDED:
+        return interim_note(given.stage), None if given.stage.stop else again
     if given.fresh:
-        reason = verdict.next_step or "A verdict takes seeds that were not looked at before."
+        reason = verdict.next_step or f"A verdict takes {LEAST_SEEDS} seeds or more that were not looked at before."
         name = f"{re.sub(r'-seed[0-9]+$', '', recipe.name)}-seed{given.fresh[0]}"
         added = (
             "Seeds that are added to this comparison would leave it without a verdict: adding seeds until an answer "
             "comes out makes errors more frequent."
         )
         return f"{reason} {added}", f"{again} name={name} seeds={','.join(map(str, given.fresh))}"
-    if primary.best < LEARNED:
+    if primary.interval is None:
+        return "Test on more images, or on more groups of them.", None
+    if primary.best < LEARNED or verdict.word == NONE:
         epochs = 2 * recipe.train.get("epochs", 100)
         return "Train longer, or look at the data.", f"{again} name={recipe.name}-longer epochs={epochs}"
-    if verdict.word not in (HELPS, HURTS, SAME):
+    if verdict.word not in DECIDED:
         return verdict.next_step, None
     if given.tests and recipe.split == "val" and recipe.given != PREDICTIONS:
         words = "split=test" if recipe.given else "split=test conclude=True"
-        return "Score the same trainings on the test images, once: nothing was chosen on them.", f"{again} {words}"
+        return "Score the same trainings on the test images, once.", f"{again} {words}"
     chosen = primary.arm if verdict.word == HELPS else primary.against
     done = f"The question is answered. Use {chosen}."
     model = None if recipe.given == PREDICTIONS else given.weights.get(chosen)

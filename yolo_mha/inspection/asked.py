@@ -1,4 +1,4 @@
-"""What `explain` is asked for, checked before any work."""
+"""What the commands of this package are asked for, checked before any work."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from .recorder import Recorder
 DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "rect", "device")
 
 
-def check_settings(settings: Mapping[str, Any], taken: Sequence[str]) -> dict[str, Any]:
+def check_settings(settings: Mapping[str, Any], taken: Sequence[str], command: str) -> dict[str, Any]:
     """Check settings, and refuse those of Ultralytics that do nothing here.
 
     Args:
         settings: What the user gave.
         taken: Those that do something.
+        command: The command, for messages.
 
     Raises:
         ConfigError: A setting is unknown, unusable, or does nothing.
@@ -33,7 +34,7 @@ def check_settings(settings: Mapping[str, Any], taken: Sequence[str]) -> dict[st
     for key in passed:
         if key not in taken:
             given = f"{key}={passed[key]}"
-            raise ConfigError(f"explain does not take {key}.", given=given, expected=nearest(key, taken))
+            raise ConfigError(f"{command} does not take {key}.", given=given, expected=nearest(key, taken))
     return passed
 
 

@@ -108,7 +108,7 @@ def explain(
         DataError: The source is missing, or nothing in it can be read.
         UnsupportedTaskError: The model is not for box detection.
     """
-    passed = check_settings(settings, TAKEN)
+    passed = check_settings(settings, TAKEN, "explain")
     wanted = numbers("box", box, "x1,y1,x2,y2 in pixels", float)
     if wanted is not None and not (len(wanted) == 4 and wanted[0] < wanted[2] and wanted[1] < wanted[3]):
         raise ConfigError("box has an unusable value.", given=f"box={box}", expected="x1,y1,x2,y2 in pixels")

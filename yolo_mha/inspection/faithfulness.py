@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..data.beacons import EMBEDDED
-from ..data.dataset import Sample, load_dataset, read_dataset
+from ..data.dataset import load_dataset, read_dataset
 from ..data.files import write_text
-from ..data.pictures import MOST_PIXELS
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
-from ..engine.pictures import read_picture
 from ..engine.predict import DEMO_MODEL
 from ..engine.progress import with_bar
 from ..engine.run_folder import run_folder
-from ..engine.video import Image
-from ..errors import DataError, run_failed
+from ..errors import run_failed
 from ..guard import guarded
 from ..result import Result
 from ..scoring.val import class_order
@@ -109,7 +105,7 @@ def faithfulness(
         ModelError, CheckpointError: The model cannot be read.
         UnsupportedTaskError: The model is not for box detection.
     """
-    passed = check_settings(settings, TAKEN)
+    passed = check_settings(settings, TAKEN, "explain")
     network = YOLO(model, trust=trust)
     layers, heads = chosen_blocks(network, layer, head)
     looker = detector(network, settings, passed)
@@ -122,7 +118,7 @@ def faithfulness(
             mixed = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
             found = measure_faithfulness(
                 looker,
-                _read(mixed, looker.channels),
+                ((sample, looker.read(sample)) for sample in mixed),
                 detections,
                 order or list(range(len(network.names))),
                 layers,
@@ -130,7 +126,8 @@ def faithfulness(
                 drise_images=drise,
                 progress=with_bar,
             )
-            hits = beacon_hits(looker, _read(samples, looker.channels)) if str(data) == EMBEDDED else None
+            pictures = ((sample, looker.read(sample)) for sample in samples)
+            hits = beacon_hits(looker, pictures) if str(data) == EMBEDDED else None
             result = Faithfulness(
                 save_dir=str(folder),
                 model=str(network.model_name),
@@ -157,12 +154,3 @@ def faithfulness(
             return result
     except Exception as e:  # whatever Ultralytics meets
         raise run_failed("Measuring", e) from e
-
-
-def _read(samples: Iterable[Sample], channels: int) -> Iterator[tuple[Sample, Image]]:
-    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
-    for sample in samples:
-        picture = read_picture(str(sample.file), flags, MOST_PIXELS)
-        if picture is None:
-            raise DataError("An image cannot be read.", given=sample.file, expected="a whole picture of 8 bits")
-        yield sample, picture

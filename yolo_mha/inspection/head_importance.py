@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,11 +17,8 @@ from ultralytics.cfg import get_cfg
 
 from ..data.dataset import Dataset, Sample
 from ..data.files import read_json
-from ..data.pictures import MOST_PIXELS
 from ..data.progress import Progress, silent
 from ..engine.model import YOLO
-from ..engine.pictures import read_picture
-from ..errors import DataError
 from ..profiling.training_case import TrainingCase
 from ..registry import Network
 from ..scoring.intervals import paired_interval
@@ -119,10 +115,7 @@ class Passes:
             return gate_gradients(self.model, batch)
 
     def _batch(self, sample: Sample) -> dict[str, Tensor]:
-        flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(self.looker.channels, cv2.IMREAD_UNCHANGED)
-        picture = read_picture(str(sample.file), flags, MOST_PIXELS)
-        if picture is None:
-            raise DataError("An image cannot be read.", given=sample.file, expected="a whole picture of 8 bits")
+        picture = self.looker.read(sample)
         image = self.looker.prepare(picture)
         (height, width), (H, W) = picture.shape[:2], image.shape[2:]
         placement = Placement(height, width, (H, W))

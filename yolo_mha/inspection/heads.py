@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from ..engine.own_settings import checked
 from ..engine.predict import DEMO_MODEL
 from ..engine.progress import with_bar
 from ..engine.run_folder import run_folder
-from ..errors import ConfigError, nearest, run_failed
+from ..errors import ConfigError, run_failed
 from ..guard import guarded
 from ..result import Result
 from ..scoring.val import class_order
 from ..surgery.heads import check_heads
+from .asked import check_settings
 from .head_importance import (
     Likeness,
     Passes,
@@ -119,7 +119,7 @@ def heads(
         ModelError, CheckpointError: The model cannot be read.
         UnsupportedTaskError: The model is not for box detection.
     """
-    passed = taken(settings, "heads", TAKEN)
+    passed = check_settings(settings, TAKEN, "heads")
     network = with_heads(model, trust, "heads")
     split = passed.get("split") or "val"
     dataset = load_dataset(data, with_bar)
@@ -156,20 +156,6 @@ def heads(
             return result
     except Exception as e:  # whatever Ultralytics meets on the way
         raise run_failed("Measuring heads", e) from e
-
-
-def taken(settings: Mapping[str, Any], command: str, names: tuple[str, ...]) -> dict[str, Any]:
-    """Check settings of Ultralytics, and refuse those that do nothing here.
-
-    Raises:
-        ConfigError: A setting is unknown, unusable, or does nothing.
-    """
-    passed = config.check(settings)
-    for key in passed:
-        if key not in names:
-            given = f"{key}={passed[key]}"
-            raise ConfigError(f"{command} does not take {key}.", given=given, expected=nearest(key, names))
-    return passed
 
 
 def with_heads(model: str | Path, trust: bool, command: str) -> YOLO:

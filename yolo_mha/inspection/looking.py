@@ -18,8 +18,11 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 from ultralytics.utils.torch_utils import select_device
 
+from ..data.dataset import Sample
 from ..engine.model import YOLO
+from ..engine.pictures import flags_for, read_picture
 from ..engine.video import Image
+from ..errors import DataError
 from .recorder import Recorder
 
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -142,6 +145,17 @@ class Looker:
         stride = max(int(self.model.stride.max()), 32)
         self.imgsz: list[int] = check_imgsz(self.args.imgsz, stride=stride, min_dim=2)
         self._letterbox = LetterBox(self.imgsz, auto=self.args.rect, stride=stride)
+
+    def read(self, sample: Sample) -> Image:
+        """Read a labelled image with the channels that the model takes.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        picture = read_picture(str(sample.file), flags_for(self.channels))
+        if picture is None:
+            raise DataError("An image cannot be read.", given=sample.file, expected="a whole picture of 8 bits")
+        return picture
 
     def prepare(self, picture: Image) -> Tensor:
         """Return a picture, BGR (H, W, 3), as the network takes it: letterboxed RGB from 0 to 1, (1, 3, H, W)."""

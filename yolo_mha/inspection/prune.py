@@ -24,8 +24,9 @@ from ..result import Result
 from ..scoring.val import class_order
 from ..surgery.heads import Heads, attentions, check_heads, prune_heads
 from ..surgery.places import PROBE_SIDE
+from .asked import check_settings
 from .head_importance import Passes, Scorer, WithInterval, gradient_importance
-from .heads import SCORING, taken, with_heads
+from .heads import SCORING, with_heads
 from .silencing import silenced
 
 TAKEN = (*SCORING, "split")
@@ -112,7 +113,7 @@ def prune(
         DataError: The dataset is missing or broken, or has other classes than the model.
         UnsupportedTaskError: The model is not for box detection.
     """
-    passed = taken(settings, "prune", TAKEN)
+    passed = check_settings(settings, TAKEN, "prune")
     share, named = _asked(heads)
     if share is not None and data is None:
         raise ConfigError(

@@ -14,6 +14,7 @@ from ..nn import CrossScaleMHA, SpatialMHA
 from ..nn.fold import GatedBlock, affine
 from ..nn.positions import coordinates, grid_within
 from ..nn.scopes import cells, from_windows
+from ..surgery.heads import attentions
 
 CHUNK_BYTES = 2**26  # of the maps that are held at a time where they are only summed
 COPIES = 4  # of the maps of some queries that are held at once while they are computed
@@ -237,13 +238,9 @@ class Recorder:
         self.gradients = gradients
         self.blocks: dict[str, Recorded] = {}
         self._hooks: list[Any] = []
-        modules = dict(model.named_modules())
-        for path, module in modules.items():
-            if isinstance(module, (SpatialMHA, CrossScaleMHA)):
-                parent = modules.get(path.rpartition(".")[0])
-                owner = parent if isinstance(parent, GatedBlock) else module
-                name = path.removeprefix("model.").removesuffix(".attn")
-                self.blocks[name] = Recorded(name, module, owner)
+        owners = {m.attn: m for m in model.modules() if isinstance(m, GatedBlock) and hasattr(m, "attn")}
+        for name, module in attentions(model).items():
+            self.blocks[name] = Recorded(name, module, owners.get(module, module))
 
     def __getitem__(self, name: str) -> Recorded:
         return self.blocks[name]
