@@ -319,7 +319,8 @@ def explain() -> None:
     """
 
 
-OF_PICTURES, OF_DATA = ("source", "box", "sheets", "max_pixels"), ("detections", "drise")  # settings of explain
+# settings of explain
+OF_PICTURES, OF_DATA = ("source", "box", "sheets", "max_pixels"), ("detections", "drise", "group")
 
 
 def _explain(**settings: Any) -> Result:

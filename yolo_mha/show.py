@@ -181,9 +181,13 @@ def _show_val(result: ValResult, console: Console) -> None:
         _say(console, f"curves: {result.curves}")
 
 
-def _show_predict(result: PredictResult, console: Console) -> None:
+def _say_interrupted(console: Console, result: PredictResult | Explanation) -> None:
     if result.interrupted:
         _say(console, "interrupted; what was written up to there is complete", style="yellow")
+
+
+def _show_predict(result: PredictResult, console: Console) -> None:
+    _say_interrupted(console, result)
     found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
     followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
     _say(console, f"{result.images} images or frames: {found}{followed}")
@@ -195,6 +199,7 @@ def _show_predict(result: PredictResult, console: Console) -> None:
 
 
 def _show_explanation(result: Explanation, console: Console) -> None:
+    _say_interrupted(console, result)
     table = _table("", "effect", "box", "around", "others", "padding", "elsewhere")
     table.columns[1].no_wrap, table.title = True, "Where detections looked: share of the effect"
     for d in result.detections[:MOST_DETECTIONS]:

@@ -1,7 +1,12 @@
 """The command `explain`: its files, its numbers, and bad input."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -173,3 +178,25 @@ def test_overlay__leaves_the_picture_where_there_is_nothing():
     shown = overlay(picture, Placement(192, 192, (192, 192)), heat)
     assert (shown[:96, :96] == picture[:96, :96]).all()
     assert (shown[160:168, 160:168] != picture[160:168, 160:168]).any(2).all()
+
+
+def test_explain__interrupted_leaves_complete_files(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(500):
+        cv2.imwrite(str(pictures / f"{i:03}.png"), draw(seed=1, index=0)[0])
+    command = [sys.executable, "-m", "yolo_mha", "explain", f"source={pictures}", "sheets=0", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    drawn, deadline = tmp_path / "runs" / "explain" / "explain", time.monotonic() + 60
+    while len(list(drawn.glob("*.jpg"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    answer = json.loads(process.communicate(timeout=30)[0])
+    assert (process.returncode, answer["interrupted"], answer["exit_code"]) == (130, True, 130)
+    assert 3 <= answer["images"] == len(list(drawn.glob("*.jpg"))) < 500
+    assert json.loads(Path(answer["outputs"]["numbers"]).read_text()) == answer
+    assert Path(answer["outputs"]["report"]).is_file()

@@ -161,7 +161,7 @@ def test_judge__says_yes_only_where_all_holds(random, centre, correlation, no_ef
         for rival, pair in beaten.items()
     }
     scores = MapScores(score(0.1), score(0.5), score(0.2), correlation)
-    found = judge("effect", scores, differences, 200, 50, no_effect)
+    found = judge("effect", scores, differences, 200, "50 images", no_effect)
     assert (found.word, said in found.sentence) == (word, True)
     assert found.sentence.startswith({"yes": "Yes:", "no": "No:", "unknown": "It cannot be said"}[word])
     if word == "yes":
@@ -204,6 +204,15 @@ def test_faithfulness__too_few_images_is_said(beacons, few_passes):
     assert [judgement.word for judgement in result.judgements.values()] == ["unknown", "unknown"]
     assert result.beacon_hits is None
     assert "[" not in Path(result.outputs["report"]).read_text().partition("<table>")[2]
+
+
+def test_faithfulness__groups_are_resampled(beacons, few_passes):
+    table = Path("groups.csv")
+    table.write_text("image,group\n" + "".join(f"{i:04}.png,{'day' if i % 2 else 'night'}\n" for i in range(8)))
+    result = yolo_mha.faithfulness("demo-mha.pt", beacons, detections=12, head=0, drise=0, group=table)
+    assert (result.images, result.groups) == (3, 2)
+    assert "2 groups (3 images) are too few" in result.judgements["effect"].sentence
+    assert "images of 2 groups" in Path(result.outputs["report"]).read_text()
 
 
 def test_faithfulness__nothing_detected(beacons, capsys):

@@ -192,6 +192,7 @@ COMMANDS = {
         Setting("sheets", COUNT, "number of detections of each picture, by score, that get a sheet", 10),
         Setting("detections", COUNT, "with data: number of detections that are measured", 200, least=1),
         Setting("drise", COUNT, "with data: number of images that are compared with D-RISE, which is slow", 30),
+        replace(GROUP, meaning=f"with data: {GROUP.meaning}"),
         MAX_PIXELS,
         TRUST,
         others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "

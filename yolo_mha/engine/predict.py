@@ -28,7 +28,7 @@ from .outputs import Outputs
 from .own_settings import checked
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
-from .signals import held_back
+from .signals import held_back, stopped_code
 from .slicing import check_tiles, wanted
 from .sources import Frame, Skipped, find
 from .tracking import DEFAULT_TRACKER, find_tracker
@@ -38,7 +38,6 @@ OWN_SETTINGS = ("save_csv", "max_pixels", "slice", "overlap")
 TILE_OVERLAP = 0.2
 # What is written here, and not by the predictor
 FILE_SETTINGS = ("save", "save_txt", "save_conf", "save_crop", "save_json", "save_frames")
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -229,10 +228,6 @@ class _Run:
     def answer(self, outputs: Outputs, stop: BaseException | None = None) -> PredictResult:
         """Say what was done, up to an interruption."""
         skipped = self.loader.skipped
-        code = 1 if skipped.count else 0
-        if stop is not None:
-            given = getattr(stop, "code", None)
-            code = given if isinstance(given, int) else EXIT_INTERRUPTED
         return PredictResult(
             save_dir=str(outputs.folder),
             predictions=outputs.paths["jsonl"],
@@ -244,7 +239,7 @@ class _Run:
             notes=[*self.notes, *skipped.remarks, *(["Audio is not kept."] if outputs.videos else [])],
             tracks=len(self.followed) if self.following else None,
             interrupted=stop is not None,
-            exit_code=code,
+            exit_code=stopped_code(stop) if stop else int(skipped.count > 0),
         )
 
 

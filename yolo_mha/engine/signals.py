@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+EXIT_INTERRUPTED = 130
 
 
 @contextmanager
@@ -30,3 +31,9 @@ def held_back() -> Iterator[None]:
     finally:
         for number in came:
             signal.raise_signal(number)
+
+
+def stopped_code(stop: BaseException) -> int:
+    """Return the exit code of a program that was interrupted: that of SystemExit, 130 after Ctrl-C."""
+    given = getattr(stop, "code", None)
+    return given if isinstance(given, int) else EXIT_INTERRUPTED

@@ -23,6 +23,7 @@ from ..engine.own_settings import checked
 from ..engine.predict import DEMO_MODEL, nothing_read, sample_image
 from ..engine.progress import bar
 from ..engine.run_folder import run_folder
+from ..engine.signals import held_back, stopped_code
 from ..engine.sources import Frame, Skipped, find, read
 from ..errors import ConfigError, run_failed
 from ..guard import guarded
@@ -52,7 +53,8 @@ class Explanation(Result):
         notes: What else is good to know.
         skipped: Files that could not be read, and files with the frames that were lost.
         skipped_count: Number of these files and frames.
-        exit_code: 0; 1 where something was skipped.
+        interrupted: Whether Ctrl-C or SIGTERM ended it. What was written up to there is complete.
+        exit_code: 0; 1 where something was skipped; 130 or 143 after an interruption.
     """
 
     save_dir: str
@@ -63,6 +65,7 @@ class Explanation(Result):
     notes: list[str]
     skipped: list[str]
     skipped_count: int
+    interrupted: bool = False
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,6 +110,8 @@ def explain(
         ModelError, CheckpointError: The model cannot be read, or has no attention that can be recorded.
         DataError: The source is missing, or nothing in it can be read.
         UnsupportedTaskError: The model is not for box detection.
+        KeyboardInterrupt, SystemExit: It was interrupted by Ctrl-C or SIGTERM; what was done is complete, and the
+            exception holds it as ``result``.
     """
     passed = check_settings(settings, TAKEN, "explain")
     wanted = numbers("box", box, "x1,y1,x2,y2 in pixels", float)
@@ -124,30 +129,21 @@ def explain(
         with run_folder(passed, "explain", "runs/explain") as folder:
             frames = read(found, skipped, stride=stride, channels=looker.channels, max_pixels=max_pixels)
             run = _Run(looker, folder, sheets, layers, heads, wanted, stride, passed.get("line_width"))
-            with closing(frames), closing(run.drawn), bar("images") as progress:
-                task = progress.add_task("explaining", total=found.total(stride))
-                for frame in chain.from_iterable(frames):
-                    if not frame.silent:
-                        run.explain(frame)
-                    progress.update(task, advance=1)
-            if not run.images:
-                raise nothing_read(source, skipped, stride)
-            result = Explanation(
-                save_dir=str(folder),
-                model=str(network.model_name),
-                images=run.images,
-                detections=run.detections,
-                outputs={},
-                notes=[
-                    *run.notes(),
-                    *config.imgsz_notes(passed.get("imgsz"), looker.imgsz),
-                    *skipped.remarks,
-                ],
-                skipped=skipped.names,
-                skipped_count=skipped.count,
-                exit_code=1 if skipped.count else 0,
-            )
-            return _written(result, run, folder)
+            try:
+                with closing(frames), closing(run.drawn), bar("images") as progress:
+                    task = progress.add_task("explaining", total=found.total(stride))
+                    for frame in chain.from_iterable(frames):
+                        if not frame.silent:
+                            with held_back():  # what is counted is in every file
+                                run.explain(frame)
+                        progress.update(task, advance=1)
+                if not run.images:
+                    raise nothing_read(source, skipped, stride)
+                return run.written(network, skipped)
+            except (KeyboardInterrupt, SystemExit) as stop:
+                if run.images:
+                    stop.result = run.written(network, skipped, stop)  # type: ignore[union-attr]
+                raise
     except Exception as e:  # whatever Ultralytics or the source's backend meets
         raise run_failed("Explaining", e) from e
 
@@ -212,20 +208,32 @@ class _Run:
                 f"of {self.without_sheet} others there are numbers alone. sheets= draws more, and box= picks one."
             )
         notes.append(f"Maps take {self.mib:.1f} MiB at a time, whatever the number of detections.")
-        return notes
+        return [*notes, *config.imgsz_notes(self.looker.args.imgsz, self.looker.imgsz)]
 
-
-def _written(result: Explanation, run: _Run, folder: Path) -> Explanation:
-    outputs = {"report": str(folder / "report.html"), "numbers": str(folder / "explain.json")}
-    if run.drawn.path is not None:
-        outputs["overlays"] = str(run.drawn.path)
-    if any(detection.sheet for detection in result.detections):
-        outputs["sheets"] = str(folder / "sheets")
-    result = replace(result, outputs=outputs)
-    page = {"model": result.model, "detections": result.detections, "notes": result.notes}
-    write_page("explain.html.j2", folder / "report.html", **page)
-    write_text(folder / "explain.json", json.dumps(result.as_dict(), indent=2))
-    return result
+    def written(self, network: YOLO, skipped: Skipped, stop: BaseException | None = None) -> Explanation:
+        """Write the page and the numbers of what was done, up to an interruption."""
+        folder = self.folder
+        outputs = {"report": str(folder / "report.html"), "numbers": str(folder / "explain.json")}
+        if self.drawn.path is not None:
+            outputs["overlays"] = str(self.drawn.path)
+        if any(detection.sheet for detection in self.detections):
+            outputs["sheets"] = str(folder / "sheets")
+        result = Explanation(
+            save_dir=str(folder),
+            model=str(network.model_name),
+            images=self.images,
+            detections=self.detections,
+            outputs=outputs,
+            notes=[*self.notes(), *skipped.remarks],
+            skipped=skipped.names,
+            skipped_count=skipped.count,
+            interrupted=stop is not None,
+            exit_code=stopped_code(stop) if stop else int(skipped.count > 0),
+        )
+        page = {"model": result.model, "detections": result.detections, "notes": result.notes}
+        write_page("explain.html.j2", folder / "report.html", **page)
+        write_text(folder / "explain.json", json.dumps(result.as_dict(), indent=2))
+        return result
 
 
 def _picked(look: Look, chosen: list[int]) -> torch.Tensor:

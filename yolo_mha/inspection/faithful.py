@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ class Faithful:
 
     Attributes:
         images: Number of images.
+        groups: Number of their groups, where these are resampled; None where each image is by itself.
         detections: Number of detections.
         no_effect: Number of those on which the attention of all blocks has no effect, see `Where`.
         maps: Scores of each kind of map.
@@ -98,6 +100,7 @@ class Faithful:
     """
 
     images: int
+    groups: int | None
     detections: int
     no_effect: int
     maps: dict[str, MapScores]
@@ -113,6 +116,7 @@ def measure_faithfulness(
     layers: list[str] | None = None,
     heads: list[int] | None = None,
     drise_images: int = 0,
+    groups: Mapping[Path, str] | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Faithful | None:
@@ -126,6 +130,7 @@ def measure_faithfulness(
         layers: As for `detection_maps`.
         heads: As for `detection_maps`.
         drise_images: Number of images of which one detection gets a D-RISE map, which takes as long as all else.
+        groups: The group of each image by its file, where intervals are over groups; see `read_groups`.
         seed: Of the random map, and the choice of detections in an image.
         progress: Shows progress.
 
@@ -137,11 +142,11 @@ def measure_faithfulness(
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     references: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     owner: list[int] = []  # number of the image of each detection
+    images: list[Path] = []
     idle = 0
 
     def picked() -> Iterator[tuple[int, Look, Look, Sample]]:
         """Yield detections, each with its pass, that of random attention, and the labelled image."""
-        images = 0
         for labelled, picture in pictures:
             if len(owner) >= detections:
                 return
@@ -150,9 +155,9 @@ def measure_faithfulness(
             if chosen:
                 other = same_detections(twin, picture, look)
                 for i in chosen[: detections - len(owner)]:
-                    owner.append(images)
+                    owner.append(len(images))
                     yield i, look, other, labelled
-                images += 1
+                images.append(labelled.image)
 
     for i, look, other, labelled in progress(picked(), "measuring", detections):
         found = detection_maps(look, i, layers, heads)
@@ -175,22 +180,40 @@ def measure_faithfulness(
     if not owner:
         return None
     beside = {name: BesideDRISE(*np.mean(rows, axis=0).tolist()) for name, rows in references.items()}
-    return _summed_up({key: np.array(column) for key, column in values.items()}, np.array(owner), idle, beside)
+    table = {key: np.array(column) for key, column in values.items()}
+    units = None if groups is None else np.unique([groups[image] for image in images], return_inverse=True)[1]
+    return _summed_up(table, np.array(owner), units, idle, beside)
 
 
 def _summed_up(
     table: Mapping[tuple[str, str], NDArray[np.float64]],
     owner: NDArray[np.int64],
+    units: NDArray[np.intp] | None,
     no_effect: int,
     beside_drise: dict[str, BesideDRISE],
 ) -> Faithful:
-    """Average over detections, with intervals over images; ``owner`` is the number of the image of each detection."""
+    """Average over detections, with intervals over images.
+
+    Args:
+        table: Values of each detection, by map and measure.
+        owner: Number of the image of each detection.
+        units: Number of the group of each image, where groups are resampled.
+        no_effect: See `Faithful`.
+        beside_drise: See `Faithful`.
+    """
     images = int(owner[-1]) + 1
-    weights = bootstrap_weights(images, RESAMPLES)[owner].astype(np.float64)  # (detections, resamples)
+    weights = bootstrap_weights(images, RESAMPLES, groups=units)[owner].astype(np.float64)  # (detections, resamples)
+    sizes = None if units is None else np.bincount(units)
+    groups = None if sizes is None else len(sizes)
+    tested = sample(images, groups)
 
     def score(name: str, measure: str) -> ScoreInterval:
         mean, replicates = _resampled(table[name, measure], weights)
-        return score_interval(mean, replicates, images)
+        return score_interval(mean, replicates, images, sizes)
+
+    def difference(values: NDArray[np.float64]) -> Interval | None:
+        mean, replicates = _resampled(values, weights)
+        return paired_interval(np.array([mean]), replicates[None], images, sizes)
 
     scores = {
         name: MapScores(
@@ -203,13 +226,12 @@ def _summed_up(
     }
     differences = {
         kind: {
-            rival: {m: _difference(table[kind, m] - table[rival, m], weights, images) for m in (DELETION, INSERTION)}
-            for rival in RIVALS
+            rival: {m: difference(table[kind, m] - table[rival, m]) for m in (DELETION, INSERTION)} for rival in RIVALS
         }
         for kind in KINDS
     }
-    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), images, no_effect) for kind in KINDS}
-    return Faithful(images, len(owner), no_effect, scores, judgements, beside_drise)
+    judgements = {kind: judge(kind, scores[kind], differences[kind], len(owner), tested, no_effect) for kind in KINDS}
+    return Faithful(images, groups, len(owner), no_effect, scores, judgements, beside_drise)
 
 
 def judge(
@@ -217,7 +239,7 @@ def judge(
     scores: MapScores,
     differences: Mapping[str, Mapping[str, Interval | None]],
     detections: int,
-    images: int,
+    tested: str,
     no_effect: int,
 ) -> Judgement:
     """Say whether a kind of map may be believed.
@@ -231,13 +253,13 @@ def judge(
         scores: Its scores.
         differences: Its areas less those of the rivals.
         detections: Number of detections.
-        images: Number of images.
+        tested: Their images, in words.
         no_effect: Number of the detections on which attention has no effect.
     """
     kept = {rival: dict(found) for rival, found in differences.items()}
-    over = f"over {detections} detections in {sample(images, None)}"
+    over = f"over {detections} detections in {tested}"
     if any(interval is None for rival in TO_BEAT for interval in kept[rival].values()):
-        sentence = f"It cannot be said whether the {kind} map may be believed: {sample(images, None)} are too few."
+        sentence = f"It cannot be said whether the {kind} map may be believed: {tested} are too few."
         return Judgement("unknown", sentence, kept)
     failed = [
         f"{_worse(interval, measure)} than {_named(rival)} in {measure}"
@@ -318,8 +340,3 @@ def _resampled(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tup
     """Return the mean over detections, and that of each resample; NaN where a resample has none."""
     counts = weights.sum(0)
     return float(values.mean()), np.where(counts > 0, values @ weights / np.maximum(counts, 1), np.nan)
-
-
-def _difference(values: NDArray[np.float64], weights: NDArray[np.float64], images: int) -> Interval | None:
-    mean, replicates = _resampled(values, weights)
-    return paired_interval(np.array([mean]), replicates[None], images)

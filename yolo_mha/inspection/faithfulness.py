@@ -13,6 +13,7 @@ import numpy as np
 from ..data.beacons import EMBEDDED
 from ..data.dataset import load_dataset, read_dataset
 from ..data.files import write_text
+from ..data.groups import read_groups
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
 from ..engine.predict import DEMO_MODEL
@@ -40,6 +41,7 @@ class Faithfulness(Result):
         data: The dataset.
         split: Its part.
         images: Number of images with a detection that was measured.
+        groups: Number of groups of these images, where ``group`` was given.
         detections: Number of these detections.
         no_effect: Number of those on which attention has no effect.
         maps: How each kind of map fares; empty where nothing was detected.
@@ -55,6 +57,7 @@ class Faithfulness(Result):
     data: str
     split: str
     images: int
+    groups: int | None
     detections: int
     no_effect: int
     maps: dict[str, MapScores]
@@ -75,6 +78,7 @@ def faithfulness(
     head: int | Iterable[int] | None = None,
     detections: int = 200,
     drise: int = 30,
+    group: str | Path | None = None,
     trust: bool = False,
     **settings: Any,
 ) -> Faithfulness:
@@ -92,6 +96,7 @@ def faithfulness(
         detections: Of how many detections, four of an image at most.
         drise: Of how many images one detection is compared with D-RISE, a map from outputs alone that takes 500 passes;
             0 leaves it out.
+        group: Images that are not independent and are resampled together, see `read_groups`.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' settings ``split`` ("val" if not given), ``conf``, ``imgsz``, ``iou``, ``classes``,
             ``max_det``, ``agnostic_nms``, ``rect``, ``device``, ``project``, ``name`` and ``exist_ok``.
@@ -113,6 +118,8 @@ def faithfulness(
     dataset = load_dataset(data, with_bar)
     order = class_order(network.names, dataset)
     samples = read_dataset(dataset, [split], progress=with_bar).samples[split]
+    images = [sample.image for sample in samples]
+    groups = read_groups(group, images)
     try:
         with run_folder(passed, "faithfulness", "runs/explain") as folder:
             mixed = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
@@ -124,6 +131,7 @@ def faithfulness(
                 layers,
                 heads,
                 drise_images=drise,
+                groups=None if groups is None else dict(zip(images, groups, strict=True)),
                 progress=with_bar,
             )
             pictures = ((sample, looker.read(sample)) for sample in samples)
@@ -134,6 +142,7 @@ def faithfulness(
                 data=str(dataset.source),
                 split=split,
                 images=found.images if found else 0,
+                groups=found.groups if found else None,
                 detections=found.detections if found else 0,
                 no_effect=found.no_effect if found else 0,
                 maps=found.maps if found else {},
