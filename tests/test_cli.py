@@ -37,7 +37,7 @@ PYTHON_ONLY = {"train": {"callbacks"}}
 IN_SETTINGS = {  # own settings that a function takes among **settings, and what they are where they are not given
     "predict": {"save_csv": False, "max_pixels": MOST_PIXELS, "slice": None, "overlap": TILE_OVERLAP},
     "track": {"save_csv": False, "max_pixels": MOST_PIXELS},
-    "explain": {"data": None, "detections": 200, "drise": 30, "group": None},  # of faithfulness, which the same command calls
+    "explain": {"data": None, "detections": 200, "drise": 30, "group": None},  # of faithfulness
     "compare": {
         "recipe": None,
         "dry_run": False,
@@ -54,6 +54,9 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "pilot": None,
         "sd_seeds": None,
         "se_images": None,
+        "only": None,  # of train_run, emit_jobs and comparison_status
+        "emit": None,
+        "status": False,
     },
 }
 

@@ -119,7 +119,9 @@ def test_faithfulness(folder):
     share = {"attention": 1.0, "effect": 0.5}
     hits = BeaconHits(9, share, 1, None, {}, random_hits=0.01, random_attention_hits=0.5, chance=0.02)
     files = {"report": f"{folder}/report.html"}
-    text = shown(Faithfulness(str(folder), "m", "d", "val", 5, None, 9, 0, maps, judgements, {}, hits, ["A note."], files))
+    text = shown(
+        Faithfulness(str(folder), "m", "d", "val", 5, None, 9, 0, maps, judgements, {}, hits, ["A note."], files)
+    )
     assert_whole(text, files["report"])
     for words in ("0.250", "No: the effect map", "9 of 10 shapes flips", "50.0% of effect maps", "note: A note."):
         assert words in text

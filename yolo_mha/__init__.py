@@ -40,6 +40,9 @@ from .surgery.insertion import Insertion
 from .surgery.transfer import Transfer
 
 if TYPE_CHECKING:
+    from .cluster.single import SingleRun, train_run
+    from .cluster.slurm import JobFiles, emit_jobs
+    from .cluster.status import Status, comparison_status
     from .deploy.benchmark import benchmark
     from .deploy.benchmark_report import BenchmarkResult
     from .deploy.export import export
@@ -70,6 +73,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
     "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
+    "train_run", "comparison_status", "emit_jobs", "SingleRun", "Status", "JobFiles",  # on several machines
     "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
     "heads", "prune", "HeadRanking", "Pruned",  # which heads matter; without the others
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
@@ -81,6 +85,9 @@ __all__ = [  # noqa: RUF022  (by job)
 
 # Loaded when first used: unpickling a checkpoint imports this package and needs the blocks only.
 _LAZY = {
+    "cluster.single": ["SingleRun", "train_run"],
+    "cluster.slurm": ["JobFiles", "emit_jobs"],
+    "cluster.status": ["Status", "comparison_status"],
     "deploy.benchmark": ["benchmark"],
     "deploy.benchmark_report": ["BenchmarkResult"],
     "deploy.export": ["export"],

@@ -432,6 +432,9 @@ def compare() -> None:
     and images, a verdict in words, cost, and a report as a page, Markdown and JSON. Run it again after an interruption
     and it goes on; finished runs are never trained again.
 
+    On several machines with the same files, only=ARM/SEED trains one run, conclude=True scores and reports, and
+    emit=slurm writes a job array of such commands; status=True says what runs where.
+
     With models or predictions nothing is trained: runs that you already have, by arm and seed, are scored and compared
     in the same way, and the report says what is not known of how they were trained.
 
@@ -449,6 +452,14 @@ def compare() -> None:
 
       yolo-mha compare my-recipe.yaml jobs=2
 
+      yolo-mha compare my-recipe.yaml only=attention/3
+
+      yolo-mha compare my-recipe.yaml conclude=True
+
+      yolo-mha compare my-recipe.yaml emit=slurm
+
+      yolo-mha compare status=True name=compare
+
       yolo-mha compare models='runs/{arm}/seed{seed}/weights/last.pt' data=my.yaml
 
       yolo-mha compare predictions='predictions/{arm}-{seed}.json' data=my.yaml baseline=plain primary=attention
@@ -460,9 +471,25 @@ PLANNING = ("pilot", "sd_seeds", "se_images")  # settings of compare that only a
 
 def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: Any) -> Result:
     """Run, continue or estimate a comparison of a recipe or of settings."""
+    from .cluster.single import train_run
+    from .cluster.slurm import emit_jobs
+    from .cluster.status import comparison_status
     from .evaluation.compare import compare, estimate, run_recipe
 
     check_flag("dry_run", dry_run)
+    check_flag("status", status := settings.pop("status", False))
+    instead = {"dry_run": dry_run, "status": status, **{key: settings.get(key) for key in ("conclude", "only", "emit")}}
+    if len(asked := [f"{key}={value}" for key, value in instead.items() if value]) > 1:
+        raise ConfigError("These do not go together.", given=" ".join(asked), expected="one of them")
+    if status:
+        if idle := [key for key in settings if key not in ("name", "project")]:
+            given = f"{idle[0]}={settings[idle[0]]}"
+            raise ConfigError("status needs the name alone.", given=given, expected="name=..., project=... or a recipe")
+        return comparison_status(recipe, **settings)
+    if "only" in settings:
+        return train_run(recipe, **settings)
+    if "emit" in settings:
+        return emit_jobs(recipe, **settings)
     if {"models", "predictions"} & settings.keys():  # with which neither goes, as it says
         settings |= {key: value for key, value in (("recipe", recipe), ("dry_run", dry_run)) if value}
         return compare(**settings)

@@ -23,6 +23,9 @@ from .result import Result
 from .text import printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
+    from .cluster.single import SingleRun
+    from .cluster.slurm import JobFiles
+    from .cluster.status import Status
     from .data.data_check import DataCheck
     from .deploy.benchmark_report import BenchmarkResult
     from .deploy.export_result import ExportResult
@@ -401,6 +404,37 @@ def _show_estimate(result: Estimate, console: Console) -> None:
     _say(console, f"about {spent} in the networks alone, without loading images; nothing was trained", style="bold")
 
 
+def _show_status(result: Status, console: Console) -> None:
+    table = _table("run", "state", "epochs", "time", "where", left=2, title=result.save_dir)
+    table.columns[-1].justify = "left"
+    for run in result.runs:
+        where = f"{run.holder}, since {run.since}" if run.holder else run.error or ""
+        epochs = f"{run.epochs} of {result.epochs}"
+        table.add_row(f"{run.arm}/{run.seed}", run.state, epochs, duration(run.seconds) if run.seconds else "", where)
+    console.print(table)
+    _say(console, ", ".join(f"{count} {state}" for state, count in result.counts.items()))
+    if result.report:
+        _say(console, f"last report: {result.report}")
+
+
+def _show_single_run(result: SingleRun, console: Console) -> None:
+    run = f"{result.arm}, seed {result.seed}: {result.state}"
+    if result.holder:
+        run += f", trained by {result.holder}; nothing was done here"
+    _say(console, f"{run}, {result.epochs} epochs, {duration(result.seconds)}")
+    _say(console, *([f"error: {result.error}"] if result.error else []), f"log: {result.log}")
+
+
+def _show_job_files(result: JobFiles, console: Console) -> None:
+    _say(
+        console,
+        f"{len(result.runs)} runs: {', '.join(result.runs)}",
+        f"job array: {result.array}",
+        f"conclusion: {result.conclude}",
+        f"submit both, with options for sbatch: {result.submit} --partition=gpu --gres=gpu:1",
+    )
+
+
 def _show_power(result: Estimate, console: Console) -> None:
     recipe, found = result.recipe, result.power
     if found is None:
@@ -524,6 +558,9 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "ExportResult": _show_export,
     "BenchmarkResult": _show_benchmark,
     "Comparison": _show_comparison,
+    "Status": _show_status,
+    "SingleRun": _show_single_run,
+    "JobFiles": _show_job_files,
     "Estimate": _show_estimate,
     "Diagnosis": _show_diagnosis,
     "PreparedData": _show_data,

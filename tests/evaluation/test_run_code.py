@@ -1,7 +1,10 @@
 import json
+from dataclasses import asdict
 from importlib import metadata
 
 import pytest
+import torch
+from ultralytics.utils.torch_utils import get_cpu_info
 
 import yolo_mha
 from yolo_mha.engine.block_modules import block_sources
@@ -19,9 +22,10 @@ def test_code_record__writes_sources_and_the_versions_of_all_attempts(beacons, t
     yolo_mha.train("demo-mha.yaml", beacons, **settings, callbacks={"on_pretrain_routine_end": CodeRecord(sources)})
     now = installed()
     assert now["torch"] == metadata.version("torch")
-    assert read_code(run) == {
+    assert asdict(read_code(run)) == {
         "sources": sources,
         "versions": {**{name: [version] for name, version in now.items()}, "torch": ["1.0", now["torch"]]},
+        "hardware": {"device": [get_cpu_info()], "driver": [""], "threads": [str(torch.get_num_threads())]},
     }
 
 

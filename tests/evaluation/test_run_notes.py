@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from yolo_mha.evaluation.run_code import installed
-from yolo_mha.evaluation.run_notes import gate_notes, version_notes
+from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, version_notes
 from yolo_mha.evaluation.runs import Run
 
 
@@ -20,6 +20,21 @@ def test_version_notes__name_the_runs_that_differ():
     ]
     assert version_notes(old) == [f"Versions differ: torch 1.0 trained all runs, and {now['torch']} is installed now."]
     assert "torch 1.0, then 2.0 trained control seed 4, " in version_notes([*same, run("control", 4, "1.0", "2.0")])[0]
+
+
+def test_hardware_notes__say_where_the_arms_of_a_seed_differ():
+    def run(arm: str, seed: int, *device: str, threads: str = "8") -> Run:
+        return Run(arm, seed, Path(), hardware={"device": [*device], "driver": [""], "threads": [threads]})
+
+    same = [run(arm, seed, f"GPU {seed}") for seed in range(2) for arm in ("baseline", "attention")]
+    assert hardware_notes(same) == hardware_notes([Run("baseline", 0, Path())]) == []
+    other = [run("control", 0, "GPU 1"), run("control", 1, "GPU 1", "GPU 2", threads="4")]
+    assert hardware_notes([*same, *other]) == [
+        "The arms of seed 0 were not trained on the same device (GPU 0: baseline, attention; GPU 1: control), nor "
+        "were those of seed 1. Their differences may come from that.",
+        "The arms of seed 1 were not trained on the same number of threads (8: baseline, attention; 4: control). "
+        "Their differences may come from that.",
+    ]
 
 
 def test_gate_notes__say_what_never_opened():

@@ -19,6 +19,7 @@ from yolo_mha.data.beacons import generate
 from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError, DataError
 from yolo_mha.evaluation import runs as trained_runs
+from yolo_mha.evaluation.claims import take
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.one_run import Job, _train
 from yolo_mha.evaluation.plan import prepare
@@ -39,7 +40,7 @@ from yolo_mha.evaluation.runs import train_runs
 plan = prepare(read_recipe(sys.argv[1], {}))
 object.__setattr__(plan.recipe.arms["broken"], "freeze_base", 1)
 with open_folder(plan, sys.argv[2]) as folder:
-    train_runs(plan, folder, plan.recipe.seeds)
+    train_runs(plan, folder, [(arm, 7) for arm in plan.arms])
 """
 
 
@@ -86,7 +87,7 @@ def killed(beacons, tiny, tmp_path_factory):
     seen["interrupted"], seen["failed"] = (read_run(folder, arm, 7) for arm in ("attention", "broken"))
     both = replace(plan, recipe=replace(plan.recipe, jobs=2))
     with open_folder(both, root) as again:
-        runs = train_runs(both, again, both.recipe.seeds)
+        runs = train_runs(both, again, [(arm, 7) for arm in both.arms])
     seen["after"] = (last.stat().st_mtime_ns, last.read_bytes())
     return again, {run.arm: run for run in runs}, seen
 
@@ -159,7 +160,7 @@ def test_run_that_begins_anew__has_no_scores_of_what_was_trained_before(tmp_path
     for file in (of_run, of_other):
         file.parent.mkdir(parents=True)
         file.write_text("{}")
-    trained_runs._start(run, MagicMock(sources={}), MagicMock(), MagicMock(), 1)
+    trained_runs._start(run, MagicMock(), MagicMock(sources={}), MagicMock(), MagicMock(), 1)
     assert (of_run.exists(), of_other.exists()) == (False, True)
 
 
@@ -169,7 +170,7 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     label = next((data.parent / "labels" / "train").glob("*2.txt"))
     label.unlink()
     with pytest.raises(DataError, match="A file of the dataset is gone") as caught:
-        train_runs(plan, tmp_path, plan.recipe.seeds)
+        train_runs(plan, tmp_path, [("a", 0)])
     assert caught.value.given == str(label)
 
 
@@ -235,7 +236,7 @@ def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_
     state = {**content, "ema": content["model"], "model": None, "optimizer": {}, "epoch": 3}
     torch.save(state, weights / "last.pt")
     for _ in range(2):  # the second time it is stripped already
-        _train(Job({}, 7, str(tmp_path), keep_best=False, sources={}))
+        _train(Job({}, 7, str(tmp_path), False, {}, "", ""))
         after = torch.load(weights / "last.pt", weights_only=False)
         assert after["optimizer"] is None
         assert after["model"].names == content["model"].names
@@ -282,7 +283,8 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
         "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, []]]\nhead: [[[1], 1, Detect, [nc]]]"
     )
     settings = {"model": "m.yaml", "data": "nowhere.yaml"}
-    job = json.dumps(asdict(Job(settings, 0, str(here / "run"), keep_best=False, sources={})))
+    claim = take(here / "run")
+    job = json.dumps(asdict(Job(settings, 0, str(here / "run"), False, {}, str(claim.file), claim.token)))
     process = subprocess.Popen(
         [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,
@@ -296,3 +298,15 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     process.stdin.close()
     assert process.wait() == 1
     assert not (here / "ran").exists()
+
+
+def test_process__ends_when_its_claim_is_lost(tmp_path, monkeypatch):
+    claim = take(tmp_path / "run")
+    job = json.dumps(asdict(Job({}, 0, str(tmp_path / "run"), False, {}, str(claim.file), "another token")))
+    command = [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    print(job, file=process.stdin, flush=True)
+    assert process.wait(timeout=60) == 1
+    assert not (tmp_path / "run").exists()

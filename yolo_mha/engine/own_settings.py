@@ -290,6 +290,9 @@ COMMANDS = {
         Setting("split", "name", "images that are scored in the end: val or test", "val"),
         Setting("keep_best", FLAG, "keeps best.pt of each run beside last.pt, which is the one that is scored", False),
         Setting("conclude", FLAG, "trains nothing; scores and reports the runs that are finished", False),
+        Setting("only", "name", "trains this run alone, such as attention/3, and concludes nothing; see status"),
+        Setting("status", FLAG, "says what of a comparison runs where, since when, how far, and what failed", False),
+        Setting("emit", "name", "slurm: writes a job array with a task for each run, and the job that concludes"),
         Setting("dry_run", FLAG, "only the plan, with an estimate of time, memory and disk space", False),
         Setting("pilot", PATH, "folder of an earlier comparison; dry_run=True says what this one can find"),
         Setting("sd_seeds", "number", "in place of pilot: standard deviation of the difference over seeds"),
@@ -327,8 +330,9 @@ COMMANDS = {
 }
 
 
-OTHER_NAMES = {"run_recipe": "compare", "estimate": "compare", "prepare_data": "data"}  # commands by function
-OTHER_NAMES |= {"faithfulness": "explain"}
+# commands by function
+OTHER_NAMES = dict.fromkeys(("run_recipe", "estimate", "train_run", "emit_jobs", "comparison_status"), "compare")
+OTHER_NAMES |= {"prepare_data": "data", "faithfulness": "explain"}
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:

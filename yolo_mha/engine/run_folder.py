@@ -63,20 +63,26 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
 
 @contextmanager
 def locked(
-    folder: Path, otherwise: str = "leave exist_ok out, so that each run has a folder of its own"
+    folder: Path,
+    otherwise: str = "leave exist_ok out, so that each run has a folder of its own",
+    *,
+    patience: float = 0.0,
+    alone: bool = True,
 ) -> Iterator[None]:
     """Keep a folder for this process while the block runs; what a killed one left half-written goes.
 
     Args:
         folder: An existing folder, of a run or a comparison.
         otherwise: What to do where another process works there and is not waited for.
+        patience: For how many seconds another process is waited for.
+        alone: Whether no other machine writes below the folder, so that what it left half-written goes too.
 
     Raises:
         ConfigError: Another process works there.
     """
     lock, holder = FileLock(folder / LOCK), folder / HOLDER
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout as e:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise ConfigError(
@@ -86,7 +92,7 @@ def locked(
             fix=f"wait until it is done, or {otherwise}",
         ) from e
     try:
-        clear_unfinished(folder, below=2, own=True)
+        clear_unfinished(folder, below=2, own=alone)
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
         yield
     finally:

@@ -168,7 +168,8 @@ def _run(recipe: Recipe, project: str | Path | None, train: bool = True) -> Comp
             return conclude_runs(plan, folder, runs)
         runs = []
         for stage in stages(recipe.looks, recipe.seeds):
-            runs += train_runs(plan, folder, stage.seeds[len({run.seed for run in runs}) :])
+            seeds = stage.seeds[len({run.seed for run in runs}) :]
+            runs += train_runs(plan, folder, [(arm, seed) for seed in seeds for arm in plan.arms])
             found = conclude_runs(plan, folder, runs)
             if found.stage is None or found.stage.stop:
                 break

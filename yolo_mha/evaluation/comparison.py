@@ -72,6 +72,7 @@ class RunResult:
         ties: How AP depends on the order of equal scores.
         sources: SHA-256 of the source of each of its blocks.
         versions: Versions of torch, Ultralytics and yolo-mha that trained it; several where it went on with another.
+        hardware: Device, driver and number of threads that trained it; several where it went on with another.
         gates: Mean absolute weight of each block's gates at the end, by row; at 0 a block changes nothing.
     """
 
@@ -90,6 +91,7 @@ class RunResult:
     ties: Ties | None = None
     sources: dict[str, str] = field(default_factory=dict)
     versions: dict[str, list[str]] = field(default_factory=dict)
+    hardware: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
 
 

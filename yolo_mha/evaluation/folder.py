@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ultralytics.data.utils import img2label_paths
@@ -25,13 +26,15 @@ from ..engine.run_folder import OTHER_FOLDER, cannot_write, locked
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
-from .declared import declare, planned
+from .declared import declare, planned, read_declarations
 from .given import Given
 from .looks import TEST, read_looks
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
 
+OTHER_NAME = "give another name="
+PATIENCE = 120.0  # seconds to wait for another process that enters a plan
 RECIPE, INPUTS, FAULTS = "recipe.yaml", "inputs.json", "bad.csv"
 # what is trained does not depend on them; on bad only by the images that are left and their repairs, which are inputs
 NOT_TRAINED = (
@@ -59,26 +62,67 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
             was begun.
     """
     root = comparisons(project)
-    try:
-        if not begun:
-            root.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise cannot_write(root, e) from e
+    if not begun:
+        _make(root)
     if root.is_dir():
         require_writable(root, OTHER_FOLDER)
         clear_unfinished(root)
     inputs = fingerprint(plan)
     folder = _find(plan.recipe, inputs, root) if begun else _find_or_make(plan.recipe, inputs, root)
-    with locked(folder, "give another name="):
-        read_looks(folder)  # a damaged record is reported before hours of training
-        found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
-        found = {**inputs, **{key: digest for key, digest in found.items() if key != plan.recipe.group}}
-        declare(folder, planned(plan.recipe, {key: found[key] for key in inputs}))
-        write_text(folder / INPUTS, json.dumps(found, indent=2))
-        write_text(folder / RECIPE, _text(plan.recipe))
-        if plan.data_check.file:
-            write_text(folder / FAULTS, Path(plan.data_check.file).read_text(encoding="utf-8"))
+    with locked(folder, OTHER_NAME, alone=False):
+        _enter(plan, inputs, folder)
         yield folder
+
+
+def join_folder(plan: Plan, project: str | Path | None = None) -> Path:
+    """Return the folder of a comparison, to train one of its runs; other processes may work there at the same time.
+
+    Args:
+        plan: The plan; it is entered into ``plan.json`` unless it is what holds there.
+        project: As for `open_folder`.
+
+    Raises:
+        ConfigError: The folder cannot be written to, its records are damaged, or another process works there with
+            another plan.
+    """
+    root = comparisons(project)
+    _make(root)
+    require_writable(root, OTHER_FOLDER)
+    inputs = fingerprint(plan)
+    folder = _find_or_make(plan.recipe, inputs, root)
+    declared = read_declarations(folder)
+    if not declared or declared[-1].plan != _planned(plan, inputs, folder):
+        with locked(folder, OTHER_NAME, patience=PATIENCE, alone=False):
+            _enter(plan, inputs, folder)
+    return folder
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise cannot_write(root, e) from e
+
+
+def _enter(plan: Plan, inputs: Mapping[str, str], folder: Path) -> None:
+    """Write down what a comparison is planned to be."""
+    read_looks(folder)  # a damaged record is reported before hours of training
+    declare(folder, _planned(plan, inputs, folder))
+    write_text(folder / INPUTS, json.dumps(_known(plan, inputs, folder), indent=2))
+    write_text(folder / RECIPE, _text(plan.recipe))
+    if plan.data_check.file:
+        write_text(folder / FAULTS, Path(plan.data_check.file).read_text(encoding="utf-8"))
+
+
+def _known(plan: Plan, inputs: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the inputs that a folder has, and those that are new."""
+    found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    return {**inputs, **{key: digest for key, digest in found.items() if key != plan.recipe.group}}
+
+
+def _planned(plan: Plan, inputs: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    known = _known(plan, inputs, folder)
+    return planned(plan.recipe, {key: known[key] for key in inputs})
 
 
 def comparisons(project: str | Path | None) -> Path:

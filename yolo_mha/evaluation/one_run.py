@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,11 @@ from ..engine.train import Callbacks, train
 from ..errors import YoloMHAError
 from ..guard import read_checkpoint
 from ..surgery.graft import gates
+from .claims import is_held
 from .run_code import CodeRecord
 
 END = "end.json"
+CLAIM_CHECK = 5.0  # seconds
 
 
 class End(TypedDict):
@@ -51,6 +54,8 @@ class Job:
         folder: The run's folder.
         keep_best: Whether best.pt stays.
         sources: SHA-256 of the source of each block, as planned.
+        claim: File of the claim on the run, see `claims`.
+        token: Of that claim; this process ends when another holds.
     """
 
     settings: dict[str, Any]
@@ -58,6 +63,8 @@ class Job:
     folder: str
     keep_best: bool
     sources: dict[str, str]
+    claim: str
+    token: str
 
 
 def main() -> None:
@@ -67,6 +74,7 @@ def main() -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         job = Job(**json.loads(line))
+        threading.Thread(target=_end_with_claim, args=(job,), daemon=True).start()
         gates = _train(job)
         if not job.keep_best:
             (Path(job.folder) / "weights" / "best.pt").unlink(missing_ok=True)
@@ -101,6 +109,18 @@ def _end_with_input() -> None:
     """Wait for the end of standard input, then end all processes below this one, and it."""
     while os.read(0, 1):  # not through sys.stdin, whose lock a forked worker would inherit
         pass
+    _end()
+
+
+def _end_with_claim(job: Job) -> None:
+    """Wait until the claim is lost, as after a long pause of the process that renews it; then end."""
+    while is_held(Path(job.claim), job.token):
+        time.sleep(CLAIM_CHECK)
+    _end()
+
+
+def _end() -> None:
+    """End all processes below this one, and it."""
     for process in psutil.Process().children(recursive=True):
         process.kill()
     os._exit(1)

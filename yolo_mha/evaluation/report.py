@@ -27,6 +27,7 @@ from .comparison import Comparison, Win
 from .declared import date_in_words
 from .figures import figure, figures, heading, ratio, size
 
+PAGE = "report.html"
 WIDTH = 400  # pixels of one of the pictures side by side
 SHOWN_SCORE = 0.25
 DASH = "\u2013"  # for what there is not
@@ -110,7 +111,7 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         charts={name: _embedded(chart(comparison), "svg+xml") for name, chart in charts.items()},
         pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
-    write_text(folder / "report.html", page)
+    write_text(folder / PAGE, page)
     write_text(folder / "report.md", plain.get_template("report.md.j2").render(**values))
 
 

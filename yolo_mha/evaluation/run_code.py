@@ -1,15 +1,19 @@
-"""The code that trains a run: the source of its blocks, and the versions of the packages."""
+"""What trains a run: the source of its blocks, the versions of the packages, and the device."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
+import torch
 from ultralytics.utils import RANK
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import get_cpu_info, unwrap_model
 
 from ..data.files import write_text
 from ..data.records import read_record
@@ -18,21 +22,25 @@ from ..errors import ConfigError
 
 CODE = "code.json"
 PACKAGES = ("torch", "ultralytics", "yolo-mha")
+ASK_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 SOURCE = "source of "  # begins the names of inputs that stand for the code of a block
 Sources = Mapping[str, str]  # SHA-256 by block
 
 
-class Code(TypedDict):
-    """Content of ``code.json``."""
+@dataclass(frozen=True)
+class Code:
+    """Content of ``code.json``, see `Run`."""
 
-    sources: dict[str, str]
-    versions: dict[str, list[str]]
+    sources: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    hardware: dict[str, list[str]] = field(default_factory=dict)
 
 
 class CodeRecord:
     """A training callback that writes ``code.json`` into the run's folder, and refuses other code than was planned.
 
-    It holds the SHA-256 of the source of each block, and the versions of ``PACKAGES`` in all attempts of the run.
+    It holds the SHA-256 of the source of each block; and, of all attempts of the run, the versions of ``PACKAGES``, the
+    device, its driver and the number of threads.
 
     Args:
         planned: The sources with which the comparison was planned.
@@ -56,9 +64,17 @@ class CodeRecord:
                 fix="undo the change, or call compare again: with other code it begins another folder",
             )
         folder = Path(trainer.save_dir)
-        before = read_code(folder)["versions"]
-        versions = {name: list(dict.fromkeys([*before.get(name, []), now])) for name, now in installed().items()}
-        write_text(folder / CODE, json.dumps({"sources": sources, "versions": versions}, indent=2))
+        before = read_code(folder)
+        code = Code(
+            sources=sources,
+            versions=_with(before.versions, installed()),
+            hardware=_with(before.hardware, hardware(trainer.device)),
+        )
+        write_text(folder / CODE, json.dumps(asdict(code), indent=2))
+
+
+def _with(before: Mapping[str, list[str]], now: Mapping[str, str]) -> dict[str, list[str]]:
+    return {name: list(dict.fromkeys([*before.get(name, []), own])) for name, own in now.items()}
 
 
 def read_code(folder: Path) -> Code:
@@ -67,13 +83,27 @@ def read_code(folder: Path) -> Code:
     Args:
         folder: The run's folder.
     """
-    code: Code | None = read_record(folder / CODE, Code)
-    return code or {"sources": {}, "versions": {}}
+    return Code(**read_record(folder / CODE, Code) or {})
 
 
 def installed() -> dict[str, str]:
     """Return the versions of ``PACKAGES`` that are installed."""
     return {name: metadata.version(name) for name in PACKAGES}
+
+
+def hardware(device: torch.device) -> dict[str, str]:
+    """Return the kind of a device, its driver, and the number of threads that PyTorch takes.
+
+    Args:
+        device: What a run is trained on.
+    """
+    if device.type != "cuda":
+        return {"device": get_cpu_info(), "driver": "", "threads": str(torch.get_num_threads())}
+    driver = ""
+    with suppress(OSError, subprocess.SubprocessError):  # a device of another maker
+        found = subprocess.run(ASK_DRIVER, capture_output=True, text=True, check=True, timeout=30)
+        driver = found.stdout.split("\n")[0]
+    return {"device": torch.cuda.get_device_name(device), "driver": driver, "threads": str(torch.get_num_threads())}
 
 
 def source_inputs(arms: Iterable[Sources]) -> dict[str, str]:

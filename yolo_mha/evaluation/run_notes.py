@@ -14,6 +14,7 @@ from .runs import DONE, FAILED, Run
 from .verdicts import FUTILITY
 from .weights import class_notes
 
+HARDWARE = {"device": "device", "driver": "driver", "threads": "number of threads"}
 FEW_SEEDS = (
     "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
     "sign of a small difference, so there is no verdict."
@@ -72,7 +73,7 @@ def run_notes(
         notes.append(
             f"The source of the blocks of {', '.join(changed)} has changed since the training, so no cost was measured."
         )
-    notes += [*version_notes(finished), *gate_notes(finished), *class_notes(plan)]
+    notes += [*version_notes(finished), *hardware_notes(finished), *gate_notes(finished), *class_notes(plan)]
     notes += [
         f"{name} has in row {s.row} a convolution with {s.own:,} parameters for {s.block} with "
         f"{s.parameters:,} ({s.difference:+.2%})."
@@ -126,6 +127,26 @@ def version_notes(runs: Sequence[Run]) -> list[str]:
         words.append(f"{most} {'the others' if fewer else 'trained all runs'}")
         said.append(f"{package} {', '.join(words)}, and {now} is installed now")
     return [f"Versions differ: {'; '.join(said)}."] if said else []
+
+
+def hardware_notes(runs: Sequence[Run]) -> list[str]:
+    """Say where arms of one seed were trained on different devices, which may make a difference of their own."""
+    notes = []
+    for what in HARDWARE:
+        used: dict[int, dict[str, list[Run]]] = {}
+        for run in runs:
+            if own := run.hardware.get(what):
+                used.setdefault(run.seed, {}).setdefault(", then ".join(own), []).append(run)
+        mixed = {seed: kinds for seed, kinds in used.items() if len(kinds) > 1}
+        if mixed:
+            seed, kinds = next(iter(mixed.items()))
+            said = "; ".join(f"{kind}: {', '.join(run.arm for run in own)}" for kind, own in kinds.items())
+            more = f", nor were those of seed {', '.join(map(str, list(mixed)[1:]))}" if len(mixed) > 1 else ""
+            notes.append(
+                f"The arms of seed {seed} were not trained on the same {HARDWARE[what]} ({said}){more}. Their "
+                "differences may come from that."
+            )
+    return notes
 
 
 def named_runs(runs: Sequence[Run]) -> str:

@@ -21,6 +21,7 @@ from ..engine.progress import bar, console
 from ..errors import DataError, one_line
 from ..registry import Network
 from ..surgery.text import dump, one_scale
+from .claims import Claim, release, renew, take
 from .folder import INPUTS
 from .one_run import END, End, Job
 from .plan import Plan
@@ -54,6 +55,7 @@ class Run:
         peak_mib: The most memory that the process used in its last attempt, in MiB, see `process_peak_mib`.
         sources: SHA-256 of the source of each of its blocks.
         versions: Versions of torch, Ultralytics and yolo-mha that trained it; several where it went on with another.
+        hardware: Device, driver and number of threads that trained it; several where it went on with another.
         gates: Mean absolute weight of each block's gates at the end, by row.
         given: Its checkpoint or its predictions, where it was not trained here.
     """
@@ -70,6 +72,7 @@ class Run:
     peak_mib: float = 0.0
     sources: dict[str, str] = field(default_factory=dict)
     versions: dict[str, list[str]] = field(default_factory=dict)
+    hardware: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     given: Path | None = None
 
@@ -93,64 +96,86 @@ class _Attempt:
     """A process that trains a run, and the run as it was before; times are monotonic."""
 
     run: Run
+    claim: Claim
     process: Child
     task: TaskID
     epochs: int
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    lost: bool = False  # its claim, after a pause that was too long
 
     def now(self) -> Run:
         """Return the run with the time that this attempt has taken so far."""
         return replace(self.run, seconds=self.run.seconds + time.monotonic() - self.started)
 
 
-def train_runs(plan: Plan, folder: Path, seeds: Sequence[int]) -> list[Run]:
-    """Train every arm with some seeds, ``jobs`` at a time, seed by seed.
+def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: bool = True) -> list[Run]:
+    """Train some runs, ``jobs`` at a time.
 
     A run that was interrupted goes on from its last checkpoint, or begins anew where it had none; one that is done is
     left alone, and one that failed is tried again. A run that fails does not stop the others. A run whose blocks had
-    another source begins anew.
+    another source begins anew. Several processes, on several machines too, may train runs of one comparison: each
+    claims a run before it begins.
 
     Args:
         plan: The plan.
-        folder: From `open_folder`. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output,
-            ``seed<k>.log``, and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
-        seeds: The seeds.
+        folder: The comparison's. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output, ``seed<k>.log``,
+            and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
+        keys: Arm and seed of each, in the order in which they are begun.
+        wait: Whether runs that other processes train are waited for; they are trained here if those end without them.
 
     Returns:
-        All runs, those of the first seed first and in each seed the baseline first.
+        All of them in the same order.
 
     Raises:
         DataError: A file of the dataset went away.
     """
     folder, recipe = folder.resolve(), plan.recipe
-    runs = {(arm, seed): read_run(folder, arm, seed) for seed in seeds for arm in plan.arms}
+    runs = {key: read_run(folder, *key) for key in keys}
     waiting = [key for key, run in runs.items() if run.state != DONE]
     if not waiting:
         return list(runs.values())
     epochs = int(recipe.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
     running: dict[tuple[str, int], _Attempt] = {}
+    claims: dict[tuple[str, int], Claim] = {}
     with bar() as progress:
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
         try:
             while waiting or running:
-                while waiting and len(running) < recipe.jobs:
+                for key in waiting[:]:
+                    if len(running) == recipe.jobs or not (claim := take(runs[key].folder)):
+                        continue
+                    waiting.remove(key)
+                    claims[key] = claim
+                    runs[key] = read_run(folder, *key)  # another process may have been there
+                    if runs[key].state == DONE:
+                        progress.advance(total)
+                        release(claims.pop(key))
+                        continue
                     _check_files(plan)
-                    key = waiting.pop(0)
-                    job = _job(plan, folder, runs[key])
-                    running[key] = _start(runs[key], job, plan.arms[key[0]].network, progress, epochs)
-                time.sleep(POLL)
+                    job = _job(plan, folder, runs[key], claim)
+                    running[key] = _start(runs[key], claim, job, plan.arms[key[0]].network, progress, epochs)
+                if not running and not wait:
+                    break
+                time.sleep(POLL if running or not waiting else SAVE)
                 for key, attempt in list(running.items()):
                     runs[key] = _look(attempt, progress)
-                    if runs[key].state != RUNNING:
-                        del running[key]
+                    if attempt.lost:
+                        waiting.append(key)
+                    elif runs[key].state == RUNNING:
+                        continue
+                    else:
                         progress.advance(total)
+                    del running[key]
+                    release(claims.pop(key))
         finally:
             for attempt in running.values():  # a process ends by itself when its input does
                 attempt.process.end_input()
             for attempt in running.values():
                 attempt.process.close(patience=STOP)
                 _save(attempt.now())
+            for claim in claims.values():
+                release(claim)
     return list(runs.values())
 
 
@@ -183,9 +208,9 @@ def read_run(folder: Path, arm: str, seed: int) -> Run:
     """
     run = Run(arm, seed, folder / "arms" / arm / f"seed{seed}")
     code = read_code(run.folder)
-    if code["sources"] and not as_planned(code["sources"], read_record(folder / INPUTS, dict[str, str]) or {}):
+    if code.sources and not as_planned(code.sources, read_record(folder / INPUTS, dict[str, str]) or {}):
         return run
-    run = replace(run, **code, **read_record(run.folder.with_name(f"seed{seed}.json"), _State) or {})
+    run = replace(run, **vars(code), **read_record(run.folder.with_name(f"seed{seed}.json"), _State) or {})
     if end := read_record(run.folder / END, End):  # also where this process was killed before it could say so
         run = replace(run, state=DONE, error=None, **end)
     elif run.state == DONE:  # its folder was taken away, so that it is trained again
@@ -207,7 +232,7 @@ def _table(results: Path) -> tuple[list[str], list[list[str]]]:
     return [name.strip() for name in header], [row for row in rows if len(row) == len(header)]
 
 
-def _job(plan: Plan, folder: Path, run: Run) -> Job:
+def _job(plan: Plan, folder: Path, run: Run, claim: Claim) -> Job:
     """Say what `train` is called with, and write the files that this names."""
     arm, recipe = plan.arms[run.arm], plan.recipe
     start = folder / "init" / f"seed{run.seed}.pt"
@@ -229,11 +254,11 @@ def _job(plan: Plan, folder: Path, run: Run) -> Job:
         "name": run.folder.name,
         "exist_ok": True,
     }
-    return Job(settings, run.seed, str(run.folder), recipe.keep_best, arm.sources)
+    return Job(settings, run.seed, str(run.folder), recipe.keep_best, arm.sources, str(claim.file), claim.token)
 
 
-def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
-    """Start the process of a run."""
+def _start(run: Run, claim: Claim, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
+    """Start the process of a run that was claimed."""
     goes_on = run.last.exists() and run.sources == job.sources
     if not goes_on:
         shutil.rmtree(run.folder, ignore_errors=True)  # an attempt without a checkpoint, or of other code
@@ -246,7 +271,7 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     process.send(job)
     before = run.epochs if goes_on else 0
     task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=before)
-    return _Attempt(run, process, task, before)
+    return _Attempt(run, claim, process, task, before)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
@@ -261,10 +286,18 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
     if code is None:
         if time.monotonic() - attempt.saved > SAVE:
             attempt.saved = time.monotonic()
-            _save(run)
+            attempt.lost = not renew(attempt.claim)
+            if attempt.lost:
+                attempt.process.close()
+                progress.remove_task(attempt.task)
+            else:
+                _save(run)
         return run
     attempt.process.close()
     progress.remove_task(attempt.task)
+    attempt.lost = not renew(attempt.claim)
+    if attempt.lost:
+        return run
     done = code == 0 and (run.folder / END).exists()
     run = replace(run, state=DONE) if done else replace(run, state=FAILED, error=attempt.process.fault())
     _save(run)
