@@ -12,14 +12,12 @@ from ..data.beacons import NAMES
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
 from ..engine.predict import DEMO_MODEL, sample_image
-from ..errors import ConfigError, DependencyError, RunError
+from ..errors import ConfigError, DependencyError
 from ..guard import guarded, in_environment
 from .asked import check_settings, chosen_blocks, detector
 from .explorer import Explorer
 
 TAKEN = ("conf", "imgsz", "device")
-# The browser asks no other host for anything, whatever Gradio's files name.
-HEADERS = [("Content-Security-Policy", "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:")]
 
 
 @checked
@@ -57,37 +55,17 @@ def explore(
         in_environment(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder),
     ):
         try:
-            import gradio
-            import uvicorn
-            from fastapi import FastAPI
+            import gradio  # noqa: F401
         except ImportError as e:
             raise DependencyError("Gradio is not installed.", fix="pip install 'yolo-mha[ui]'") from e
-        from .explorer_page import FONTS, LARGEST_FILE, build_page
+        from .explorer_page import build_page, serve
 
         with _listening(host, port) as listening:
             explorers = [_opened(given, trust, settings, passed) for given in (model, other) if given is not None]
-            app = gradio.mount_gradio_app(
-                FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-                build_page(explorers, _sample(explorers, Path(folder))),
-                "/",
-                theme=gradio.themes.Base(font=FONTS, font_mono=["monospace"]),
-                footer_links=[],
-                run_history=False,
-                allowed_paths=[],
-                max_file_size=LARGEST_FILE,
-                show_error=False,
-                ssr_mode=False,
-                mcp_server=False,
-                enable_monitoring=False,
-            )
-            server = uvicorn.Server(
-                uvicorn.Config(app, log_level="warning", headers=HEADERS, timeout_graceful_shutdown=1)
-            )
+            page = build_page(explorers, _sample(explorers, Path(folder)))
             address = f"[{host}]" if ":" in host else host
             print(f"open http://{address}:{listening.getsockname()[1]} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-            server.run(sockets=[listening])  # raises what Ctrl-C and SIGTERM raise, unless they were ignored
-    if not server.started:
-        raise RunError("The page could not be served.", fix="see the messages above")
+            serve(page, listening)  # raises what Ctrl-C and SIGTERM raise, unless they were ignored
     raise KeyboardInterrupt
 
 

@@ -31,6 +31,7 @@ from .silencing import silenced
 
 SHOWN_SIDE = 900  # pixels of the longer side of a picture on the page
 OWN, OTHER, INK = (0, 191, 255), (235, 235, 235), (20, 20, 20)  # RGB: boxes, and the numbers on them
+FONT = cv2.FONT_HERSHEY_SIMPLEX, 1.1  # of the numbers, and its scale
 DRAWS = 5  # of random positions that are blanked, to compare with
 SAME_OBJECT = 0.5  # IoU of boxes with and without heads that are taken for one object
 KEPT = 4  # pictures and detections whose results are kept, for whoever asks next
@@ -289,7 +290,7 @@ def _draw_box(shown: Image, look: Look, detection: int, colour: tuple[int, int, 
     for ink, thickness in ((INK, 5), (colour, 3)):
         cv2.rectangle(shown, (x1, y1), (x2, y2), ink, thickness)
     if number:
-        (width, height), _ = cv2.getTextSize(number, cv2.FONT_HERSHEY_SIMPLEX, 0.8, 2)
+        (width, height), _ = cv2.getTextSize(number, *FONT, 2)
         bottom = max(y1, height + 10)
         cv2.rectangle(shown, (x1, bottom - height - 10), (x1 + width + 8, bottom), colour, -1)
-        cv2.putText(shown, number, (x1 + 4, bottom - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.8, INK, 2, cv2.LINE_AA)
+        cv2.putText(shown, number, (x1 + 4, bottom - 5), *FONT, INK, 2, cv2.LINE_AA)

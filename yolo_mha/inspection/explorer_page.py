@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from socket import socket
+from types import FrameType
 from typing import Any
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 
-from ..engine.video import Image
-from ..errors import YoloMHAError
+from ..errors import RunError, YoloMHAError
 from .explorer import Change, Explorer
 
 FONTS = ["Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # of the visitor's system
 LARGEST_FILE = "50mb"
+OLD_FILES = 3600, 86400  # seconds: every hour those that are a day old go
+# The browser asks no other host for anything, whatever Gradio's files name.
+HEADERS = [("Content-Security-Policy", "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:")]
 KINDS = [("effect", True), ("attention", False)]
 HELP = (
     "Attention: where the model looks from the positions that decide the score of the detection. Effect: attention "
     "times what is read there, behind the gate; an upper bound, to first order, of how far it moves the score's logit."
 )
 PART = 400  # pixels; with less room than twice that, parts stand below each other
-Outputs = tuple[Any, ...]
+Answer = tuple[Any, ...]  # what components show
+NOTHING, SAME = (None, ""), (gr.skip(), gr.skip())  # of a picture and a sentence
 
 
 def build_page(explorers: Sequence[Explorer], sample: Path | None) -> gr.Blocks:
@@ -31,7 +39,7 @@ def build_page(explorers: Sequence[Explorer], sample: Path | None) -> gr.Blocks:
         explorers: The models.
         sample: A picture that a button offers.
     """
-    page = gr.Blocks(analytics_enabled=False, title="yolo-mha explore", delete_cache=(3600, 86400))
+    page = gr.Blocks(analytics_enabled=False, title="yolo-mha explore", delete_cache=OLD_FILES)
     with page:
         gr.Markdown("# What does a detection attend to?\nUpload a picture, then choose a detection and a map.")
         picture = gr.State()
@@ -45,6 +53,46 @@ def build_page(explorers: Sequence[Explorer], sample: Path | None) -> gr.Blocks:
                 with gr.Column(min_width=340):
                     _Answers(explorer, picture, f"model{number + 1}")
     return page
+
+
+def serve(page: gr.Blocks, listening: socket) -> None:
+    """Serve a page until Ctrl-C or SIGTERM.
+
+    Args:
+        page: The page.
+        listening: Where it is served.
+
+    Raises:
+        RunError: It cannot be served.
+    """
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        "/",
+        theme=gr.themes.Base(font=FONTS, font_mono=["monospace"]),
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        max_file_size=LARGEST_FILE,
+        show_error=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+    )
+    # As Gradio's own launch() sets them: otherwise whoever sends the path of a file of this machine is given the file.
+    page.has_launched = page.is_running = True
+    server = _Server(uvicorn.Config(app, log_level="warning", headers=HEADERS, timeout_graceful_shutdown=1))
+    server.run(sockets=[listening])
+    if not server.started:
+        raise RunError("The page could not be served.", fix="see the messages above")
+
+
+class _Server(uvicorn.Server):
+    """A server that ends without a word about pages which are still open."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
 
 
 class _Answers:
@@ -78,66 +126,59 @@ class _Answers:
                 heads = gr.CheckboxGroup(explorer.heads, label="Silence heads (row:head)", elem_id=f"{name}-heads")
                 changes = gr.HTML(elem_id=f"{name}-changes")
 
+        shown, hidden = [heat, numbers], [blank, scores]
         asked = [picture, detection, view, kind]
-        see = _Event(self.see, [picture], [status, found, detection])
-        choose = _Event(self.choose, [picture, detection], [found])
-        show = _Event(self.show, asked, [heat, numbers])
-        hide = _Event(self.hide, [*asked, share], [blank, scores])
-        silence = _Event(self.silence, [picture, detection, heads], [changes])
-        _chain(picture.change, see, show, hide, silence)
-        _chain(detection.input, choose, show, hide)
-        _chain(view.input, show, hide)
-        _chain(kind.input, show, hide)
-        _chain(share.change, hide)
-        _chain(heads.input, silence)
+        latest: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
+        opened = [status, found, detection, *shown, *hidden, changes]
+        picture.change(self.open, [picture, view, kind, share, heads], opened, **latest)
+        detection.input(self.choose, [*asked, share], [found, *shown, *hidden], **latest)
+        for control in (view, kind):
+            control.input(self.look, [*asked, share], [*shown, *hidden], **latest)
+        share.change(self.hide, [*asked, share], hidden, **latest)
+        heads.input(self.silence, [picture, detection, heads], changes, **latest)
 
-    def see(self, path: str | None) -> Outputs:
-        """Detect objects in a picture; what is wrong with it is said in the status."""
-        if path is None:
-            return "", None, gr.Dropdown([], value=None)
+    # Each answers for all controls at once, because the picture may be another when the next event comes.
+
+    def open(self, path: str, view: int, effect: bool, share: float, heads: list[str]) -> Iterator[Answer]:
+        """Detect objects in a picture, and answer for the first; what is wrong with it is said in the status."""
         try:
             labels = self.explorer.detections(path)
         except YoloMHAError as e:
-            return e.problem, None, gr.Dropdown([], value=None)
-        first = 0 if labels else None
-        status = "" if labels else "Nothing was detected in this picture. A lower conf= finds more."
-        choices = [(label, i) for i, label in enumerate(labels)]
-        return status, self.explorer.picture(path, first), gr.Dropdown(choices, value=first)
+            yield e.problem, None, gr.Dropdown([], value=None), *NOTHING, *NOTHING, ""
+            return
+        choices = gr.Dropdown([(label, i) for i, label in enumerate(labels)], value=0 if labels else None)
+        if not labels:
+            status = "Nothing was detected in this picture. A lower conf= finds more."
+            yield status, self.explorer.picture(path, None), choices, *NOTHING, *NOTHING, ""
+            return
+        known = "", self.explorer.picture(path, 0), choices
+        for answer in self.look(path, 0, view, effect, share):
+            yield *known, *answer, gr.skip()
+            known = gr.skip(), gr.skip(), gr.skip()
+        yield *known, *SAME, *SAME, self.silence(path, 0, heads)
 
-    def choose(self, path: str, detection: int) -> Image:
-        """Mark the detection in the picture."""
-        return self.explorer.picture(path, detection)
+    def choose(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
+        """Answer for another detection."""
+        found = gr.skip() if detection is None else self.explorer.picture(path, detection)
+        for answer in self.look(path, detection, view, effect, share):
+            yield found, *answer
+            found = gr.skip()
 
-    def show(self, path: str, detection: int | None, view: int, effect: bool) -> Outputs:
-        """Show a map."""
-        return (
-            (None, "") if detection is None else self.explorer.map(path, detection, self.explorer.views[view], effect)
-        )
+    def look(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
+        """Show a map, then what becomes of the score without what it marks."""
+        if detection is not None:
+            yield *self.explorer.map(path, detection, self.explorer.views[view], effect), *SAME
+        yield *SAME, *self.hide(path, detection, view, effect, share)
 
-    def hide(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Outputs:
+    def hide(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Answer:
         """Blank what the map marks."""
         if detection is None:
-            return None, ""
+            return NOTHING
         return self.explorer.blanked(path, detection, self.explorer.views[view], effect, share / 100)
 
     def silence(self, path: str, detection: int | None, heads: list[str]) -> str:
         """Say what is lost without heads."""
         return "" if detection is None or not heads else _table(self.explorer.without(path, heads))
-
-
-class _Event:
-    """A function, the components it is given, and those that show what it returns."""
-
-    def __init__(self, function: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
-        self.function, self.inputs, self.outputs = function, inputs, outputs
-
-
-def _chain(trigger: Any, *events: _Event) -> None:
-    """Let events follow each other; with a new change, while one is at work, the last one counts."""
-    for event in events:
-        latest = {"trigger_mode": "always_last"} if event is events[0] else {}
-        done = trigger(event.function, event.inputs, event.outputs, api_visibility="private", **latest)
-        trigger = done.then
 
 
 def _image(text: str, name: str) -> gr.Image:
