@@ -29,7 +29,7 @@ from yolo_mha.errors import ConfigError
 from yolo_mha.surgery.insertion import BLOCK, block_options
 
 COMMANDS = ["insert", "remove", "train", "val", "predict", "track", "explain", "export", "benchmark", "compare", "data"]
-COMMANDS += ["doctor", "heads", "prune"]
+COMMANDS += ["doctor", "explore", "heads", "prune"]
 FUNCTIONS = {"data": "prepare_data"}  # where another than the command's name: yolo_mha.data is a package
 TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "track", "export", "compare", "doctor")}}
 ROOT = Path(__file__).parents[1]

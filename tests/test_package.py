@@ -31,7 +31,7 @@ def test_public_names__are_all_there():
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
         prepare_data doctor train val predict track export benchmark compare estimate run_recipe
         train_run comparison_status emit_jobs SingleRun Status JobFiles
-        explain faithfulness Explanation Faithfulness Recorder heads HeadRanking prune Pruned
+        explain explore faithfulness Explanation Faithfulness Recorder heads HeadRanking prune Pruned
         PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
         Result
         __version__

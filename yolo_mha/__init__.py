@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .evaluation.comparison import Comparison
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation, explain
+    from .inspection.explore import explore
     from .inspection.faithfulness import Faithfulness, faithfulness
     from .inspection.heads import HeadRanking, heads
     from .inspection.prune import Pruned, prune
@@ -75,6 +76,7 @@ __all__ = [  # noqa: RUF022  (by job)
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
     "train_run", "comparison_status", "emit_jobs", "SingleRun", "Status", "JobFiles",  # on several machines
     "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
+    "explore",  # the same on a page in the browser
     "heads", "prune", "HeadRanking", "Pruned",  # which heads matter; without the others
     "predict", "track", "export", "benchmark", "PredictResult", "ExportResult", "BenchmarkResult",  # use
     "Result", "YoloMHAError",  # what all results and all errors are
@@ -102,6 +104,7 @@ _LAZY = {
     "evaluation.comparison": ["Comparison"],
     "evaluation.estimate": ["Estimate"],
     "inspection.explain": ["Explanation", "explain"],
+    "inspection.explore": ["explore"],
     "inspection.faithfulness": ["Faithfulness", "faithfulness"],
     "inspection.heads": ["HeadRanking", "heads"],
     "inspection.prune": ["Pruned", "prune"],

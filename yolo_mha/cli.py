@@ -338,6 +338,25 @@ def _explain(**settings: Any) -> Result:
     return faithfulness(**settings) if with_data else explain(**settings)
 
 
+@_command("inspection.explore:explore")
+def explore() -> None:
+    r"""Serve a page that shows what detections attend to, until Ctrl-C.
+
+    Choose a picture and a detection, and see where each block and head looks, what becomes of the score when the
+    positions that a map marks most are blanked, and what is lost when heads are silenced. other= shows a second model
+    beside it. The page is served to this machine alone, and asks no other host for anything; with host=0.0.0.0 whoever
+    reaches the port can use it, without a password. Needs pip install 'yolo-mha\[ui]'.
+
+    [bold]Examples[/bold]
+
+      yolo-mha explore
+
+      yolo-mha explore model=best.pt other=earlier.pt conf=0.4
+
+      yolo-mha explore model=best.pt host=0.0.0.0 port=8000
+    """
+
+
 @_command("inspection.heads:heads")
 def heads() -> None:
     """Say which attention heads matter, and how alike they are.

@@ -201,7 +201,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
     with _lock:
         if not _guards:
             _changes.enter_context(replaced(*_replacements()))
-            _changes.enter_context(_in_environment(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True"))
+            _changes.enter_context(in_environment(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True"))
             LOGGER.addFilter(_print_safely)
             _changes.callback(LOGGER.removeFilter, _print_safely)
         _guards += 1
@@ -258,7 +258,8 @@ def _replacements() -> list[tuple[Any, str, Any]]:
 
 
 @contextlib.contextmanager
-def _in_environment(**values: str) -> Iterator[None]:
+def in_environment(**values: str) -> Iterator[None]:
+    """Set variables of the environment while a block of code runs."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -198,6 +198,14 @@ COMMANDS = {
         others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name, exist_ok, with "
         "source vid_stride and line_width, with data split",
     ),
+    "explore": Command(
+        replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
+        replace(MODEL, name="other", meaning="a second checkpoint, shown beside it"),
+        Setting("host", "address", "address that the page is served at; 0.0.0.0 for other devices too", "127.0.0.1"),
+        Setting("port", COUNT, "its port; 0 takes any that is free", 7860),
+        TRUST,
+        others="settings conf, imgsz and device",
+    ),
     "heads": Command(
         replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
         replace(DATA, meaning="dataset, as for val; beacons is the demo's", default="beacons"),

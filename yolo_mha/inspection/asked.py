@@ -100,7 +100,7 @@ def chosen_blocks(network: YOLO, layer: Any, head: Any) -> tuple[list[str] | Non
         raise ConfigError("An exported model cannot be explained.", given=given, expected="the .pt it was made of")
     if network.task != "detect":
         given, expected = f"a model for the task '{network.task}'", "a detection model"
-        raise UnsupportedTaskError("explain is for box detection only.", given=given, expected=expected)
+        raise UnsupportedTaskError("Attention is shown for box detection only.", given=given, expected=expected)
     blocks = Recorder(network.model).blocks
     if not blocks:
         raise ConfigError(
