@@ -367,7 +367,7 @@ def test_a_full_disk_is_one_error(random_coco, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (code, out) == (1, "")
-    assert "error: The system refused." in err
+    assert "error: A file or folder cannot be used." in err
     assert "unexpected" not in err
 
 

@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 
 from .engine.own_settings import BLOCKS, COMMANDS
 from .engine.progress import Terminal
-from .errors import DISK_FULL, MAKE_ROOM, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full, nearest
+from .errors import DISK_FULL, FREE_SPACE, ConfigError, RunError, YoloMHAError, check_flag, disk_is_full, nearest
 from .result import Result
 from .show import show, show_settings
 from .startup import imported
@@ -151,9 +151,10 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
         fault, text = error.as_dict(), f"error: {error}"
         code = 1 if isinstance(error, RunError) else 2
     elif disk_is_full(error):
-        text = f"error: {DISK_FULL}\n  given:    {error}\n  fix:      {MAKE_ROOM}"
+        text = f"error: {DISK_FULL}\n  given:    {error}\n  fix:      {FREE_SPACE}"
     elif isinstance(error, OSError):  # a folder that may not be written to
-        text = f"error: The system refused.\n  given:    {error}\n  fix:      look at the disk and the folder"
+        text = f"error: A file or folder cannot be used.\n  given:    {error}\n"
+        text += "  fix:      make sure that it exists and that you may read and write there"
     else:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
         text = f"unexpected error: {type(error).__name__}: {error}\n"
         text += "  fix:      run it again with --debug and report what it shows, with the output of yolo-mha version"

@@ -94,7 +94,7 @@ def with_type(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
-DISK_FULL, MAKE_ROOM = "The disk is full.", "make room and call the same command again"
+DISK_FULL, FREE_SPACE = "The disk is full.", "free some space and run the same command again"
 
 
 def disk_is_full(error: BaseException) -> bool:
@@ -113,7 +113,7 @@ def run_failed(work: str, error: Exception, where: object = None) -> YoloMHAErro
     if isinstance(error, YoloMHAError):
         return error
     if disk_is_full(error):
-        return RunError(DISK_FULL, given=error if where is None else f"{where}: {error}", fix=MAKE_ROOM)
+        return RunError(DISK_FULL, given=error if where is None else f"{where}: {error}", fix=FREE_SPACE)
     return RunError(f"{work} stopped with an error.", given=with_type(error), fix="--debug shows the traceback")
 
 

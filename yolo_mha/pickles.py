@@ -159,7 +159,7 @@ def _refused(given: str) -> CheckpointError:
 class _CacheUnpickler(pickle._Unpickler):
     """Read numpy arrays and plain types, and nothing that could run code.
 
-    In Python, because `pickle.Unpickler` makes room for as many values as the largest number in a file says.
+    In Python, because `pickle.Unpickler` allocates as many values as the largest number in a file says.
     """
 
     dispatch: ClassVar[dict[int, Any]] = _READ

@@ -153,8 +153,9 @@ def _show_train(result: TrainResult, console: Console) -> None:
     for row, value in result.gates.items():
         _say(console, f"gate of row {row}: {value:.4f}" + ("" if value else ", still 0: the block does nothing"))
     _say_faults(console, result.data_check)
-    best = f"{result.epochs} epochs, best checkpoint: {result.best}"
-    _say(console, best, f"score it: yolo-mha val model={result.best} data=...")
+    _say(console, f"{result.epochs} epochs, best checkpoint: {result.best}")
+    if result.data_check:  # of a detector; val scores nothing else
+        _say(console, f"score it: yolo-mha val model={result.best} data=...")
 
 
 def _show_val(result: ValResult, console: Console) -> None:

@@ -136,7 +136,7 @@ def test_existing__a_full_disk_leaves_nothing(server):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(DownloadError, match=r"the disk is full(.|\n)*make room in"):
+        with pytest.raises(DownloadError, match=r"the disk is full(.|\n)*free some space in"):
             existing(NAME)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -145,7 +145,7 @@ def test_existing__a_full_disk_leaves_nothing(server):
 
 def test_existing__more_than_the_disk_has_is_not_begun(server):
     server.promised = 2**60
-    with pytest.raises(DownloadError, match=r"the disk is full(.|\n)*make room in"):
+    with pytest.raises(DownloadError, match=r"the disk is full(.|\n)*free some space in"):
         existing(NAME)
     assert nothing_here()
 

@@ -18,7 +18,7 @@ from yolo_mha import guard
 from yolo_mha.data.beacons import generate
 from yolo_mha.engine.run_folder import LOCK, locked, run_folder, taken
 from yolo_mha.engine.trainer import Trainer
-from yolo_mha.errors import CheckpointError, ConfigError, DataError, RunError
+from yolo_mha.errors import CheckpointError, ConfigError, DataError, DependencyError, RunError
 
 
 def _stop_at(epoch: int, error: BaseException) -> dict:
@@ -46,7 +46,7 @@ def test_train__on_a_full_disk_names_the_good_checkpoint_and_the_command(beacons
 
 
 def test_train__on_a_full_disk_before_the_first_checkpoint_says_so(beacons, tiny):
-    with pytest.raises(RunError, match=r"disk is full(.|\n)*make room. No checkpoint was written yet"):
+    with pytest.raises(RunError, match=r"disk is full(.|\n)*free some space. No checkpoint was written yet"):
         _run(beacons, tiny, _stop_at(0, OSError(errno.ENOSPC, "No space left on device")))
 
 
@@ -177,3 +177,11 @@ def test_resume__is_locked_and_takes_away_what_a_kill_left(trained, tmp_path):
 def test_locked__says_so_where_the_holder_is_not_known_yet(tmp_path):
     with FileLock(tmp_path / LOCK), pytest.raises(ConfigError, match="held by another process"), locked(tmp_path):
         pass
+
+
+def test_trainer__needs_cloudpickle_for_several_gpus(monkeypatch):
+    trainer = object.__new__(Trainer)
+    trainer.ddp = True
+    monkeypatch.setattr("yolo_mha.engine.trainer.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="cloudpickle is not installed"):
+        trainer.train()

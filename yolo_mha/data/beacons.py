@@ -65,7 +65,7 @@ def draw(seed: int, index: int, size: int = 192) -> tuple[NDArray[np.uint8], NDA
 
 
 def _near_border(rng: np.random.Generator, size: int) -> int:
-    """Return a coordinate within 40 pixels of either border, so that shapes find room far from the beacon."""
+    """Return a coordinate within 40 pixels of either border, so that there is space for shapes far from the beacon."""
     offset = int(rng.integers(BEACON_RADIUS + 2, 41))
     return offset if rng.integers(2) else size - 1 - offset
 

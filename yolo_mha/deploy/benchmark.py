@@ -188,7 +188,8 @@ def _arms(model: Any, baseline: Any, trust: bool) -> dict[str, YOLO]:
 
 def _open(key: str, model: str | Path, trust: bool) -> YOLO:
     if not str(model).endswith((".pt", ".yaml", ".yml")):
-        raise ConfigError("Exports are made here.", given=f"{key}={model}", expected=f"{key}=best.pt, or a model YAML")
+        expected = f"{key}=best.pt, or a model YAML; benchmark exports it itself"
+        raise ConfigError("benchmark does not take an exported model.", given=f"{key}={model}", expected=expected)
     network = YOLO(model, trust=trust)
     require_detection(network.task, "benchmark")
     return network

@@ -72,13 +72,13 @@ def fetched(name: str) -> Path:
             file = Path(stock_download(url, name, folder, unzip=False, retry=RETRIES, min_bytes=LEAST_BYTES))
         except (ConnectionError, requests.RequestException, MemoryError) as e:
             cause = e.__cause__ or e
-            # Ultralytics raises MemoryError where the file is larger than the room on the disk
+            # Ultralytics raises MemoryError where the file is larger than the free space on the disk
             full = isinstance(cause, MemoryError) or getattr(cause, "errno", None) in NO_ROOM
             raise DownloadError(
                 f"{name} could not be downloaded{': the disk is full' if full else ''}.",
                 given=f"{url}: {with_type(cause)}",
                 expected=target,
-                fix=f"make room in {target.parent}" if full else by_hand,
+                fix=f"free some space in {target.parent}" if full else by_hand,
             ) from e
         if kind := file_format(file):
             raise DownloadError(

@@ -175,7 +175,7 @@ COMMANDS = {
     ),
     "track": Command(
         *LOOKED_AT,
-        Setting("tracker", "name, path", f"{TRACKERS}, or a tracker YAML", "botsort.yaml"),
+        Setting("tracker", "name, path", f"{TRACKERS}, or a tracker YAML; Ultralytics' default if not given"),
         TRUST,
         others="prediction settings, such as conf, imgsz, classes, vid_stride, show and save_txt",
     ),

@@ -31,7 +31,7 @@ from .run_folder import cannot_write, run_folder, taken
 from .signals import held_back, stopped_code
 from .slicing import check_tiles, wanted
 from .sources import Frame, Skipped, find
-from .tracking import DEFAULT_TRACKER, find_tracker
+from .tracking import find_tracker
 
 DEMO_MODEL = "demo-mha.pt"
 OWN_SETTINGS = ("save_csv", "max_pixels", "slice", "overlap")
@@ -118,7 +118,7 @@ def track(
     model: str | Path = DEMO_MODEL,
     source: str | Path | int | list[str | Path] | None = None,
     *,
-    tracker: str | Path = DEFAULT_TRACKER,
+    tracker: str | Path | None = None,
     trust: bool = False,
     **settings: Any,
 ) -> PredictResult:
@@ -130,7 +130,7 @@ def track(
     Args:
         model: Checkpoint or exported model.
         source: As for `predict`.
-        tracker: One of Ultralytics' trackers by name, or a tracker YAML.
+        tracker: One of Ultralytics' trackers by name, or a tracker YAML; its own default if not given.
         trust: Open also what could run code, for files that you made yourself, see `YOLO`.
         **settings: As for `predict`, without ``slice``. ``conf`` is 0.1 if not given, as in Ultralytics: trackers use
             faint detections to hold on to an object.
@@ -169,13 +169,13 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
             else:
                 results = by_batch(network, loader, tracker, **arguments)
             with closing(loader), closing(results):
-                heard = run.heard(results)
-                first = next(heard, None)
+                delivered = run.delivered(results)
+                first = next(delivered, None)
                 if first is None:
                     raise nothing_read(source, loader.skipped, stride)
                 run.notes += config.imgsz_notes(settings.get("imgsz"), network.predictor.imgsz)
                 outputs = Outputs(folder, {"save": True, **settings})
-                run.write(outputs, chain([first], heard), found.total(stride))
+                run.write(outputs, chain([first], delivered), found.total(stride))
     except (KeyboardInterrupt, SystemExit) as stop:
         if run.outputs is not None:
             stop.result = run.answer(run.outputs, stop)  # type: ignore[union-attr]
@@ -197,17 +197,17 @@ class _Run:
         self.quiet: Counter[str] = Counter()
         self.notes: list[str] = []
 
-    def heard(self, results: Iterator[tuple[Frame, Any]]) -> Iterator[tuple[Frame, Any]]:
+    def delivered(self, results: Iterator[tuple[Frame, Any]]) -> Iterator[tuple[Frame, Any]]:
         """Leave out the frames that a stream did not deliver, and count them."""
         silent = self.loader.skipped.silent
-        spoke: set[str] = set()
+        begun: set[str] = set()
         for frame, result in results:
             if not frame.silent:
-                spoke.add(frame.source)
+                begun.add(frame.source)
                 if quiet := self.quiet.pop(frame.source, 0):
                     silent[frame.source] += quiet
                 yield frame, result
-            elif frame.source in spoke:  # perhaps its end, at which a stream is silent too and nothing is lost
+            elif frame.source in begun:  # perhaps its end, at which a stream is silent too and nothing is lost
                 self.quiet[frame.source] += 1
             else:
                 silent[frame.source] += 1

@@ -5,19 +5,18 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import ConfigError, DependencyError, nearest
 from ..yaml_files import read_yaml
 
-DEFAULT_TRACKER = "botsort.yaml"
 
-
-def find_tracker(tracker: str | Path) -> str:
+def find_tracker(tracker: str | Path | None) -> str:
     """Find a tracker's YAML before anything is started.
 
     Args:
-        tracker: Path of a YAML, or the name of one of Ultralytics', with its ending or without.
+        tracker: Path of a YAML, or the name of one of Ultralytics', with its ending or without; None for its default.
 
     Returns:
         Its path.
@@ -33,6 +32,7 @@ def find_tracker(tracker: str | Path) -> str:
     from ultralytics.trackers.track import TRACKER_MAP  # looks for lap when it is imported
 
     own = {p.stem: p for p in (ULTRALYTICS_ROOT / "cfg" / "trackers").glob("*.yaml")}
+    tracker = DEFAULT_CFG_DICT["tracker"] if tracker is None else tracker
     path = Path(str(tracker))
     if not path.is_file():
         name = str(tracker).removesuffix(".yaml")

@@ -213,7 +213,7 @@ def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
     if isinstance(error, YoloMHAError):
         return failed
     if disk_is_full(error):
-        return RunError(DISK_FULL, given=failed.given, fix=f"make room. {_how_to_go_on(trainer)}")
+        return RunError(DISK_FULL, given=failed.given, fix=f"free some space. {_how_to_go_on(trainer)}")
     if lost := re.search(r"Image Not Found (.+)", text):
         image = Path(lost[1])
         given = str(image.readlink() if image.is_symlink() else image)

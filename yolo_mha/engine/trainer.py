@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from ultralytics.utils import dist
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ..data.files import unfinished, whole_file, write_text
+from ..errors import DependencyError
 from ..guard import guarded, replaced, restricted
 
 
@@ -33,7 +35,16 @@ class Trainer(DetectionTrainer):
             super().__init__(*args, **kwargs)
 
     def train(self) -> None:
-        """Train."""
+        """Train.
+
+        Raises:
+            DependencyError: Several GPUs are asked for, and a package for them is missing.
+        """
+        if self.ddp and find_spec("cloudpickle") is None:  # Ultralytics would install it
+            raise DependencyError(
+                "cloudpickle is not installed; Ultralytics needs it for several GPUs.",
+                fix="pip install 'yolo-mha[ddp]'",
+            )
         kept = SimpleNamespace(rmtree=lambda folder: None)  # with the lock that is in it; for several GPUs it would go
         with guarded(trust=not restricted()), replaced((dist, "shutil", kept)):
             super().train()

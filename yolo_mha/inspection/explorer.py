@@ -92,9 +92,7 @@ class Explorer:
 
     def __init__(self, looker: Looker, name: str) -> None:
         self.name, self._looker, self._lock = name, looker, RLock()
-        self._silent = copy.copy(
-            looker
-        )  # changing the weights of the model itself would break the graphs of its passes
+        self._silent = copy.copy(looker)  # its weights change, which would break the graphs of passes that are kept
         self._silent.model = copy.deepcopy(looker.model)
         blocks = {row: range(block.num_heads) for row, block in Recorder(looker.model).blocks.items()}
         self.heads = [f"{row}:{head}" for row, heads in blocks.items() for head in heads]

@@ -88,7 +88,7 @@ class MultiHeadAttention(nn.Module):
                 (B or 1, h or 1, Nq or 1, Nk).
             valid_lens: Integers of shape (B,) or (B, Nq): only so many keys, from the first on, may be attended (Zhang
                 et al., Dive into Deep Learning, section 11.5; 10.5 in older editions). Holds in addition to ``mask``.
-                Their range is checked, for which a GPU is waited for; not in a compiled or exported graph.
+                Their range is checked, which waits for the GPU; a compiled or exported graph does not check it.
             need_weights: Whether to return the attention weights too, which builds the Nq x Nk matrix of each head.
 
         Returns:
