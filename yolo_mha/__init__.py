@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from .inspection.explain import Explanation, explain
     from .inspection.faithfulness import Faithfulness, faithfulness
     from .inspection.heads import HeadRanking, heads
-    from .inspection.prune import Pruned, prune
+    from .inspection.prune import prune
+    from .inspection.pruned import Pruned
     from .inspection.recorder import Recorder
     from .scoring.val import ValResult, val
 
@@ -97,7 +98,8 @@ _LAZY = {
     "inspection.explain": ["Explanation", "explain"],
     "inspection.faithfulness": ["Faithfulness", "faithfulness"],
     "inspection.heads": ["HeadRanking", "heads"],
-    "inspection.prune": ["Pruned", "prune"],
+    "inspection.prune": ["prune"],
+    "inspection.pruned": ["Pruned"],
     "inspection.recorder": ["Recorder"],
     "scoring.val": ["ValResult", "val"],
 }
