@@ -56,6 +56,29 @@ def counts(heads: int, *wanted: int) -> list[int]:
     return sorted({0, *wanted, *np.linspace(1, heads, min(heads, POINTS)).round().astype(int).tolist()})
 
 
+def pruned_networks(model: Network, order: Sequence[Name], number: int) -> dict[int, Network]:
+    """Return a model without ever more heads, by their number; what its rows cannot say is left out.
+
+    Where a row repeats, each of its blocks has to have as many heads left.
+
+    Args:
+        model: The model.
+        order: All its heads in the order in which they go.
+        number: How many are to be among the numbers.
+
+    Raises:
+        ConfigError: The rows cannot say what is left without ``number`` heads.
+    """
+    found = {}
+    for count in counts(len(order), number):
+        try:
+            found[count], _ = prune_heads(model, by_block(order[:count]))
+        except ConfigError:
+            if count == number:
+                raise
+    return found
+
+
 def measure_curve(
     model: Network, order: Sequence[Name], number: int, score: SilencedScores, imgsz: int
 ) -> tuple[list[Point], list[str]]:
@@ -69,15 +92,9 @@ def measure_curve(
         imgsz: Height and width of the image that is timed, in pixels.
 
     Raises:
-        ConfigError: The model's rows cannot say what is left without ``number`` heads.
+        ConfigError: See `pruned_networks`.
     """
-    networks = {}
-    for count in counts(len(order), number):
-        try:
-            networks[count] = prune_heads(model, by_block(order[:count]))[0]
-        except ConfigError:  # such as a row that repeats, with more heads left in one block than in the other
-            if count == number:
-                raise
+    networks = pruned_networks(model, order, number)
     scored = {count: score(order[:count]) for count in with_bar(list(networks), "scoring", len(networks))}
     pytorch = in_pytorch(networks, imgsz)
     onnx, note = in_onnx(networks, score.network, imgsz, with_bar)
@@ -122,11 +139,14 @@ def draw_curve(points: Sequence[Point], removed: int, controls: Sequence[Control
     for name, label, colour in (("pytorch", "PyTorch", "#d1495b"), ("onnx", "ONNX Runtime", "#4b5563")):
         times = [getattr(point, name) for point in points]
         if None not in times:
-            right.plot(
-                x, [time.ratio for time in times], "o-", color=colour, label=f"{label}, whole {times[0].ms:.1f} ms"
-            )
+            label = f"{label}, whole {times[0].ms:.1f} ms"
+            right.plot(x, [time.ratio for time in times], "o-", color=colour, label=label)
             right.vlines(x, *zip(*(time.ratio_range for time in times), strict=True), color=colour, lw=1)
-    right.set(ylabel="time by that of the whole model", title="latency of one image on the CPU", ylim=(0, None))
+    right.set(
+        ylabel="time by that of the whole model",
+        title="latency of one image on the CPU; 96 % intervals",
+        ylim=(0, None),
+    )
     for axes in (left, right):
         axes.axvline(removed, color="0.8", lw=4, zorder=0)
         axes.set(xlabel="heads removed", xticks=x)

@@ -41,10 +41,7 @@ def in_onnx(
         progress: Shows progress.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if not find_spec(name)]:
-        return (
-            {},
-            f"No latency in ONNX Runtime: {' and '.join(missing)} not installed (pip install 'yolo-mha[export]').",
-        )
+        return {}, f"No latency in ONNX Runtime: pip install 'yolo-mha[export]' brings {' and '.join(missing)}."
     model = network.model
     try:
         with tempfile.TemporaryDirectory(prefix="yolo-mha-prune-") as folder:

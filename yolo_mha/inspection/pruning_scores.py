@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.groups import read_groups
 from ..engine.model import YOLO
+from ..errors import ConfigError
 from ..scoring.matches import Matches
 from ..scoring.resample import RESAMPLES, bootstrap_weights, resampled_ap
 from .head_importance import Name, Scored, Scorer
@@ -53,13 +54,15 @@ def parts(scorer: Scorer, group: str | Path | None, *, halved: bool) -> list[Par
         halved: Whether there are two: one to choose on, and one to report.
 
     Raises:
-        ConfigError: The groups do not fit the images.
+        ConfigError: The groups do not fit the images, or there is one image.
     """
     images = [sample.image for sample in scorer.truth.scored(scorer.samples)]
     names = read_groups(group, images)
     units = np.arange(len(images)) if names is None else np.unique(names, return_inverse=True)[1]
     if not halved:
         return [Part(units, np.ones(len(units), np.bool_))]
+    if not units.max(initial=0):
+        raise ConfigError("auto needs two halves of the images.", given=f"{len(images)} image", expected="20 or more")
     shuffled = np.random.default_rng(0).permutation(units.max() + 1)
     first = np.isin(units, shuffled[: len(shuffled) // 2])
     return [Part(units, first), Part(units, ~first)]
