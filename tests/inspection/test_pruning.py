@@ -9,6 +9,7 @@ import torch
 from yolo_mha import ConfigError, SpatialMHA
 from yolo_mha.inspection.head_importance import Scored, WithInterval
 from yolo_mha.inspection.pruned import within
+from yolo_mha.inspection.pruning_auto import numbers_between
 from yolo_mha.inspection.pruning_controls import RANDOM, Control, weight_norms
 from yolo_mha.inspection.pruning_curve import counts, pruned_networks
 from yolo_mha.inspection.pruning_latency import in_onnx, in_pytorch
@@ -117,6 +118,35 @@ def test_counts__are_few_and_hold_those_that_are_wanted():
     assert counts(1, 0) == [0, 1]
     many = counts(64, 17)
     assert ({0, 1, 17, 64} <= set(many), len(many)) == (True, 10)
+
+
+class Scores:
+    """AP by number of heads removed, on the images for choosing."""
+
+    def __init__(self, aps: dict[int, float]) -> None:
+        self.aps = aps
+
+    def __call__(self, gone: list) -> list[Scored]:
+        return [scored(self.aps[len(gone)])]
+
+
+@pytest.mark.parametrize(
+    ("heads", "lost", "expected"),
+    [
+        (24, {14: 0.001, 17: 0.01}, [15, 16]),
+        (24, {17: 0.01, 21: 0.001, 24: 0.001}, [22, 23]),
+        (24, {1: 0.01}, []),
+        (3, {2: 0.001}, []),
+        (1, {1: 0.001}, []),
+    ],
+    ids=["between", "the most", "none", "few", "one"],
+)
+def test_numbers_between__are_those_that_the_curve_leaves_out(heads, lost, expected):
+    """AP falls by 0.002 at every number where nothing else is said, and by 0.02 beyond the last."""
+    last = max(lost)
+    known = {n: 0.02 if n > last or (n > 0 and lost.get(1) == 0.01) else lost.get(n, 0.002) for n in range(heads + 1)}
+    score = Scores({n: 0.5 - (value if n else 0) for n, value in known.items()})
+    assert list(numbers_between([("3", i) for i in range(heads)], score, 0.005)) == expected
 
 
 def test_pruned_networks__leave_out_what_rows_cannot_say():

@@ -28,7 +28,7 @@ from .asked import check_settings
 from .head_importance import Name, Scorer
 from .heads import SCORING, with_heads
 from .pruned import Pruned, Scores, Tuned, within
-from .pruning_auto import describe, most_within
+from .pruning_auto import describe, most_within, numbers_between
 from .pruning_choice import AUTO, count_of, least_first, read_heads
 from .pruning_controls import controls
 from .pruning_curve import Point, draw_curve, measure_curve
@@ -205,7 +205,8 @@ def _choose(
         imgsz: Height and width of the image that is timed.
         margin: See there.
     """
-    curve, notes = measure_curve(model, ranked, number or 0, score, imgsz)
+    others = numbers_between(ranked, score, margin) if number is None else ()
+    curve, notes = measure_curve(model, ranked, number or 0, score, imgsz, others)
     if number is None:
         number = most_within(curve, len(ranked), margin)
         notes = [*describe(curve, ranked, number, score, margin), *notes]

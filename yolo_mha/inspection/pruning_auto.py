@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..engine.progress import with_bar
 from .head_importance import Name
-from .pruning_curve import Point
+from .pruning_curve import Point, counts
 from .pruning_scores import SilencedScores
+
+
+def numbers_between(ranked: Sequence[Name], score: SilencedScores, margin: float) -> range:
+    """Return the numbers of heads between the largest on the curve that can go and the next, which are to be tried too.
+
+    Args:
+        ranked: All heads, in the order in which they go.
+        score: Has the images for choosing first.
+        margin: How much AP may be lost.
+    """
+    on_curve = counts(len(ranked))
+    whole, *others = (score(ranked[:n])[0].ap for n in with_bar(on_curve, "choosing", len(on_curve)))
+    within = [n for n, ap in zip(on_curve[1:-1], others, strict=False) if whole - ap <= margin]
+    most = max(within, default=0)
+    return range(most + 1, on_curve[on_curve.index(most) + 1])
 
 
 def most_within(curve: Sequence[Point], heads: int, margin: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,9 @@ def counts(heads: int, *wanted: int) -> list[int]:
     return sorted({0, *wanted, *np.linspace(1, heads, min(heads, POINTS)).round().astype(int).tolist()})
 
 
-def pruned_networks(model: Network, order: Sequence[Name], number: int) -> dict[int, Network]:
+def pruned_networks(
+    model: Network, order: Sequence[Name], number: int, others: Iterable[int] = ()
+) -> dict[int, Network]:
     """Return a model without ever more heads, by their number; what its rows cannot say is left out.
 
     Where a row repeats, each of its blocks has to have as many heads left.
@@ -65,12 +67,13 @@ def pruned_networks(model: Network, order: Sequence[Name], number: int) -> dict[
         model: The model.
         order: All its heads in the order in which they go.
         number: How many are to be among the numbers.
+        others: Further numbers.
 
     Raises:
         ConfigError: The rows cannot say what is left without ``number`` heads.
     """
     found = {}
-    for count in counts(len(order), number):
+    for count in counts(len(order), number, *others):
         try:
             found[count], _ = prune_heads(model, by_block(order[:count]))
         except ConfigError:
@@ -80,7 +83,12 @@ def pruned_networks(model: Network, order: Sequence[Name], number: int) -> dict[
 
 
 def measure_curve(
-    model: Network, order: Sequence[Name], number: int, score: SilencedScores, imgsz: int
+    model: Network,
+    order: Sequence[Name],
+    number: int,
+    score: SilencedScores,
+    imgsz: int,
+    others: Iterable[int] = (),
 ) -> tuple[list[Point], list[str]]:
     """Measure AP and latency with ever fewer heads, and note what could not be measured.
 
@@ -90,11 +98,12 @@ def measure_curve(
         number: How many are to be among the points.
         score: Scores the model without heads.
         imgsz: Height and width of the image that is timed, in pixels.
+        others: Further numbers of heads among the points.
 
     Raises:
         ConfigError: See `pruned_networks`.
     """
-    networks = pruned_networks(model, order, number)
+    networks = pruned_networks(model, order, number, others)
     scored = {count: score(order[:count]) for count in with_bar(list(networks), "scoring", len(networks))}
     pytorch = in_pytorch(networks, imgsz)
     onnx, note = in_onnx(networks, score.network, imgsz, with_bar)
