@@ -165,6 +165,7 @@ def test_prune__bad_input(beacons):
         ({"margin": 0}, "margin is how much AP may be lost"),
         ({"margin": True}, "margin is how much AP may be lost"),
         ({"lr0": 0.1}, "prune does not take lr0"),
+        ({"epochs": 3, "resume": True}, "prune does not take resume"),
     ):
         with pytest.raises(ConfigError, match=said):
             yolo_mha.prune("demo-mha.pt", "5:0", **given)

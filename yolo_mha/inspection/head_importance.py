@@ -70,7 +70,7 @@ class WithInterval:
         images: int,
         group_sizes: NDArray[np.int64] | None = None,
     ) -> WithInterval:
-        """Return the mean of a value over seeds with its interval over seeds and images; see `paired_interval`."""
+        """Return the mean over seeds, or draws, with its interval over them and images; see `paired_interval`."""
         found, value = paired_interval(values, replicates, images, group_sizes), float(values.mean())
         return cls(value, None, None) if found is None else cls(value, found.low, found.high)
 

@@ -101,7 +101,8 @@ def prune(
         UnsupportedTaskError: The model is not for box detection.
         RunError: Training stopped with an error; the pruned checkpoint is there.
     """
-    passed = check_settings(settings, (*TAKEN, *settings) if epochs else TAKEN, "prune")
+    trains_with = settings.keys() - {"resume"} if epochs else ()
+    passed = check_settings(settings, (*TAKEN, *trains_with), "prune")
     asked, split = read_heads(heads), passed.pop("split", None) or "val"
     named = asked if isinstance(asked, list) else []
     _check(heads, not named, {"data": data, "split": split, "margin": margin, "group": group, "epochs": epochs})
