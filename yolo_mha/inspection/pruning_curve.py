@@ -159,6 +159,6 @@ def draw_curve(points: Sequence[Point], removed: int, controls: Sequence[Control
     for axes in (left, right):
         axes.axvline(removed, color="0.8", lw=4, zorder=0)
         axes.set(xlabel="heads removed", xticks=x)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower left")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
