@@ -89,7 +89,7 @@ SETS = {
     ("engine/inference.py", "loader.channels"): "the images of this call",
     ("engine/record.py", "made.yaml[]"): "a network that was just built",
     ("engine/insert.py", "made.yaml[]"): "a network that was just built",
-    ("inspection/prune.py", "network.model"): "a model that this command opened",
+    ("inspection/pruning_latency.py", "network.model"): "a model that prune opened, while others are exported",
     ("profiling/training_case.py", "model.args"): "a copy of the network",
     ("profiling/training_case.py", "model.names"): "a copy of the network",
     ("profiling/training_case.py", "args.imgsz"): "a copy of the settings",

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from .inspection.explore import explore
     from .inspection.faithfulness import Faithfulness, faithfulness
     from .inspection.heads import HeadRanking, heads
-    from .inspection.prune import Pruned, prune
+    from .inspection.prune import prune
+    from .inspection.pruned import Pruned
     from .inspection.recorder import Recorder
     from .scoring.val import ValResult, val
 
@@ -107,7 +108,8 @@ _LAZY = {
     "inspection.explore": ["explore"],
     "inspection.faithfulness": ["Faithfulness", "faithfulness"],
     "inspection.heads": ["HeadRanking", "heads"],
-    "inspection.prune": ["Pruned", "prune"],
+    "inspection.prune": ["prune"],
+    "inspection.pruned": ["Pruned"],
     "inspection.recorder": ["Recorder"],
     "scoring.val": ["ValResult", "val"],
 }

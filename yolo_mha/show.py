@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .inspection.faithfulness import Faithfulness
     from .inspection.head_importance import WithInterval
     from .inspection.heads import HeadRanking
-    from .inspection.prune import Pruned
+    from .inspection.pruned import Pruned
     from .profiling.cost import Cost
     from .scoring.val import ValResult
 
@@ -281,10 +281,27 @@ def _show_pruned(result: Pruned, console: Console) -> None:
     console.print(table)
     _say(console, f"parameters: {result.parameters:,} before, {result.parameters_left:,} now")
     _say(console, f"largest difference to the model with these heads silenced: {result.difference:.1e}")
+    if result.curve:
+        console.print(_curve_of(result))
     if s := result.scores:
         aps = f"AP {_number(s.ap)} before, {_number(s.ap_left)} now"
-        _say(console, f"{s.data}, {s.split}: {aps}, {_with_interval(s.lost, 4)} lost")
-    _say(console, f"written: {result.checkpoint}", f"written: {result.yaml}")
+        _say(console, f"{s.data}, {s.split}, {s.images} images: {aps}, {_with_interval(s.lost, 4)} lost", s.sentence)
+        _say(console, *(control.sentence for control in s.controls))
+    if t := result.tuned:
+        _say(console, f"after {t.epochs} more epochs: AP {_number(t.ap)}, {_with_interval(t.lost, 4)} lost")
+    _say(console, *result.notes)
+    _say(console, *(f"written: {p}" for p in (result.checkpoint, result.yaml, result.picture) if p))
+    if result.tuned:
+        _say(console, f"trained further: {result.tuned.checkpoint}")
+
+
+def _curve_of(result: Pruned) -> Table:
+    table = _table("removed", "parameters", "AP", "AP lost", "PyTorch ms", "ONNX ms", left=0)
+    for point in result.curve:
+        times = [f"{time.ms:.1f} ({time.ratio:.2f})" if time else "-" for time in (point.pytorch, point.onnx)]
+        lost = _with_interval(point.lost, 4)
+        table.add_row(str(point.removed), f"{point.parameters:,}", _number(point.ap), lost, *times)
+    return table
 
 
 def _show_export(result: ExportResult, console: Console) -> None:

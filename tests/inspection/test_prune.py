@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from networks import opened
@@ -51,22 +52,84 @@ def test_prune__trains_on_resumes_and_exports(beacons, tiny):
     assert exported.ok
 
 
-def test_prune__a_share_is_chosen_on_training_images(beacons):
-    made = yolo_mha.insert("demo-mha.pt", "layer:3", num_heads=3, head_dim=8, gate_init=0.0, out="five.pt")
-    result = yolo_mha.prune(made.checkpoint, 0.6, beacons, out="small.pt", device="cpu")
-    assert (result.heads, result.left) == ({"4": [0, 1, 2]}, {"4": 0, "6": 2}), "behind a gate of 0 no head matters"
-    assert result.difference < 1e-5
-    assert heads_of("small.pt") == {"5": 2}
-    two = yolo_mha.prune(made.checkpoint, 0.8, beacons, out="smaller.pt", device="cpu")
-    assert two.heads == {"4": [0, 1, 2], "6": [0]}
-    for pruned in (result, two):
-        found = pruned.scores
-        assert (found.data, found.split, found.lost.low) == (str(beacons), "val", None)
-        assert found.lost.value == pytest.approx(found.ap - found.ap_left)
-        scored = yolo_mha.val(pruned.checkpoint, beacons, device="cpu", plots=False).coco.metrics["AP"]
-        assert scored == pytest.approx(found.ap_left, abs=1e-3)
-    assert result.scores.lost.value == 0, "and nothing is lost without them"
-    assert (two.difference < 1e-5, heads_of("smaller.pt")) == (True, {"5": 1})
+@pytest.fixture
+def four_heads() -> str:
+    """The demo's model with a block of two heads in front, behind a gate of 0."""
+    made = yolo_mha.insert("demo-mha.pt", "layer:3", num_heads=2, head_dim=8, gate_init=0.0, out="four.pt")
+    return str(made.checkpoint)
+
+
+def test_prune__a_share_is_chosen_on_training_images(beacons, four_heads):
+    result = yolo_mha.prune(four_heads, 0.75, beacons, out="small.pt", device="cpu", imgsz=96)
+    assert (result.heads, result.left) == ({"4": [0, 1], "6": [0]}, {"4": 0, "6": 1}), "a gate of 0 says nothing"
+    assert (result.difference < 1e-5, heads_of("small.pt")) == (True, {"5": 1})
+    found = result.scores
+    assert (found.data, found.split, found.images, found.lost.low) == (str(beacons), "val", 8, None)
+    assert found.lost.value == pytest.approx(found.ap - found.ap_left)
+    scored = yolo_mha.val(result.checkpoint, beacons, device="cpu", imgsz=96, plots=False).coco.metrics["AP"]
+    assert scored == pytest.approx(found.ap_left, abs=1e-3)
+    random, norm = found.controls
+    assert (len(random.aps), len(norm.aps)) == (5, 1)
+    assert random.gained.value == pytest.approx(found.ap_left - random.ap)
+    assert [point.removed for point in result.curve] == [0, 1, 2, 3, 4]
+    aps, parameters = ([getattr(point, name) for point in result.curve] for name in ("ap", "parameters"))
+    assert (aps[0], aps[3]) == (found.ap, found.ap_left)
+    assert aps[:3] == [aps[0]] * 3, "nothing is lost without heads behind a gate of 0"
+    assert (parameters[0], parameters[3]) == (result.parameters, result.parameters_left)
+    assert parameters == sorted(parameters, reverse=True)
+    for point in result.curve:
+        assert point.lost.value == pytest.approx(aps[0] - point.ap)
+        assert point.pytorch.ms > 0 < point.onnx.ms
+    assert result.picture.endswith("small-curve.png")
+    assert cv2.imread(result.picture) is not None
+
+
+@pytest.fixture
+def no_onnx(monkeypatch):
+    """As where ONNX Runtime is not installed, which saves the time of exporting."""
+    monkeypatch.setattr("yolo_mha.inspection.pruning_latency.find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("no_onnx")
+def test_prune__auto_takes_what_ap_allows_and_reports_the_other_half(beacons, four_heads, capsys):
+    rows = [f"{i:04}.png,{'abcd'[i // 2]}" for i in range(8)]
+    Path("groups.csv").write_text("\n".join(["image,group", *rows]))
+    words = ["prune", f"model={four_heads}", f"data={beacons}", "heads=auto", "margin=0.02", "group=groups.csv"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "out=small.pt", "device=cpu", "imgsz=96", "--json"])
+    assert ended.value.code in (0, None)
+    result = json.loads(capsys.readouterr().out)
+    losses = [point["lost_choosing"] for point in result["curve"]]
+    assert losses[:3] == [0] * 3
+    number = max(n for n, lost in enumerate(losses[:-1]) if lost <= 0.02)
+    assert sum(map(len, result["heads"].values())) == number >= 2
+    share = f"{number} of 4 heads go ({number / 4:.0%})"
+    assert result["notes"][0] == f"{share}, chosen on 4 images; AP is reported on 4 others."
+    assert result["scores"]["images"] == 4
+    assert result["scores"]["ap_left"] == result["curve"][number]["ap"]
+    assert sum(heads_of("small.pt").values()) == 4 - number
+
+
+@pytest.mark.usefixtures("no_onnx")
+def test_prune__auto_that_finds_no_head_writes_nothing(beacons):
+    result = yolo_mha.prune("demo-mha.pt", "auto", beacons, margin=1e-4, out="small.pt", device="cpu")
+    assert (result.heads, result.checkpoint, result.scores, result.picture) == ({}, None, None, None)
+    lost = result.curve[1].lost_choosing
+    assert lost > 1e-4
+    said = f"without head 5:0 {lost:.4f} of AP is lost on the 4 images for choosing."
+    assert result.notes[0] == f"No head can go, so nothing is written: {said}"
+    assert result.notes[1].startswith("No latency in ONNX Runtime")
+    assert not list(Path().glob("small*"))
+
+
+def test_prune__tunes_afterwards(beacons, tiny):
+    result = yolo_mha.prune("demo-mha.pt", "5:0", beacons, out="small.pt", **tiny)
+    assert (result.tuned.epochs, heads_of(result.tuned.checkpoint)) == (1, {"5": 1})
+    scored = yolo_mha.val(result.tuned.checkpoint, beacons, device="cpu", imgsz=64, plots=False).coco.metrics["AP"]
+    assert scored == pytest.approx(result.tuned.ap, abs=1e-9)
+    assert result.tuned.lost.value == pytest.approx(result.scores.ap - result.tuned.ap)
+    assert heads_of("small.pt") == {"5": 1}, "which stays as it was pruned"
+    assert YOLO("small.pt").ckpt["epoch"] == -1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +142,8 @@ def test_prune__a_share_is_chosen_on_training_images(beacons):
         ("5", "heads has an unusable value"),
         (1.5, "heads has an unusable value"),
         (True, "heads has an unusable value"),
-        (0.5, "A share of the heads is chosen on training images"),
+        (0.5, "Heads are chosen on training images.*\n.*heads=0.5 without data"),
+        ("auto", "Heads are chosen on training images"),
     ],
     ids=str,
 )
@@ -94,6 +158,19 @@ def test_prune__bad_input(beacons):
         yolo_mha.prune("demo-mha.pt", 0.1, beacons)
     with pytest.raises(ConfigError, match="chosen on the training images"):
         yolo_mha.prune("demo-mha.pt", 0.5, beacons, split="train")
+    for given, said in (
+        ({"group": "image"}, "group needs a dataset"),
+        ({"epochs": 3}, "epochs needs a dataset"),
+        ({"epochs": -1}, "epochs must be a whole number"),
+        ({"margin": 0}, "margin is how much AP may be lost"),
+        ({"margin": True}, "margin is how much AP may be lost"),
+        ({"lr0": 0.1}, "prune does not take lr0"),
+        ({"epochs": 3, "resume": True}, "prune does not take resume"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            yolo_mha.prune("demo-mha.pt", "5:0", **given)
+    with pytest.raises(ConfigError, match="8 of 8 images do not match group"):
+        yolo_mha.prune("demo-mha.pt", "5:0", beacons, group="(writer)")
     with pytest.raises(ConfigError, match="The model has no heads"):
         yolo_mha.prune(opened("demo-baseline.yaml", "plain.pt"), "5:0")
     with pytest.raises(ConfigError, match="cut out of a checkpoint"):
@@ -105,4 +182,8 @@ def test_prune__bad_input(beacons):
     Path("taken.pt").write_bytes(b"")
     with pytest.raises(ConfigError, match="exists already"):
         yolo_mha.prune("demo-mha.pt", 0.5, beacons, out="taken.pt")
-    assert sorted(p.name for p in Path().glob("*")) == ["plain.pt", "seg.pt", "taken.pt"]
+    Path("new-curve.png").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"new-curve\.png exists already"):
+        yolo_mha.prune("demo-mha.pt", 0.5, beacons, out="new.pt")
+    files = {p.name for p in Path().iterdir()} - {"runs"}  # of the dataset's mirror
+    assert files == {"new-curve.png", "plain.pt", "seg.pt", "taken.pt"}

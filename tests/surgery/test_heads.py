@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from yolo_mha import ConfigError, SpatialMHA, register
 from yolo_mha.inspection.silencing import silenced
 from yolo_mha.registry import all_rows, build
-from yolo_mha.surgery.heads import attentions, prune_heads
+from yolo_mha.surgery.heads import attentions, check_some_stay, prune_heads
 from yolo_mha.surgery.rows import edit
 from yolo_mha.surgery.text import dump, edit_text
 
@@ -103,6 +103,18 @@ def test_prune_heads__a_block_without_heads_is_removed():
         assert_equal(pruned, model, torch.rand(1, 3, 40, 48))
 
 
+def test_prune_heads__all_of_them_is_a_model_without_attention():
+    model = network(block(num_heads=2, mlp_ratio=1.0), [[-1, 1], 1, "CrossScaleMHA", []])
+    every = {name: range(attention.num_heads) for name, attention in attentions(model).items()}
+    pruned, _ = prune_heads(model, every)
+    assert not attentions(pruned)
+    with silenced(model, every):
+        assert_equal(pruned, model, torch.rand(1, 3, 40, 48))
+    with pytest.raises(ConfigError, match="No head would be left"):
+        check_some_stay(model, every)
+    check_some_stay(model, {"3": [0, 1]})
+
+
 @pytest.mark.parametrize(
     "arguments", [[3], ["3"], [{"num_heads": 3, "qk_norm": True}], [3, {"qk_norm": True}], {"num_heads": 3}], ids=str
 )
@@ -144,9 +156,8 @@ def test_prune_heads__nothing_to_cut_is_the_same_model():
         ([block(num_heads=2)], {"2": [0]}, "no attention block in this row.*\n.*row 2.*\n.*one of 3"),
         ([block(num_heads=2)], {"3": [2]}, "no such head.*\n.*3:2\n.*3:0 to 3:1"),
         ([block(num_heads=2)], {"3": [-1]}, "no such head"),
-        ([block(num_heads=2)], {"3": [0, 1]}, "No head would be left"),
     ],
-    ids=["no block", "no heads", "row", "head", "negative", "all"],
+    ids=["no block", "no heads", "row", "head", "negative"],
 )
 def test_prune_heads__bad_input(rows, heads, said):
     with pytest.raises(ConfigError, match=said):

@@ -101,7 +101,7 @@ class _Served:
         start = time.perf_counter()
         self._run(self._images)
         seconds = time.perf_counter() - start
-        _settle()
+        settle()
         return {"ms": seconds * 1e3}
 
     def finish(self) -> Answer:
@@ -109,7 +109,7 @@ class _Served:
         return {"mib": peak_since_reset_mib() - self._base if self._device == "cpu" else None}
 
 
-def _settle() -> None:
+def settle() -> None:
     """Wait until all threads rest; those of ONNX Runtime go round for 30 ms, in which the next process would suffer."""
     for _ in range(40):
         before = time.process_time()

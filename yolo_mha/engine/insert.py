@@ -195,7 +195,7 @@ def read_base(model: str | Path, trust: bool) -> Base:
     return Base(name, source, module, model_text(name, module.yaml), checkpoint)
 
 
-def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool) -> Path:
+def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool, beside: str | None = None) -> Path:
     """Decide on the file to write, and make sure that nothing is lost.
 
     Args:
@@ -203,6 +203,7 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool)
         out: What the user named; None for a name made of the model's.
         suffix: What that name ends with.
         exist_ok: Whether files that exist may be replaced.
+        beside: What the name of another file beside it ends with, in place of the output's suffix.
 
     Raises:
         ConfigError: It cannot be written, exists, or is of another kind than the model.
@@ -229,7 +230,7 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool)
             expected=f"scale {', '.join(scales)}, or a name without a letter",
         )
     with _writable(path):
-        for written in {path, path.with_suffix(".yaml")}:
+        for written in {path, path.with_suffix(".yaml"), path.with_name(path.stem + beside) if beside else path}:
             if written.is_dir():
                 raise ConfigError(f"{written} is a folder.", given=f"out={written}", expected="a file")
             if written.exists() and (not exist_ok or written.samefile(base.source)):

@@ -218,13 +218,17 @@ COMMANDS = {
             "heads",
             "share, names",
             "share of all heads that goes, such as 0.5: those with the least gradient on the training images of data; "
-            "or the heads by row:head, separated by commas, such as 10:0,10:3",
+            "or the heads by row:head, separated by commas, such as 10:0,10:3; or auto, as many as keep AP within "
+            "margin on one half of the validation images",
             required=True,
         ),
-        replace(DATA, meaning="dataset, needed for a share; AP before and after is taken on its validation images"),
+        replace(DATA, meaning="dataset, needed for a share and for auto; AP is taken on its validation images"),
+        Setting("margin", "number", "AP that may be lost", 0.005),
+        replace(GROUP, meaning=f"{GROUP.meaning}; they stay in one half"),
+        Setting("epochs", COUNT, "epochs that the pruned model is trained on data afterwards; 0 for none", 0),
         replace(WRITTEN[0], meaning="checkpoint to write; named after the model if not given"),
         *WRITTEN[1:],
-        others="settings split, imgsz, batch and device",
+        others="settings split, imgsz, batch and device, with epochs training settings too",
     ),
     "export": Command(
         NETWORK,

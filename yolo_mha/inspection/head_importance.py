@@ -22,7 +22,7 @@ from ..engine.model import YOLO
 from ..profiling.training_case import TrainingCase
 from ..registry import Network
 from ..scoring.intervals import paired_interval
-from ..scoring.matches import match_detections
+from ..scoring.matches import Matches, match_detections
 from ..scoring.resample import RESAMPLES, bootstrap_weights, resampled_ap, supports
 from ..scoring.truth import read_truth
 from ..scoring.val import score
@@ -43,7 +43,7 @@ class WithInterval:
 
     Attributes:
         value: The value on all images.
-        low: Lower end; None with fewer than ten images.
+        low: Lower end; None with fewer than ten images or groups.
         high: Upper end.
     """
 
@@ -52,9 +52,26 @@ class WithInterval:
     high: float | None
 
     @classmethod
-    def of(cls, value: float, replicates: NDArray[np.float64], images: int) -> WithInterval:
+    def of(
+        cls,
+        value: float,
+        replicates: NDArray[np.float64],
+        images: int,
+        group_sizes: NDArray[np.int64] | None = None,
+    ) -> WithInterval:
         """Return a value with its interval, from what each resample of the images gives; see `paired_interval`."""
-        found = paired_interval(np.array([value]), replicates[None], images)
+        return cls.over_seeds(np.array([value]), replicates[None], images, group_sizes)
+
+    @classmethod
+    def over_seeds(
+        cls,
+        values: NDArray[np.float64],
+        replicates: NDArray[np.float64],
+        images: int,
+        group_sizes: NDArray[np.int64] | None = None,
+    ) -> WithInterval:
+        """Return the mean over seeds, or draws, with its interval over them and images; see `paired_interval`."""
+        found, value = paired_interval(values, replicates, images, group_sizes), float(values.mean())
         return cls(value, None, None) if found is None else cls(value, found.low, found.high)
 
 
@@ -220,14 +237,19 @@ class Scorer:
         self.dataset, self.samples, self.split, self.settings = dataset, samples, split, settings
         self.truth = read_truth(dataset, split, samples)
 
-    def __call__(self, network: YOLO) -> Scored:
-        """Score a model."""
+    def matches(self, network: YOLO) -> tuple[float, Matches]:
+        """Return a model's AP, and its detections matched to the ground truth."""
         with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as folder:
             given = {**self.settings, "project": folder, "plots": False, "verbose": False}
             result = score(network, self.dataset, self.samples, self.split, **given)
             matches = match_detections(self.truth.coco, read_json(result.predictions, "predictions"))
+        return result.coco.metrics["AP"], matches
+
+    def __call__(self, network: YOLO) -> Scored:
+        """Score a model."""
+        ap, matches = self.matches(network)
         replicates = resampled_ap(matches, bootstrap_weights(matches.images, RESAMPLES))
-        return Scored(result.coco.metrics["AP"], replicates, supports(matches)["AP"].images)
+        return Scored(ap, replicates, supports(matches)["AP"].images)
 
 
 @dataclass(frozen=True)
@@ -238,15 +260,17 @@ class Scored:
         ap: AP.
         replicates: The same on each resample of the images, the same resamples for all models.
         images: Number of images with an object.
+        group_sizes: How many of them are in each group, where groups are resampled.
     """
 
     ap: float
     replicates: NDArray[np.float64]
     images: int
+    group_sizes: NDArray[np.int64] | None = None
 
     def lost(self, other: Scored) -> WithInterval:
         """Return how much less AP another model has."""
-        return WithInterval.of(self.ap - other.ap, self.replicates - other.replicates, self.images)
+        return WithInterval.of(self.ap - other.ap, self.replicates - other.replicates, self.images, self.group_sizes)
 
 
 def silencing_importance(

@@ -2,82 +2,51 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.dataset import Sample, load_dataset, read_dataset
+from ..data.dataset import load_dataset, read_dataset
+from ..engine import settings as config
 from ..engine.insert import output_file, read_base, write_model
 from ..engine.model import YOLO
 from ..engine.own_settings import checked
 from ..engine.progress import with_bar
-from ..errors import ConfigError, run_failed
+from ..engine.train import train
+from ..errors import ConfigError
 from ..guard import guarded
 from ..profiling.blocks import tensors
 from ..registry import Network
-from ..result import Result
 from ..scoring.val import class_order
-from ..surgery.heads import Heads, attentions, check_heads, prune_heads
+from ..surgery.heads import Heads, attentions, check_heads, check_some_stay, prune_heads
 from ..surgery.places import PROBE_SIDE
 from .asked import check_settings
-from .head_importance import Passes, Scorer, WithInterval, gradient_importance
+from .head_importance import Name, Scorer
 from .heads import SCORING, with_heads
+from .pruned import Pruned, Scores, Tuned, within
+from .pruning_auto import describe, most_within, numbers_between
+from .pruning_choice import AUTO, count_of, least_first, read_heads
+from .pruning_controls import controls
+from .pruning_curve import Point, draw_curve, measure_curve
+from .pruning_scores import SilencedScores, by_block, parts
 from .silencing import silenced
 
 TAKEN = (*SCORING, "split")
-FORMS = "a share between 0 and 1, such as 0.5, or row:head, such as 10:0,10:3"
+CURVE = "-curve.png"
+MARGIN = 0.005
 
 
 @dataclass(frozen=True)
-class Scores:
-    """AP before and after, on images on which no head was chosen.
+class _Choice:
+    """The heads that go, and how they were chosen."""
 
-    Attributes:
-        data: The dataset.
-        split: Its part.
-        ap: AP with all heads.
-        ap_left: AP without those that are gone.
-        lost: The difference of the two.
-    """
-
-    data: str
-    split: str
-    ap: float
-    ap_left: float
-    lost: WithInterval
-
-
-@dataclass(frozen=True)
-class Pruned(Result):
-    """A model without some of its heads.
-
-    Attributes:
-        model: What was pruned.
-        heads: The heads that are gone, by block.
-        left: How many heads each block has left; a block with none is removed.
-        parameters: Number of parameters before.
-        parameters_left: The same after.
-        difference: Largest difference, for a random image, of the maps that the detection head reads to those of the
-            model with these heads silenced; relative where a value is larger than 1.
-        scores: AP before and after; None without a dataset.
-        checkpoint: The checkpoint that was written.
-        yaml: Its model YAML.
-    """
-
-    model: str
-    heads: dict[str, list[int]]
-    left: dict[str, int]
-    parameters: int
-    parameters_left: int
-    difference: float
-    scores: Scores | None
-    checkpoint: str
-    yaml: str
+    gone: Sequence[Name]
+    curve: Sequence[Point] = ()
+    notes: Sequence[str] = ()
 
 
 @checked
@@ -87,6 +56,9 @@ def prune(
     heads: float | str,
     data: str | Path | None = None,
     *,
+    margin: float = MARGIN,
+    group: str | Path | None = None,
+    epochs: int = 0,
     out: str | Path | None = None,
     exist_ok: bool = False,
     trust: bool = False,
@@ -97,129 +69,165 @@ def prune(
     Before any more training it gives what the model gives with these heads silenced. A block whose heads all go is
     removed, with its MLP where it has one.
 
+    A share and "auto" take out the heads with the least gradient of the loss by their gates on the training images of
+    ``data``, see `yolo_mha.heads`. Five draws of as many heads at random, and those of least weight norm, are scored
+    beside them, and AP and latency are measured against the number of heads removed.
+
     Args:
         model: Checkpoint with attention blocks.
-        heads: The share of all heads that goes, between 0 and 1: those with the least gradient of the loss by their
-            gates on the training images of ``data``, see `yolo_mha.heads`. Or which ones, as "10:0,10:3": row and head.
-        data: Dataset, see `load_dataset`; needed for a share. AP before and after is taken on its validation images.
-        out: The checkpoint to write, its YAML beside it; named after the model if not given.
+        heads: The share of all heads that goes, between 0 and 1; which ones, as "10:0,10:3", row and head; or "auto"
+            for as many as keep AP within ``margin`` on one half of the validation images, drawn at random. AP is then
+            reported on the other half.
+        data: Dataset, see `load_dataset`; needed for a share and for "auto". AP before and after is taken on its
+            validation images.
+        margin: How much AP may be lost.
+        group: Which validation images belong together, see `read_groups`: they stay in one half, and are resampled
+            together.
+        epochs: For how long the pruned model is trained on ``data`` afterwards, see `train`; 0 for not at all.
+        out: The checkpoint to write, its YAML and the picture of the curve beside it; named after the model if not
+            given.
         exist_ok: Replace files that exist.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
-        **settings: Ultralytics' settings ``split`` ("val" if not given), ``imgsz``, ``batch`` and ``device``.
+        **settings: Ultralytics' settings ``split`` ("val" if not given), ``imgsz``, ``batch`` and ``device``; with
+            ``epochs`` its training settings too.
+
+    Returns:
+        What is gone and what that costs. Where "auto" finds no head that can go, nothing is written.
 
     Raises:
         ConfigError: There are no such heads, none would be left, or the output exists.
         CheckpointError: The checkpoint cannot be read.
         DataError: The dataset is missing or broken, or has other classes than the model.
         UnsupportedTaskError: The model is not for box detection.
+        RunError: Training stopped with an error; the pruned checkpoint is there.
     """
-    passed = check_settings(settings, TAKEN, "prune")
-    share, named = _asked(heads)
-    if share is not None and data is None:
+    trains_with = settings.keys() - {"resume"} if epochs else ()
+    passed = check_settings(settings, (*TAKEN, *trains_with), "prune")
+    asked, split = read_heads(heads), passed.pop("split", None) or "val"
+    named = asked if isinstance(asked, list) else []
+    _check(heads, not named, {"data": data, "split": split, "margin": margin, "group": group, "epochs": epochs})
+    base = read_base(model, trust)
+    if base.checkpoint is None:
+        raise ConfigError("Heads are cut out of a checkpoint.", given=f"model={model}", expected="a .pt file")
+    path = output_file(base, out, "-pruned", exist_ok, None if named else CURVE)
+    network = with_heads(model, trust, "prune")
+    check_heads(network.model, by_block(named))
+    check_some_stay(network.model, by_block(named))
+    number = count_of(asked, network) if isinstance(asked, float) else None
+    if epochs:
+        config.check_trains_on(passed)
+    scoring = {key: passed[key] for key in SCORING if key in passed}
+    choice, score = _Choice(named), None
+    if data is not None:
+        dataset = load_dataset(data, with_bar)
+        order = class_order(network.names, dataset)
+        needed = [split, *(["train"] if epochs or not named else []), *(["val"] if epochs else [])]
+        read = read_dataset(dataset, list(dict.fromkeys(needed)), progress=with_bar)
+        scorer = Scorer(read.dataset, read.samples[split], split, **scoring)
+        score = SilencedScores(network, scorer, parts(scorer, group, halved=asked == AUTO))
+        if not named:
+            unfused = deepcopy(network.model)
+            ranked, imgsz = least_first(network, read.samples["train"], order, scoring)
+            choice = _choose(unfused, ranked, number, score, imgsz, margin)
+    gone = by_block(choice.gone)
+    made, plan = prune_heads(base.model, gone)
+    scores = _scores(choice, base.model, score, margin) if gone and score else None
+    whole = {name: attention.num_heads for name, attention in attentions(base.model).items()}
+    before, after = (sum(p.numel() for p in m.parameters()) for m in (base.model, made))
+    result = Pruned(
+        model=base.name,
+        heads=gone,
+        left={name: count - len(gone.get(name, ())) for name, count in whole.items()},
+        parameters=before,
+        parameters_left=after,
+        difference=_difference(base.model, made, gone),
+        scores=scores,
+        curve=list(choice.curve),
+        notes=list(choice.notes),
+    )
+    if not gone:
+        return result
+    written = write_model(base, made, plan, path)
+    result = replace(result, checkpoint=str(written.checkpoint), yaml=written.yaml)
+    if choice.curve and scores:
+        picture = path.with_name(path.stem + CURVE)
+        draw_curve(choice.curve, len(choice.gone), scores.controls, picture)
+        result = replace(result, picture=str(picture))
+    if epochs and score:
+        trained = train(path, data, epochs=epochs, trust=trust, **passed)
+        first, now = score([])[-1], score.of(YOLO(trained.last, trust=trust))[-1]
+        result = replace(result, tuned=Tuned(trained.last, trained.epochs, now.ap, first.lost(now)))
+    return result
+
+
+def _check(heads: object, chosen: bool, given: Mapping[str, Any]) -> None:
+    """Refuse settings that do not go together, or mean nothing.
+
+    Args:
+        heads: What was asked for.
+        chosen: Whether heads are chosen, not named.
+        given: The settings.
+
+    Raises:
+        ConfigError: There are such.
+    """
+    if chosen and given["data"] is None:
         raise ConfigError(
-            "A share of the heads is chosen on training images.",
+            "Heads are chosen on training images.",
             given=f"heads={heads} without data",
             expected="data=my.yaml beside it, or heads by name, such as heads=10:0,10:3",
         )
-    split = passed.pop("split", None) or "val"
-    if share is not None and split == "train":
+    if chosen and given["split"] == "train":
         raise ConfigError(
             "Heads are chosen on the training images, and scored on others.",
             given="split=train",
             expected="val or test",
         )
-    base = read_base(model, trust)
-    if base.checkpoint is None:
-        raise ConfigError("Heads are cut out of a checkpoint.", given=f"model={model}", expected="a .pt file")
-    path = output_file(base, out, "-pruned", exist_ok)
-    network = with_heads(model, trust, "prune")
-    check_heads(network.model, named)
-    number = 0 if share is None else _count(network, share)
-    gone: Heads = named
-    scorer = None
-    if data is not None:
-        dataset = load_dataset(data, with_bar)
-        order = class_order(network.names, dataset)
-        read = read_dataset(dataset, [split, "train"] if number else [split], progress=with_bar)
-        scorer = Scorer(read.dataset, read.samples[split], split, **passed)
-        if number:
-            gone = _least(network, number, read.samples["train"], order, passed)
-    made, plan = prune_heads(base.model, gone)
-    scores = None if scorer is None else _scores(network, made, scorer)
-    whole = {name: attention.num_heads for name, attention in attentions(base.model).items()}
-    counts = [sum(p.numel() for p in m.parameters()) for m in (base.model, made)]
-    difference = _difference(base.model, made, gone)
-    written = write_model(base, made, plan, path)
-    return Pruned(
-        model=base.name,
-        heads={name: sorted(indices) for name, indices in gone.items() if indices},
-        left={name: count - len(set(gone.get(name, ()))) for name, count in whole.items()},
-        parameters=counts[0],
-        parameters_left=counts[1],
-        difference=difference,
-        scores=scores,
-        checkpoint=str(written.checkpoint),
-        yaml=written.yaml,
+    for key in ("group", "epochs"):
+        if given[key] and given["data"] is None:
+            text = f"{key}={given[key]} without data"
+            raise ConfigError(f"{key} needs a dataset.", given=text, expected="data=my.yaml beside it")
+    margin = given["margin"]
+    if type(margin) not in (int, float) or not 0 < margin < 1:
+        expected = f"above 0 and below 1, for example margin={MARGIN}"
+        raise ConfigError("margin is how much AP may be lost.", given=f"margin={margin}", expected=expected)
+
+
+def _choose(
+    model: Network, ranked: Sequence[Name], number: int | None, score: SilencedScores, imgsz: int, margin: float
+) -> _Choice:
+    """Take so many heads out of a ranking, or as many as AP allows.
+
+    Args:
+        model: The model as `YOLO` opens it, not fused.
+        ranked: All heads, in the order in which they go.
+        number: How many; None for as many as lose no more than ``margin`` on the first part of the images.
+        score: Scores the model without heads.
+        imgsz: Height and width of the image that is timed.
+        margin: See there.
+    """
+    others = numbers_between(ranked, score, margin) if number is None else ()
+    curve, notes = measure_curve(model, ranked, number or 0, score, imgsz, others)
+    if number is None:
+        number = most_within(curve, len(ranked), margin)
+        notes = [*describe(curve, ranked, number, score, margin), *notes]
+    return _Choice(ranked[:number], curve=curve, notes=notes)
+
+
+def _scores(choice: _Choice, model: Network, score: SilencedScores, margin: float) -> Scores:
+    """Score a model before and after, and where heads were chosen as many others beside them."""
+    whole, left = score([])[-1], score(choice.gone)[-1]
+    lost = whole.lost(left)
+    return Scores(
+        data=str(score.scorer.dataset.source),
+        split=score.scorer.split,
+        images=score.parts[-1].images,
+        ap=whole.ap,
+        ap_left=left.ap,
+        lost=lost,
+        sentence=within(lost, margin),
+        controls=controls(choice.gone, model, score, with_bar) if choice.curve else [],
     )
-
-
-def _asked(heads: object) -> tuple[float | None, dict[str, list[int]]]:
-    """Return the share that is asked for, or the heads that are named.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    if isinstance(heads, (int, float)) and not isinstance(heads, bool) and 0 < heads < 1:
-        return float(heads), {}
-    named: dict[str, list[int]] = {}
-    for word in str(heads).split(",") if isinstance(heads, str) else [""]:
-        match = re.fullmatch(r"\s*(\d{1,4}(?:\.\d{1,4})?):(\d{1,4})\s*", word, re.ASCII)
-        if not match:
-            raise ConfigError("heads has an unusable value.", given=f"heads={heads}", expected=FORMS)
-        if int(match[2]) in named.setdefault(match[1], []):
-            raise ConfigError("A head is named twice.", given=f"heads={heads}", expected="each head once")
-        named[match[1]].append(int(match[2]))
-    return None, named
-
-
-def _count(network: YOLO, share: float) -> int:
-    """Return how many heads a share is.
-
-    Raises:
-        ConfigError: It is none, or all.
-    """
-    count = sum(attention.num_heads for attention in attentions(network.model).values())
-    number = round(share * count)
-    if not 0 < number < count:
-        raise ConfigError(
-            f"This is {'no' if number == 0 else 'every'} head of {count}.",
-            given=f"heads={share}",
-            expected=f"a share from {1 / count:.3g} to {1 - 1 / count:.3g}",
-        )
-    return number
-
-
-def _least(
-    network: YOLO, number: int, samples: Sequence[Sample], order: list[int] | None, settings: Mapping[str, Any]
-) -> Heads:
-    """Return so many heads whose gates have the least gradient."""
-    try:
-        passes = Passes(network, order, **{key: settings[key] for key in settings if key != "batch"})
-        found, _ = gradient_importance(passes, samples, with_bar)
-    except Exception as e:  # whatever Ultralytics meets on the way
-        raise run_failed("Measuring heads", e) from e
-    gone: dict[str, list[int]] = {}
-    for name, head in sorted(found, key=lambda key: found[key].value)[:number]:
-        gone.setdefault(name, []).append(head)
-    return gone
-
-
-def _scores(network: YOLO, made: Network, scorer: Scorer) -> Scores:
-    """Score a model before and after."""
-    before = scorer(network)
-    network.model = deepcopy(made).float()
-    after = scorer(network)
-    return Scores(str(scorer.dataset.source), scorer.split, before.ap, after.ap, before.lost(after))
 
 
 def _difference(base: Network, made: Network, gone: Heads) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from ultralytics.nn.autobackend import AutoBackend
 
 from ..engine.memory import MIB, allocator_peak_bytes
 
+Key = TypeVar("Key")
 ROUNDS, WARMUP = 15, 3
 OUTSIDE = 3  # rounds beyond either bound: of 15, three or fewer lie on one side of the median in 1.8 % of cases
 
@@ -72,22 +74,56 @@ def measure(models: Mapping[str, nn.Module], imgsz: int) -> dict[str, Cost]:
     device = torch.device("cpu")
     ready = {name: AutoBackend(deepcopy(m), device=device, verbose=False).eval() for name, m in models.items()}
     images = torch.rand(1, 3, imgsz, imgsz)
-    times: dict[str, list[float]] = {name: [] for name in models}
-    order = deque(models)
     with torch.inference_mode():
-        for _ in range(WARMUP + ROUNDS):
-            for name in order:
-                start = time.perf_counter()
-                ready[name](images)
-                times[name].append((time.perf_counter() - start) * 1e3)
-            order.rotate(-1)
+        latency = time_side_by_side(ready, images)
         memory = {name: allocator_peak_bytes(partial(model, images), "cpu") for name, model in ready.items()}
+    return {
+        name: Cost(*counts[name], own.ms, own.ratio, own.ratio_range, round(memory[name] / MIB, 2))
+        for name, own in latency.items()
+    }
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one pass of one of several models, see `Cost`.
+
+    Attributes:
+        ms: In milliseconds: the first model's median, times ``ratio``.
+        ratio: Median over rounds of this model's time by the first model's in the same round.
+        ratio_range: Between what bounds that median lies with 96 % confidence, by the order of the rounds.
+    """
+
+    ms: float
+    ratio: float
+    ratio_range: tuple[float, float]
+
+
+def time_side_by_side(
+    ready: Mapping[Key, Callable[[Any], object]], images: Any, rest: Callable[[], None] | None = None
+) -> dict[Key, Latency]:
+    """Time models in rounds, in an order that rotates.
+
+    Args:
+        ready: What runs each model, by name; the first is the one that the others are compared with.
+        images: What they are called with.
+        rest: Called after each pass, outside the time.
+    """
+    times: dict[Key, list[float]] = {name: [] for name in ready}
+    order = deque(ready)
+    for _ in range(WARMUP + ROUNDS):
+        for name in order:
+            start = time.perf_counter()
+            ready[name](images)
+            times[name].append((time.perf_counter() - start) * 1e3)
+            if rest:
+                rest()
+        order.rotate(-1)
     taken = {name: own[WARMUP:] for name, own in times.items()}
-    first, costs = next(iter(taken.values())), {}
+    first, latency = next(iter(taken.values())), {}
     scale = statistics.median(first)
     for name, own in taken.items():
         ratios = sorted(a / b for a, b in zip(own, first, strict=True))
         ratio, bounds = statistics.median(ratios), (ratios[OUTSIDE], ratios[-1 - OUTSIDE])
         # a median of its own would be from other rounds than the ratio's, and the two could contradict each other
-        costs[name] = Cost(*counts[name], scale * ratio, ratio, bounds, round(memory[name] / MIB, 2))
-    return costs
+        latency[name] = Latency(scale * ratio, ratio, bounds)
+    return latency

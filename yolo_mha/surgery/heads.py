@@ -65,6 +65,26 @@ def check_heads(model: nn.Module | Network, heads: Heads) -> None:
             raise ConfigError("There is no such head.", given=given, expected=f"{name}:0 to {name}:{most - 1}")
 
 
+def check_some_stay(model: nn.Module | Network, heads: Heads) -> None:
+    """Refuse to cut all heads of a model.
+
+    Args:
+        model: A model of Ultralytics.
+        heads: Those that would go, all of them in the model.
+
+    Raises:
+        ConfigError: No head would be left.
+    """
+    count = sum(attention.num_heads for attention in attentions(model).values())
+    if sum(len(set(indices)) for indices in heads.values()) == count:
+        raise ConfigError(
+            "No head would be left.",
+            given=f"all {count} heads",
+            expected="some of them",
+            fix="to take all attention out: yolo-mha remove model=...",
+        )
+
+
 def prune_heads(model: Network, heads: Heads) -> tuple[Network, RowPlan]:
     """Cut heads out of a model; all other weights are kept.
 
@@ -79,20 +99,13 @@ def prune_heads(model: Network, heads: Heads) -> tuple[Network, RowPlan]:
         The new model, and the plan that made it.
 
     Raises:
-        ConfigError: The model has no such heads, no head would be left in it, or a row cannot say what is left of it.
+        ConfigError: The model has no such heads, or a row cannot say what is left of it.
     """
     check_heads(model, heads)
     made = deepcopy(model)
     kept = {
         name: [i for i in range(m.num_heads) if i not in heads.get(name, ())] for name, m in attentions(made).items()
     }
-    if not any(kept.values()):
-        raise ConfigError(
-            "No head would be left.",
-            given=f"all {sum(m.num_heads for m in attentions(made).values())} heads",
-            expected="some of them",
-            fix="to take all attention out: yolo-mha remove model=...",
-        )
     plan = _plan(made, kept)
     for name, attention in attentions(made).items():
         if 0 < len(kept[name]) < attention.num_heads:
