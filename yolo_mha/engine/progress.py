@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from ultralytics.utils import LOGGER
 
 from ..text import printable
 
@@ -72,3 +75,14 @@ def with_bar(items: Iterable[Any], description: str, total: int) -> Iterable[Any
     """
     with bar() as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+@contextmanager
+def without_messages() -> Iterator[None]:
+    """Leave out what Ultralytics says in one of many steps, but for warnings; a bar of our own shows them all."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)

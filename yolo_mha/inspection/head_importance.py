@@ -19,6 +19,7 @@ from ..data.dataset import Dataset, Sample
 from ..data.files import read_json
 from ..data.progress import Progress, silent
 from ..engine.model import YOLO
+from ..engine.progress import without_messages
 from ..profiling.training_case import TrainingCase
 from ..registry import Network
 from ..scoring.intervals import paired_interval
@@ -239,7 +240,7 @@ class Scorer:
 
     def matches(self, network: YOLO) -> tuple[float, Matches]:
         """Return a model's AP, and its detections matched to the ground truth."""
-        with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as folder:
+        with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as folder, without_messages():
             given = {**self.settings, "project": folder, "plots": False, "verbose": False}
             result = score(network, self.dataset, self.samples, self.split, **given)
             matches = match_detections(self.truth.coco, read_json(result.predictions, "predictions"))

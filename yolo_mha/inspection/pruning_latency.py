@@ -15,6 +15,7 @@ from ..deploy.exporter import run_exporter
 from ..deploy.runtime import Runtime
 from ..deploy.worker import settle
 from ..engine.model import YOLO
+from ..engine.progress import without_messages
 from ..errors import YoloMHAError, one_line
 from ..profiling.cost import Latency, time_side_by_side
 
@@ -44,7 +45,7 @@ def in_onnx(
         return {}, f"No latency in ONNX Runtime: pip install 'yolo-mha[export]' brings {' and '.join(missing)}."
     model = network.model
     try:
-        with tempfile.TemporaryDirectory(prefix="yolo-mha-prune-") as folder:
+        with tempfile.TemporaryDirectory(prefix="yolo-mha-prune-") as folder, without_messages():
             ready = {}
             for count in progress(list(networks), "exporting", len(networks)):
                 network.model = networks[count]
