@@ -11,6 +11,7 @@ from rich.console import Console
 
 import yolo_mha
 from yolo_mha import show as module
+from yolo_mha.data.data_check import DataCheck
 from yolo_mha.deploy.benchmark_report import BenchmarkResult, Failure, Made, Row
 from yolo_mha.diagnosis.check import Check
 from yolo_mha.diagnosis.doctor import WITH_BLOCKS, WITHOUT_BLOCKS, Diagnosis
@@ -83,8 +84,10 @@ def test_insert(model, folder):
 
 
 def test_train(folder):
-    result = TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {}, gates={4: 0.25, 9: 0.0})
+    other = TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {}, gates={4: 0.25, 9: 0.0})
+    result = replace(other, data_check=DataCheck())
     assert_whole(shown(result), f"model={folder}/best.pt", "gate of row 4: 0.2500\n", "row 9: 0.0000, still 0")
+    assert "score it" not in shown(other)  # of another task, which val does not score
 
 
 def test_val__and_export(model, folder, beacons):
