@@ -78,7 +78,7 @@ SETS = {
     ("deploy/exporter.py", "replaced LOGGER.filters"): "while a model is exported",
     ("deploy/exporter.py", "network.model.pt_path"): "the exporter names its file after it; an object of this export",
     ("deploy/proof.py", "setattr network.end2end"): "a copy of the network",
-    ("diagnosis/doctor.py", "LOGGER.setLevel"): "while a check runs",
+    ("engine/progress.py", "LOGGER.setLevel"): "while a step of many runs",
     ("diagnosis/doctor.py", "args.imgsz"): "the settings of this diagnosis",
     ("diagnosis/doctor.py", "network.model"): "a model that this diagnosis opened",
     ("engine/freeze_base.py", "trainer.freeze_layer_names"): "the trainer of this run",

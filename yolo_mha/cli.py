@@ -67,13 +67,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input; 130 and 143
-    after Ctrl-C and SIGTERM.
+    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input; 130, 143
+    and 129 after Ctrl-C, SIGTERM and the end of the terminal.
 
     Args:
         arguments: The words after the program's name; those of the process if not given.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed, as after Ctrl-C
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     app(args=arguments, prog_name="yolo-mha")
 
 
@@ -510,8 +512,8 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
         raise ConfigError("These do not go together.", given=" ".join(asked), expected="one of them")
     if status:
         if idle := [key for key in settings if key not in ("name", "project")]:
-            given = f"{idle[0]}={settings[idle[0]]}"
-            raise ConfigError("status needs the name alone.", given=given, expected="name=..., project=... or a recipe")
+            given, expected = f"{idle[0]}={settings[idle[0]]}", "a recipe or name=, and project="
+            raise ConfigError("status does not take this.", given=given, expected=expected)
         return comparison_status(recipe, **settings)
     if "only" in settings:
         return train_run(recipe, **settings)

@@ -438,7 +438,7 @@ def _show_status(result: Status, console: Console) -> None:
 def _show_single_run(result: SingleRun, console: Console) -> None:
     run = f"{result.arm}, seed {result.seed}: {result.state}"
     if result.holder:
-        run += f", trained by {result.holder}; nothing was done here"
+        run += f", trained by {result.holder} and not here"
     _say(console, f"{run}, {result.epochs} epochs, {duration(result.seconds)}")
     _say(console, *([f"error: {result.error}"] if result.error else []), f"log: {result.log}")
 

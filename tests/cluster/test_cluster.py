@@ -22,8 +22,10 @@ ARMS = {"baseline": "baseline", "attention": "mha"}
 
 
 @pytest.fixture
-def recipe(beacons, tiny) -> Path:
-    """A comparison of two arms and three seeds."""
+def recipe(beacons, tiny, tmp_path, monkeypatch) -> Path:
+    """A comparison of two arms and three seeds, in a folder whose name has a space."""
+    (tmp_path / "my folder").mkdir()
+    monkeypatch.chdir(tmp_path / "my folder")
     arms = {arm: f"demo-{name}.yaml" for arm, name in ARMS.items()}
     content = {"name": "two", "data": str(beacons), "arms": arms, "seeds": [0, 1, 2], "train": tiny}
     Path("two.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -51,7 +53,11 @@ def test_train_run__leaves_alone_what_is_done_or_trained_elsewhere(recipe, capsy
     write_end(folder / "arms" / "attention" / "seed1")
     assert yolo_mha.train_run("two.yaml", only="attention/1").state == "done"
     before = sorted(folder.rglob("*"))
-    claim = take(folder / "arms" / "baseline" / "seed2")
+    run = folder / "arms" / "baseline" / "seed2"
+    run.parent.mkdir()
+    run.with_name("seed2.json").write_text('{"state": "failed", "seconds": 1.0, "resumed": 0, "error": "memory"}')
+    assert states()["baseline/2"] == "failed"
+    claim = take(run)
     with pytest.raises(SystemExit) as stop:
         main(["compare", "two.yaml", "only=baseline/2"])
     assert stop.value.code == 0
@@ -60,11 +66,15 @@ def test_train_run__leaves_alone_what_is_done_or_trained_elsewhere(recipe, capsy
     with pytest.raises(SystemExit):
         main(["compare", "two.yaml", "status=True"])
     assert "1 running" in capsys.readouterr().out
-    release(claim)
-    (folder / "arms" / "baseline" / "seed2.log").write_text("")
+    release(run, claim)
+    run.with_name("seed2.json").unlink()
+    run.with_name("seed2.log").write_text("")
     assert states()["baseline/2"] == "interrupted"
     assert states()["attention/1"] == "done"
-    assert {*folder.rglob("*")} - {*before} == {claim.file.parent, folder / "arms" / "baseline" / "seed2.log"}
+    assert sorted(p for p in folder.rglob("*") if p not in before and p.name != ".claims.lock") == [
+        run.parent,
+        run.with_name("seed2.log"),
+    ]
 
 
 def test_emit_jobs__have_a_task_for_each_run(recipe):
@@ -87,8 +97,9 @@ def test_emit_jobs__have_a_task_for_each_run(recipe):
         (["only=attention/1", "conclude=True"], "These do not go together."),
         (["only=attention/1", "dry_run=True"], "These do not go together."),
         (["emit=pbs"], "There is no such scheduler."),
-        (["emit=slurm", "seeds=0,1,2,3", "looks=3"], "A job array trains all seeds at once."),
-        (["status=True", "seeds=0"], "status needs the name alone."),
+        (["emit=slurm", "seeds=0,1,2,3", "looks=3"], "Single runs do not wait for a look."),
+        (["only=attention/0", "seeds=0,1,2,3", "looks=3"], "Single runs do not wait for a look."),
+        (["status=True", "seeds=0"], "status does not take this."),
         (["status=1"], "status must be True or False."),
         (["status=True"], "There is no such comparison."),
         (["status=True", "name=../x"], "There is no such comparison."),
@@ -107,7 +118,7 @@ def test_train_run__of_given_runs(beacons):
     models = {arm: {0: str(shipped("weights") / f"demo-{name}.pt")} for arm, name in ARMS.items()}
     content = {"data": str(beacons), "arms": {name: {"models": own} for name, own in models.items()}}
     Path("given.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match="Nothing is trained in such a comparison"):
+    with pytest.raises(ConfigError, match="Its runs are given"):
         yolo_mha.train_run("given.yaml", only="attention/0")
 
 

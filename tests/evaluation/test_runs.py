@@ -19,7 +19,7 @@ from yolo_mha.data.beacons import generate
 from yolo_mha.engine import child
 from yolo_mha.errors import ConfigError, DataError
 from yolo_mha.evaluation import runs as trained_runs
-from yolo_mha.evaluation.claims import take
+from yolo_mha.evaluation.claims import claim_file, take
 from yolo_mha.evaluation.folder import open_folder
 from yolo_mha.evaluation.one_run import Job, _train
 from yolo_mha.evaluation.plan import prepare
@@ -160,7 +160,7 @@ def test_run_that_begins_anew__has_no_scores_of_what_was_trained_before(tmp_path
     for file in (of_run, of_other):
         file.parent.mkdir(parents=True)
         file.write_text("{}")
-    trained_runs._start(run, MagicMock(), MagicMock(sources={}), MagicMock(), MagicMock(), 1)
+    trained_runs._start(run, MagicMock(sources={}), MagicMock(), MagicMock(), 1)
     assert (of_run.exists(), of_other.exists()) == (False, True)
 
 
@@ -284,7 +284,7 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     )
     settings = {"model": "m.yaml", "data": "nowhere.yaml"}
     claim = take(here / "run")
-    job = json.dumps(asdict(Job(settings, 0, str(here / "run"), False, {}, str(claim.file), claim.token)))
+    job = json.dumps(asdict(Job(settings, 0, str(here / "run"), False, {}, str(claim_file(here / "run")), claim.token)))
     process = subprocess.Popen(
         [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run", "mine"],
         stdin=subprocess.PIPE,
@@ -300,9 +300,11 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     assert not (here / "ran").exists()
 
 
-def test_process__ends_when_its_claim_is_lost(tmp_path, monkeypatch):
-    claim = take(tmp_path / "run")
-    job = json.dumps(asdict(Job({}, 0, str(tmp_path / "run"), False, {}, str(claim.file), "another token")))
+def test_process__ends_when_its_claim_is_lost(tmp_path):
+    take(tmp_path / "run")
+    job = json.dumps(
+        asdict(Job({}, 0, str(tmp_path / "run"), False, {}, str(claim_file(tmp_path / "run")), "another token"))
+    )
     command = [sys.executable, "-c", child.SCRIPT, "yolo_mha.evaluation.one_run"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

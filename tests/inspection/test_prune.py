@@ -69,7 +69,7 @@ def test_prune__a_share_is_chosen_on_training_images(beacons, four_heads):
     scored = yolo_mha.val(result.checkpoint, beacons, device="cpu", imgsz=96, plots=False).coco.metrics["AP"]
     assert scored == pytest.approx(found.ap_left, abs=1e-3)
     random, norm = found.controls
-    assert (len(random.aps), len(norm.aps)) == (5, 1)
+    assert (len(random.aps), len(norm.aps)) == (4, 1)  # there are no more than four sets of three of four heads
     assert random.gained.value == pytest.approx(found.ap_left - random.ap)
     assert [point.removed for point in result.curve] == [0, 1, 2, 3, 4]
     aps, parameters = ([getattr(point, name) for point in result.curve] for name in ("ap", "parameters"))

@@ -10,7 +10,7 @@ from yolo_mha import ConfigError, SpatialMHA
 from yolo_mha.inspection.head_importance import Scored, WithInterval
 from yolo_mha.inspection.pruned import within
 from yolo_mha.inspection.pruning_auto import numbers_between
-from yolo_mha.inspection.pruning_controls import RANDOM, Control, weight_norms
+from yolo_mha.inspection.pruning_controls import RANDOM, Control, draws, weight_norms
 from yolo_mha.inspection.pruning_curve import counts, pruned_networks
 from yolo_mha.inspection.pruning_latency import in_onnx, in_pytorch
 from yolo_mha.inspection.pruning_scores import Part, by_block
@@ -75,9 +75,13 @@ def scored(ap: float, spread: float = 0.0, images: int = 40) -> Scored:
 @pytest.mark.parametrize(
     ("others", "images", "said"),
     [
-        ([0.41, 0.42, 0.40, 0.41, 0.40], 40, r"The chosen heads go better than random heads: AP \+0\.0920"),
-        ([0.60, 0.61, 0.62, 0.60, 0.61], 40, "The chosen heads go worse than random heads"),
-        ([0.30, 0.61, 0.50, 0.40, 0.52], 40, "It is not shown that the chosen heads go better"),
+        (
+            [0.41, 0.42, 0.40, 0.41, 0.40],
+            40,
+            r"Removing the chosen heads costs less AP than removing random heads: .* \+0\.0920",
+        ),
+        ([0.60, 0.61, 0.62, 0.60, 0.61], 40, "Removing the chosen heads costs more AP than removing random heads"),
+        ([0.30, 0.61, 0.50, 0.40, 0.52], 40, "It is not shown that removing the chosen heads costs less"),
         ([0.41, 0.42, 0.40, 0.41, 0.40], 9, "It is not known whether .* too few images"),
         ([0.50, 0.50, 0.50, 0.50, 0.50], 40, "It is not shown"),
     ],
@@ -97,6 +101,22 @@ def test_control__of_images_that_differ_is_less_sure():
 
     narrow, wide = gained(0.0), gained(0.05)
     assert narrow.low > 0 > wide.low
+
+
+def test_control__of_all_other_heads_has_no_doubt_of_draws():
+    others = [scored(ap) for ap in (0.20, 0.50, 0.50)]
+    some, every = (Control.of(RANDOM, scored(0.5), others, every).gained for every in (False, True))
+    assert some.value == every.value == pytest.approx(0.1)
+    assert some.low < 0 < every.low
+
+
+@pytest.mark.parametrize(("heads", "count", "number"), [(2, 1, 2), (4, 2, 5), (12, 11, 5), (5, 4, 5), (3, 1, 3)])
+def test_draws__are_different_and_the_same_again(heads, count, number):
+    every = [("3", head) for head in range(heads)]
+    found = draws(every, count)
+    assert len({tuple(sorted(names)) for names in found}) == len(found) == number
+    assert {len(names) for names in found} == {count}
+    assert found == draws(every, count)
 
 
 @pytest.mark.parametrize(

@@ -9,40 +9,24 @@ from typing import Any
 
 from ..engine.own_settings import checked
 from ..errors import ConfigError, nearest
-from ..evaluation.claims import holder
 from ..evaluation.folder import join_folder
 from ..evaluation.plan import prepare
 from ..evaluation.recipe import Recipe, read_recipe, recipe_from_settings
 from ..evaluation.runs import FAILED, train_runs
 from ..guard import guarded
 from ..result import Result
+from .status import RunStatus, run_status
 
 
 @dataclass(frozen=True)
-class SingleRun(Result):
-    """One run of a comparison.
+class SingleRun(RunStatus, Result):
+    """One run of a comparison; "running" where another process trains it.
 
     Attributes:
         save_dir: The comparison's folder.
-        arm: Name of the arm.
-        seed: The seed.
-        state: "done"; "failed"; or "running", where another process trains it.
-        holder: That process.
-        epochs: Number of finished epochs.
-        seconds: Wall-clock time of all attempts together.
-        error: Why it failed.
-        log: What the training said.
     """
 
     save_dir: str
-    arm: str
-    seed: int
-    state: str
-    holder: str | None
-    epochs: int
-    seconds: float
-    error: str | None
-    log: str
 
     @property
     def ok(self) -> bool:
@@ -75,30 +59,23 @@ def train_run(
     arm, seed = _run_of(wanted, only)
     plan = prepare(wanted)
     folder = join_folder(plan, project)
-    (run,) = train_runs(plan, folder, [(arm, seed)], wait=False)
-    claim = holder(run.folder)
-    return SingleRun(
-        save_dir=str(folder),
-        arm=arm,
-        seed=seed,
-        state=run.state,
-        holder=None if claim is None else str(claim),
-        epochs=run.epochs,
-        seconds=run.seconds,
-        error=run.error,
-        log=str(run.folder.with_name(f"{run.folder.name}.log")),
-    )
+    train_runs(plan, folder, [(arm, seed)], wait=False)
+    return SingleRun(**vars(run_status(folder, arm, seed)), save_dir=str(folder))
 
 
 def recipe_to_train(recipe: str | Path | None, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a comparison whose runs are trained.
+    """Return the recipe of a comparison whose runs are trained, one by one.
 
     Raises:
-        ConfigError: Its runs are given, or it is none.
+        ConfigError: Its runs are given, it has looks, for which runs wait for each other, or it is none.
     """
     wanted = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     if wanted.given:
-        raise ConfigError("Nothing is trained in such a comparison.", given=f"arms of {wanted.given}")
+        expected = "arms with a model YAML or a checkpoint to train"
+        raise ConfigError("Its runs are given, so none is trained.", given=f"arms of {wanted.given}", expected=expected)
+    if wanted.looks:
+        looks = ",".join(map(str, wanted.looks))
+        raise ConfigError("Single runs do not wait for a look.", given=f"looks={looks}", expected="no looks")
     return wanted
 
 

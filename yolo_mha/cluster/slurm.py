@@ -23,6 +23,7 @@ ARRAY = """\
 #!/bin/bash
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}
+#SBATCH --chdir={here}
 #SBATCH --output={folder}/%A_%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
@@ -32,6 +33,7 @@ exec {command} only="${{runs[$SLURM_ARRAY_TASK_ID]}}"
 CONCLUDE = """\
 #!/bin/bash
 #SBATCH --job-name={name}-conclude
+#SBATCH --chdir={here}
 #SBATCH --output={folder}/conclude-%j.log
 exec {command} conclude=True
 """
@@ -87,9 +89,6 @@ def emit_jobs(
     if emit != SLURM:
         raise ConfigError("There is no such scheduler.", given=f"emit={emit}", expected=SLURM)
     wanted = recipe_to_train(recipe, settings)
-    if wanted.looks:
-        looks = ",".join(map(str, wanted.looks))
-        raise ConfigError("A job array trains all seeds at once.", given=f"looks={looks}", expected="no looks")
     plan = prepare(wanted)
     with open_folder(plan, project) as folder:
         command = commands_again(plan.recipe, folder, {})[0].removeprefix("yolo-mha")
@@ -97,7 +96,8 @@ def emit_jobs(
         array, conclude, submit = (jobs / f"{name}.sh" for name in ("array", "conclude", "submit"))
         values = {
             "name": shlex.quote(plan.recipe.name),
-            "folder": str(jobs).replace("%", "%%"),
+            "here": shlex.quote(str(Path.cwd())),
+            "folder": shlex.quote(str(jobs).replace("%", "%%")),
             "command": f"{shlex.quote(sys.executable)} -m yolo_mha{command}",
             "last": len(runs) - 1,
             "runs": shlex.join(runs),

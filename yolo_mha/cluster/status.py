@@ -11,8 +11,8 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ..engine.own_settings import checked
 from ..errors import ConfigError
 from ..evaluation.claims import holder
-from ..evaluation.declared import Declaration, read_declarations
-from ..evaluation.folder import comparisons
+from ..evaluation.declared import read_declarations
+from ..evaluation.folder import comparisons, folders_of
 from ..evaluation.recipe import read_recipe
 from ..evaluation.report import PAGE
 from ..evaluation.runs import DONE, FAILED, RUNNING, read_run
@@ -73,10 +73,10 @@ class Status(Result):
 def comparison_status(
     recipe: str | Path | None = None, *, name: str | None = None, project: str | Path | None = None
 ) -> Status:
-    """Say what of a comparison runs where, since when, how far, and what failed. Nothing is written.
+    """Say what of a comparison runs where, since when, how far, and what failed. Nothing is changed.
 
     Args:
-        recipe: Its recipe YAML, in place of its name.
+        recipe: Its recipe YAML, in place of its name; of several folders of this name the one that was planned last.
         name: Name of its folder; "compare" if not given.
         project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
 
@@ -84,48 +84,57 @@ def comparison_status(
         ConfigError: There is no such comparison, or its records are damaged.
     """
     root = comparisons(project)
-    folder = root / (name or ("compare" if recipe is None else read_recipe(recipe, {}).name))
-    declarations = read_declarations(folder)
-    if not declarations or folder.parent != root:
-        begun = sorted(file.parent.name for file in root.glob("*/plan.json"))
+    known = {file.parent: read_declarations(file.parent) for file in sorted(root.glob("*/plan.json"))}
+    if recipe is not None and name is None:
+        own = [folder for folder in folders_of(read_recipe(recipe, {}).name, root) if folder in known]
+        folder = max(own, key=lambda each: known[each][-1].date, default=root / read_recipe(recipe, {}).name)
+    else:
+        folder = root / (name or "compare")
+    if folder not in known:
+        names = ", ".join(each.name for each in known)
         raise ConfigError(
             "There is no such comparison.",
             given=folder,
-            expected=f"one of {', '.join(begun)}" if begun else "the folder of a comparison that was begun",
+            expected=f"one of {names}" if names else "the folder of a comparison that was begun",
             fix="name it with name= and its folder with project=",
         )
-    runs = _runs(folder, declarations[-1])
+    plan = known[folder][-1].plan
+    runs = [run_status(folder, arm, seed) for seed in plan["seeds"] for arm in plan["arms"]]
     page = folder / PAGE
     return Status(
         save_dir=str(folder),
-        epochs=int(declarations[-1].plan["train"].get("epochs", DEFAULT_CFG_DICT["epochs"])),
+        epochs=int(plan["train"].get("epochs", DEFAULT_CFG_DICT["epochs"])),
         counts=dict(Counter(run.state for run in runs)),
         runs=runs,
         report=str(page) if page.exists() else None,
     )
 
 
-def _runs(folder: Path, declared: Declaration) -> list[RunStatus]:
-    plan, found = declared.plan, []
-    for seed in plan["seeds"]:
-        for arm in plan["arms"]:
-            run = read_run(folder, arm, seed)
-            claim = holder(run.folder)
-            log = run.folder.with_name(f"{run.folder.name}.log")
-            begun = INTERRUPTED if log.exists() else WAITING
-            ended = run.state if run.state in (DONE, FAILED) else begun
-            found.append(
-                RunStatus(
-                    arm=arm,
-                    seed=seed,
-                    state=RUNNING if claim and run.state != DONE else ended,
-                    epochs=run.epochs,
-                    seconds=run.seconds,
-                    resumed=run.resumed,
-                    holder=None if claim is None else str(claim),
-                    since=None if claim is None else claim.since,
-                    error=run.error,
-                    log=str(log),
-                )
-            )
-    return found
+def run_status(folder: Path, arm: str, seed: int) -> RunStatus:
+    """Say where a run is.
+
+    Args:
+        folder: The comparison's.
+        arm: Name of the arm.
+        seed: The seed.
+    """
+    run = read_run(folder, arm, seed)
+    claim = None if run.state == DONE else holder(run.folder)
+    if claim is not None:
+        state = RUNNING
+    elif run.state in (DONE, FAILED):
+        state = run.state
+    else:
+        state = INTERRUPTED if run.log.exists() else WAITING
+    return RunStatus(
+        arm=arm,
+        seed=seed,
+        state=state,
+        epochs=run.epochs,
+        seconds=run.seconds,
+        resumed=run.resumed,
+        holder=None if claim is None else str(claim),
+        since=None if claim is None else claim.since,
+        error=run.error if state == FAILED else None,
+        log=str(run.log),
+    )

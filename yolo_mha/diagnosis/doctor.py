@@ -15,14 +15,13 @@ import psutil
 import torch
 from torch import nn
 from ultralytics.cfg import get_cfg
-from ultralytics.utils import LOGGER
 
 from ..data.data_check import STOP, check_bad
 from ..data.dataset import Dataset, Sample, load_dataset
 from ..engine import settings as config
 from ..engine.model import YOLO, require_detection
 from ..engine.own_settings import checked
-from ..engine.progress import bar, with_bar
+from ..engine.progress import bar, with_bar, without_messages
 from ..errors import CheckpointError, ConfigError, ModelError
 from ..guard import guarded
 from ..paths import given_path, shipped
@@ -281,11 +280,6 @@ def _dear(page: Diagnosis) -> list[Check]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ultralytics and PyTorch's exporter from talking; what matters is on the page."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        LOGGER.setLevel(level)
+    with without_messages(logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -78,10 +78,10 @@ def with_bar(items: Iterable[Any], description: str, total: int) -> Iterable[Any
 
 
 @contextmanager
-def without_messages() -> Iterator[None]:
-    """Leave out what Ultralytics says in one of many steps, but for warnings; a bar of our own shows them all."""
+def without_messages(least: int = logging.WARNING) -> Iterator[None]:
+    """Leave out Ultralytics' messages below a level and its bars, as in one of many steps that a bar of ours shows."""
     before = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
+    LOGGER.setLevel(least)
     try:
         yield
     finally:

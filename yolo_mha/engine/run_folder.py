@@ -22,6 +22,10 @@ LOCK, HOLDER = ".lock", ".lock-holder"  # the latter says who holds it; a locked
 MKDIR_TRIES = 100  # to make a folder whose parent vanishes
 
 
+class FolderInUseError(ConfigError):
+    """Another process works in a folder."""
+
+
 @contextmanager
 def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/detect") -> Iterator[Path]:
     """Make the folder that a run writes to, by the names of Ultralytics: ``project/name``, ``project/name-2``, ...
@@ -78,14 +82,14 @@ def locked(
         alone: Whether no other machine writes below the folder, so that what it left half-written goes too.
 
     Raises:
-        ConfigError: Another process works there.
+        FolderInUseError: Another process works there.
     """
     lock, holder = FileLock(folder / LOCK), folder / HOLDER
     try:
         lock.acquire(timeout=patience)
     except Timeout as e:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
-        raise ConfigError(
+        raise FolderInUseError(
             "Another process works in this folder.",
             given=f"{folder}, held by {one_line(who)}",
             expected="one at a time",

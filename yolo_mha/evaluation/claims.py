@@ -11,12 +11,15 @@ import json
 import os
 import socket
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -25,8 +28,9 @@ from ..data.files import write_text
 
 SUFFIX = ".claim"
 LEASE = 90.0  # seconds
-PATIENCE = 30.0  # seconds to wait for another process that takes over a claim
-SAME_START = 2.0  # seconds by which the start of a process may be told differently, as the clock is set
+TOUCH = 5.0  # seconds between touches
+PATIENCE = 30.0  # seconds to wait for others who take a claim
+BOOT, PROCESSES = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"  # of Linux
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,22 @@ class Claim:
     """Who trains a run.
 
     Attributes:
-        file: Where it is written.
         token: Tells this claim from all others.
         machine: Name of the machine.
+        processes: Stands for the processes that this one can see; containers of one machine have their own.
         process: Number of the process there.
-        started: When that process began, by the clock of the machine; another one may get its number later.
         since: When the claim began, in UTC, ISO 8601.
         job: What a scheduler calls the process, such as "SLURM job 17_3"; empty without one.
+        restarts: How often the scheduler has started that job again.
     """
 
-    file: Path
     token: str
     machine: str
+    processes: str
     process: int
-    started: float
     since: str
-    job: str = ""
+    job: str
+    restarts: int
 
     def __str__(self) -> str:
         job = f", {self.job}" if self.job else ""
@@ -65,21 +69,14 @@ def take(run: Path) -> Claim | None:
     Returns:
         The claim; None where another process trains the run.
     """
-    file, this = _file(run), psutil.Process()
-    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    content = (uuid.uuid4().hex, socket.gethostname(), this.pid, this.create_time(), since, _job(os.environ))
-    text = json.dumps(content)
+    file = claim_file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        with file.open("x", encoding="utf-8") as new:
-            new.write(text)
-        return Claim(file, *content)
-    if holder(run):
-        return None
-    with suppress(Timeout), FileLock(file.with_name(f".{file.name}.lock"), timeout=PATIENCE):
-        if not holder(run):  # of those who take over, only one finds it so
-            write_text(file, text)
-            return Claim(file, *content)
+    with suppress(Timeout), FileLock(file.parent / ".claims.lock", timeout=PATIENCE):
+        own = _own()
+        other = holder(run)
+        if other is None or (other.job and other.job == own.job and other.restarts < own.restarts):
+            write_text(file, json.dumps(asdict(own)))
+            return own
     return None
 
 
@@ -89,69 +86,106 @@ def holder(run: Path) -> Claim | None:
     Args:
         run: The run's folder.
     """
-    file = _file(run)
+    file = claim_file(run)
     try:
-        touched, text = file.stat().st_mtime, file.read_text(encoding="utf-8")
+        touched = file.stat().st_mtime
+        claim = Claim(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    try:
-        claim = Claim(file, *json.loads(text))
-    except (ValueError, TypeError):  # it is being written just now, or damaged
-        claim = Claim(file, "", "an unknown machine", 0, 0.0, "")
-    if claim.machine == socket.gethostname():
-        return claim if _is_running(claim) else None
-    return claim if _storage_time(file.parent) - touched < LEASE else None
-
-
-def renew(claim: Claim) -> bool:
-    """Keep a claim for another `LEASE`, and say whether it is still this one that holds."""
-    if not is_held(claim.file, claim.token):
-        return False
-    os.utime(claim.file)
-    return True
+    except (ValueError, TypeError):  # damaged, or of another version
+        claim = Claim("", "an unknown machine", "", 0, "", "", 0)
+    return None if _is_gone(claim) or _storage_time(file.parent) - touched >= LEASE else claim
 
 
 def is_held(file: Path, token: str) -> bool:
     """Say whether the claim in a file is the one with this token."""
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8"))[0] == token)
-    except (FileNotFoundError, ValueError):  # gone, or just begun by another process
+        return bool(json.loads(file.read_text(encoding="utf-8"))["token"] == token)
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return False
     except OSError:  # the storage does not answer now, which says nothing of the claim
         return True
 
 
-def release(claim: Claim) -> None:
+def release(run: Path, claim: Claim) -> None:
     """Give a claim back, if it still holds."""
-    if is_held(claim.file, claim.token):
-        claim.file.unlink(missing_ok=True)
+    if is_held(claim_file(run), claim.token):
+        claim_file(run).unlink(missing_ok=True)
 
 
-def _file(run: Path) -> Path:
+@contextmanager
+def renewed(claims: Mapping[Path, Claim]) -> Iterator[None]:
+    """Touch claims again and again while the block runs, whatever else this process does.
+
+    Args:
+        claims: By the run's folder; may change meanwhile.
+    """
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(TOUCH):
+            for run, claim in list(claims.items()):
+                if is_held(claim_file(run), claim.token):
+                    with suppress(OSError):
+                        os.utime(claim_file(run))
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def claim_file(run: Path) -> Path:
+    """Return the file of the claim on a run."""
     return run.with_name(f"{run.name}{SUFFIX}")
 
 
-def _storage_time(folder: Path) -> float:
-    """Return the time by the clock of a file system."""
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        probe.write(b"0")
-        probe.flush()
-        os.fsync(probe.fileno())  # a network file system tells the time of its server only then
-        return os.fstat(probe.fileno()).st_mtime
+def _own() -> Claim:
+    """Return a new claim of this process."""
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    job, restarts = _job(os.environ)
+    return Claim(uuid.uuid4().hex, socket.gethostname(), _processes(), os.getpid(), since, job, restarts)
 
 
-def _is_running(claim: Claim) -> bool:
-    """Say whether the process of a claim of this machine still runs."""
+def _processes() -> str:
+    """Return what stands for the processes that this one can see; empty where the system does not say it."""
     try:
-        process = psutil.Process(claim.process)
-        same = abs(process.create_time() - claim.started) < SAME_START
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return f"{Path(BOOT).read_text(encoding='ascii').strip()} {os.stat(PROCESSES).st_ino}"
+    except OSError:
+        return ""
+
+
+def _is_gone(claim: Claim) -> bool:
+    """Say whether the process of a claim is known to have ended."""
+    if (claim.machine, claim.processes) != (socket.gethostname(), _processes()):
+        return False
+    try:
+        return bool(psutil.Process(claim.process).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
     except psutil.Error:
         return False
 
 
-def _job(environment: Mapping[str, str]) -> str:
-    """Return what SLURM calls this process."""
+def _storage_time(folder: Path) -> float:
+    """Return the time by the clock of a file system; by this machine's where nothing can be written there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0")
+            probe.flush()
+            os.fsync(probe.fileno())  # a network file system tells the time of its server only then
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
+
+
+def _job(environment: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what SLURM calls this process, and how often it has started it again."""
     job = environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID")
-    task = environment.get("SLURM_ARRAY_TASK_ID")
-    return "" if job is None else f"SLURM job {job}" + ("" if task is None else f"_{task}")
+    if job is None:
+        return "", 0
+    task, restarts = environment.get("SLURM_ARRAY_TASK_ID"), environment.get("SLURM_RESTART_COUNT", "0")
+    return f"SLURM job {job}" + ("" if task is None else f"_{task}"), int(restarts) if restarts.isdigit() else 0

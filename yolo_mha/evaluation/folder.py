@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from ..data.files import clear_unfinished, require_writable, sha256, sha256_of_l
 from ..data.groups import is_table
 from ..engine.model import existing
 from ..engine.progress import with_bar
-from ..engine.run_folder import OTHER_FOLDER, cannot_write, locked
+from ..engine.run_folder import OTHER_FOLDER, FolderInUseError, cannot_write, locked
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
@@ -34,7 +35,7 @@ from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
 
 OTHER_NAME = "give another name="
-PATIENCE = 120.0  # seconds to wait for another process that enters a plan
+WAIT, PATIENCE = 2.0, 60.0  # seconds to wait for another process: at a time, and for one that enters a plan
 RECIPE, INPUTS, FAULTS = "recipe.yaml", "inputs.json", "bad.csv"
 # what is trained does not depend on them; on bad only by the images that are left and their repairs, which are inputs
 NOT_TRAINED = (
@@ -69,7 +70,7 @@ def open_folder(plan: Plan, project: str | Path | None = None, begun: bool = Fal
         clear_unfinished(root)
     inputs = fingerprint(plan)
     folder = _find(plan.recipe, inputs, root) if begun else _find_or_make(plan.recipe, inputs, root)
-    with locked(folder, OTHER_NAME, alone=False):
+    with locked(folder, OTHER_NAME, patience=WAIT, alone=False):
         _enter(plan, inputs, folder)
         yield folder
 
@@ -90,10 +91,14 @@ def join_folder(plan: Plan, project: str | Path | None = None) -> Path:
     require_writable(root, OTHER_FOLDER)
     inputs = fingerprint(plan)
     folder = _find_or_make(plan.recipe, inputs, root)
-    declared = read_declarations(folder)
-    if not declared or declared[-1].plan != _planned(plan, inputs, folder):
-        with locked(folder, OTHER_NAME, patience=PATIENCE, alone=False):
-            _enter(plan, inputs, folder)
+    until = time.monotonic() + PATIENCE
+    while not (declared := read_declarations(folder)) or declared[-1].plan != _planned(plan, inputs, folder):
+        try:
+            with locked(folder, OTHER_NAME, patience=WAIT, alone=False):
+                _enter(plan, inputs, folder)
+        except FolderInUseError:  # perhaps by a process that enters this very plan
+            if time.monotonic() > until:
+                raise
     return folder
 
 
@@ -161,14 +166,15 @@ def _content(files: tuple[str, str]) -> str:
     return " ".join(sha256(f) if os.path.isfile(f) else "-" for f in files)
 
 
-def _begun(recipe: Recipe, root: Path) -> list[Path]:
-    numbered = re.compile(rf"{re.escape(recipe.name)}(-\d+)?")
+def folders_of(name: str, root: Path) -> list[Path]:
+    """Return the folders of comparisons of a name: NAME, NAME-2, ..."""
+    numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
     return sorted(folder for folder in root.glob("*") if numbered.fullmatch(folder.name))
 
 
 def _find(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
     """Return the folder where a comparison was begun; changed code of a block is no hindrance."""
-    tried = {folder: _changes(folder, recipe, inputs) for folder in _begun(recipe, root)}
+    tried = {folder: _changes(folder, recipe, inputs) for folder in folders_of(recipe.name, root)}
     for folder in sorted(tried, key=lambda each: len(tried[each])):
         if all(key.startswith(SOURCE) for key in tried[folder]):
             return folder
@@ -182,9 +188,9 @@ def _find(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
 
 
 def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
-    begun = _begun(recipe, root)
+    known = folders_of(recipe.name, root)
     names = chain([recipe.name], (f"{recipe.name}-{number}" for number in count(2)))
-    candidates = chain(begun, (root / name for name in names if root / name not in begun))
+    candidates = chain(known, (root / name for name in names if root / name not in known))
     folder = next(candidates)
     while changed := _changes(folder, recipe, inputs):
         LOGGER.warning(f"{folder} differs in {', '.join(changed)}, so it is left as it is")

@@ -21,7 +21,7 @@ from ..engine.progress import bar, console
 from ..errors import DataError, one_line
 from ..registry import Network
 from ..surgery.text import dump, one_scale
-from .claims import Claim, release, renew, take
+from .claims import Claim, claim_file, is_held, release, renewed, take
 from .folder import INPUTS
 from .one_run import END, End, Job
 from .plan import Plan
@@ -81,6 +81,11 @@ class Run:
         """The last checkpoint, or the file that was given."""
         return self.given or self.folder / "weights" / "last.pt"
 
+    @property
+    def log(self) -> Path:
+        """What the training said."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
 
 class _State(TypedDict):
     """Content of ``seed<k>.json``, see `Run`."""
@@ -96,13 +101,17 @@ class _Attempt:
     """A process that trains a run, and the run as it was before; times are monotonic."""
 
     run: Run
-    claim: Claim
+    job: Job
     process: Child
     task: TaskID
     epochs: int
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     lost: bool = False  # its claim, after a pause that was too long
+
+    def holds_claim(self) -> bool:
+        """Say whether the run is still this process's."""
+        return is_held(Path(self.job.claim), self.job.token)
 
     def now(self) -> Run:
         """Return the run with the time that this attempt has taken so far."""
@@ -122,7 +131,7 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
         folder: The comparison's. Each run leaves ``arms/<arm>/seed<k>/``, and beside that its output, ``seed<k>.log``,
             and its state, ``seed<k>.json``; ``init/`` holds what they begin with.
         keys: Arm and seed of each, in the order in which they are begun.
-        wait: Whether runs that other processes train are waited for; they are trained here if those end without them.
+        wait: Whether runs that other processes train are waited for; one that is not done there is trained here then.
 
     Returns:
         All of them in the same order.
@@ -137,27 +146,34 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
         return list(runs.values())
     epochs = int(recipe.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
     running: dict[tuple[str, int], _Attempt] = {}
-    claims: dict[tuple[str, int], Claim] = {}
-    with bar() as progress:
+    claims: dict[Path, Claim] = {}
+    again = 0.0  # when claims are tried next
+    with bar() as progress, renewed(claims):
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
         try:
             while waiting or running:
-                for key in waiting[:]:
-                    if len(running) == recipe.jobs or not (claim := take(runs[key].folder)):
-                        continue
-                    waiting.remove(key)
-                    claims[key] = claim
+                for key in waiting[:] if time.monotonic() >= again else ():
+                    if len(running) == recipe.jobs:
+                        break
+                    again, run = time.monotonic() + SAVE, runs[key].folder
+                    if claim := take(run):
+                        claims[run] = claim
                     runs[key] = read_run(folder, *key)  # another process may have been there
+                    if claim and runs[key].state != DONE:
+                        _check_files(plan)
+                        job = _job(plan, folder, runs[key], claim)
+                        if is_held(claim_file(run), claim.token):
+                            waiting.remove(key)
+                            running[key] = _start(runs[key], job, plan.arms[key[0]].network, progress, epochs)
+                            continue
+                    if claim:
+                        release(run, claims.pop(run))
                     if runs[key].state == DONE:
+                        waiting.remove(key)
                         progress.advance(total)
-                        release(claims.pop(key))
-                        continue
-                    _check_files(plan)
-                    job = _job(plan, folder, runs[key], claim)
-                    running[key] = _start(runs[key], claim, job, plan.arms[key[0]].network, progress, epochs)
                 if not running and not wait:
                     break
-                time.sleep(POLL if running or not waiting else SAVE)
+                time.sleep(POLL)
                 for key, attempt in list(running.items()):
                     runs[key] = _look(attempt, progress)
                     if attempt.lost:
@@ -167,15 +183,17 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
                     else:
                         progress.advance(total)
                     del running[key]
-                    release(claims.pop(key))
+                    release(runs[key].folder, claims.pop(runs[key].folder))
+                    again = 0.0
         finally:
             for attempt in running.values():  # a process ends by itself when its input does
                 attempt.process.end_input()
             for attempt in running.values():
                 attempt.process.close(patience=STOP)
-                _save(attempt.now())
-            for claim in claims.values():
-                release(claim)
+                if attempt.holds_claim():
+                    _save(attempt.now())
+            for run, claim in claims.items():
+                release(run, claim)
     return list(runs.values())
 
 
@@ -254,10 +272,12 @@ def _job(plan: Plan, folder: Path, run: Run, claim: Claim) -> Job:
         "name": run.folder.name,
         "exist_ok": True,
     }
-    return Job(settings, run.seed, str(run.folder), recipe.keep_best, arm.sources, str(claim.file), claim.token)
+    return Job(
+        settings, run.seed, str(run.folder), recipe.keep_best, arm.sources, str(claim_file(run.folder)), claim.token
+    )
 
 
-def _start(run: Run, claim: Claim, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
+def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int) -> _Attempt:
     """Start the process of a run that was claimed."""
     goes_on = run.last.exists() and run.sources == job.sources
     if not goes_on:
@@ -266,12 +286,11 @@ def _start(run: Run, claim: Claim, job: Job, network: Network, progress: Progres
         shutil.rmtree(run.folder.parents[2] / split / run.arm / run.folder.name, ignore_errors=True)
     run = replace(run, state=RUNNING, resumed=run.resumed + goes_on, error=None)
     _save(run)
-    log = run.folder.with_name(f"{run.folder.name}.log")
-    process = Child(Job.__module__, network, log, answers=False, append=goes_on)
+    process = Child(Job.__module__, network, run.log, answers=False, append=goes_on)
     process.send(job)
     before = run.epochs if goes_on else 0
     task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=before)
-    return _Attempt(run, claim, process, task, before)
+    return _Attempt(run, job, process, task, before)
 
 
 def _look(attempt: _Attempt, progress: Progress) -> Run:
@@ -286,7 +305,7 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
     if code is None:
         if time.monotonic() - attempt.saved > SAVE:
             attempt.saved = time.monotonic()
-            attempt.lost = not renew(attempt.claim)
+            attempt.lost = not attempt.holds_claim()
             if attempt.lost:
                 attempt.process.close()
                 progress.remove_task(attempt.task)
@@ -295,7 +314,7 @@ def _look(attempt: _Attempt, progress: Progress) -> Run:
         return run
     attempt.process.close()
     progress.remove_task(attempt.task)
-    attempt.lost = not renew(attempt.claim)
+    attempt.lost = not attempt.holds_claim()
     if attempt.lost:
         return run
     done = code == 0 and (run.folder / END).exists()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from socket import socket
 from types import FrameType
-from typing import Any
+from typing import Any, TypeGuard
 
 import gradio as gr
 import uvicorn
@@ -159,26 +159,30 @@ class _Answers:
 
     def choose(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
         """Answer for another detection."""
-        found = gr.skip() if detection is None else self.explorer.picture(path, detection)
+        found = self.explorer.picture(path, detection) if self._has(detection, path) else gr.skip()
         for answer in self.look(path, detection, view, effect, share):
             yield found, *answer
             found = gr.skip()
 
     def look(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
         """Show a map, then what becomes of the score without what it marks."""
-        if detection is not None:
+        if self._has(detection, path):
             yield *self.explorer.map(path, detection, self.explorer.views[view], effect), *SAME
         yield *SAME, *self.hide(path, detection, view, effect, share)
 
     def hide(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Answer:
         """Blank what the map marks."""
-        if detection is None:
+        if not self._has(detection, path):
             return NOTHING
         return self.explorer.blanked(path, detection, self.explorer.views[view], effect, share / 100)
 
     def silence(self, path: str, detection: int | None, heads: list[str]) -> str:
         """Say what is lost without heads."""
-        return "" if detection is None or not heads else _table(self.explorer.without(path, heads))
+        return _table(self.explorer.without(path, heads)) if heads and self._has(detection, path) else ""
+
+    def _has(self, detection: int | None, path: str) -> TypeGuard[int]:
+        """Say whether a picture has a detection; while it loads, one of the last picture may be asked for."""
+        return detection is not None and detection < len(self.explorer.detections(path))
 
 
 def _image(text: str, name: str) -> gr.Image:

@@ -131,6 +131,7 @@ def prune(
             choice = _choose(unfused, ranked, number, score, imgsz, margin)
     gone = by_block(choice.gone)
     made, plan = prune_heads(base.model, gone)
+    written = write_model(base, made, plan, path) if gone else None  # before hours of scoring
     scores = _scores(choice, base.model, score, margin) if gone and score else None
     whole = {name: attention.num_heads for name, attention in attentions(base.model).items()}
     before, after = (sum(p.numel() for p in m.parameters()) for m in (base.model, made))
@@ -145,9 +146,8 @@ def prune(
         curve=list(choice.curve),
         notes=list(choice.notes),
     )
-    if not gone:
+    if written is None:
         return result
-    written = write_model(base, made, plan, path)
     result = replace(result, checkpoint=str(written.checkpoint), yaml=written.yaml)
     if choice.curve and scores:
         picture = path.with_name(path.stem + CURVE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -23,11 +25,12 @@ class Control:
     """What the same number of other heads would have cost.
 
     Attributes:
-        name: "random heads", the mean of five draws, or "heads of least weight norm", see `weight_norms`.
+        name: "random heads", the mean of five different draws, or of all where there are no more; or "heads of least
+            weight norm", see `weight_norms`.
         ap: AP without them, the mean over draws.
         aps: The same of each draw.
         gained: By how much AP without the chosen heads is higher, on the same images. The interval is over images,
-            and for random heads over draws too.
+            and over draws where these are not all that there are.
         sentence: What follows.
     """
 
@@ -38,10 +41,12 @@ class Control:
     sentence: str
 
     @classmethod
-    def of(cls, name: str, chosen: Scored, others: list[Scored]) -> Control:
-        """Compare the chosen heads with others."""
+    def of(cls, name: str, chosen: Scored, others: list[Scored], every: bool = False) -> Control:
+        """Compare the chosen heads with others; ``every`` where there are no more of this kind than these."""
         gains = np.array([chosen.ap - other.ap for other in others])
         replicates = np.stack([chosen.replicates - other.replicates for other in others])
+        if every:
+            gains, replicates = gains.mean(keepdims=True), replicates.mean(axis=0, keepdims=True)
         gained = WithInterval.over_seeds(gains, replicates, chosen.images, chosen.group_sizes)
         aps = [other.ap for other in others]
         return cls(name, float(np.mean(aps)), aps, gained, _sentence(name, gained))
@@ -60,12 +65,23 @@ def controls(
     """
     norms = weight_norms(model)
     every, count = sorted(norms), len(chosen)
-    drawn = [np.random.default_rng(draw).permutation(len(every))[:count] for draw in range(DRAWS)]
-    sets = [[every[i] for i in indices] for indices in drawn]
-    sets.append(sorted(every, key=lambda name: norms[name])[:count])
-    found = [score(names)[-1] for names in progress(sets, "scoring other heads", len(sets))]
-    whole = score(chosen)[-1]
-    return [Control.of(RANDOM, whole, found[:DRAWS]), Control.of(NORM, whole, found[DRAWS:])]
+    drawn = draws(every, count)
+    sets = [*drawn, sorted(every, key=lambda name: norms[name])[:count]]
+    *found, least = [score(names)[-1] for names in progress(sets, "scoring other heads", len(sets))]
+    whole, are_all = score(chosen)[-1], math.comb(len(every), count) == len(drawn)
+    return [Control.of(RANDOM, whole, found, are_all), Control.of(NORM, whole, [least], every=True)]
+
+
+def draws(every: Sequence[Name], count: int) -> list[list[Name]]:
+    """Return different sets of so many heads, drawn with a fixed seed; all of them where there are few."""
+    if math.comb(len(every), count) <= DRAWS:
+        return [list(names) for names in combinations(every, count)]
+    generator, found = np.random.default_rng(0), list[list[Name]]()
+    while len(found) < DRAWS:
+        drawn = [every[i] for i in sorted(generator.permutation(len(every))[:count])]
+        if drawn not in found:
+            found.append(drawn)
+    return found
 
 
 def weight_norms(model: Network) -> dict[Name, float]:
@@ -86,10 +102,10 @@ def weight_norms(model: Network) -> dict[Name, float]:
 
 def _sentence(name: str, gained: WithInterval) -> str:
     if gained.low is None or gained.high is None:
-        return f"It is not known whether the chosen heads go better than {name}: too few images for an interval."
-    ends = f"AP {gained.value:+.4f}, 95 % interval {gained.low:+.4f} to {gained.high:+.4f}"
+        return f"It is not known whether removing the chosen heads costs less AP than removing {name}: too few images."
+    ends = f"AP differs by {gained.value:+.4f}, 95 % interval {gained.low:+.4f} to {gained.high:+.4f}"
     if gained.low > 0:
-        return f"The chosen heads go better than {name}: {ends}."
+        return f"Removing the chosen heads costs less AP than removing {name}: {ends}."
     if gained.high < 0:
-        return f"The chosen heads go worse than {name}: {ends}."
-    return f"It is not shown that the chosen heads go better than {name}: {ends}."
+        return f"Removing the chosen heads costs more AP than removing {name}: {ends}."
+    return f"It is not shown that removing the chosen heads costs less AP than removing {name}: {ends}."
