@@ -75,8 +75,10 @@ def killed(beacons, tiny, tmp_path_factory):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: (folder / "arms" / "attention" / "seed7" / "weights" / "last.pt").exists(), process)
     seen["said"] = process.stderr
-    with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, root):
-        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("yolo_mha.evaluation.folder.WAIT", 0)  # it trains on meanwhile
+        with pytest.raises(ConfigError, match="Another process") as refused, open_folder(plan, root):
+            pass
     seen["refused"] = refused.value.given
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)

@@ -31,8 +31,8 @@ Sources = Mapping[str, str]  # SHA-256 by block
 class Code:
     """Content of ``code.json``, see `Run`."""
 
-    sources: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, str]
+    versions: dict[str, list[str]]
     hardware: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def read_code(folder: Path) -> Code:
     Args:
         folder: The run's folder.
     """
-    return Code(**read_record(folder / CODE, Code) or {})
+    return Code(**read_record(folder / CODE, Code) or {"sources": {}, "versions": {}})
 
 
 def installed() -> dict[str, str]:
