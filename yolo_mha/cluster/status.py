@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ultralytics.cfg import DEFAULT_CFG_DICT
-
 from ..engine.own_settings import checked
 from ..errors import ConfigError
 from ..evaluation.claims import holder
@@ -15,7 +13,7 @@ from ..evaluation.declared import read_declarations
 from ..evaluation.folder import comparisons, folders_of
 from ..evaluation.recipe import read_recipe
 from ..evaluation.report import PAGE
-from ..evaluation.runs import DONE, FAILED, RUNNING, read_run
+from ..evaluation.runs import DONE, FAILED, RUNNING, epochs_of, read_run
 from ..result import Result
 
 WAITING, INTERRUPTED = "waiting", "interrupted"
@@ -103,7 +101,7 @@ def comparison_status(
     page = folder / PAGE
     return Status(
         save_dir=str(folder),
-        epochs=int(plan["train"].get("epochs", DEFAULT_CFG_DICT["epochs"])),
+        epochs=epochs_of(plan["train"]),
         counts=dict(Counter(run.state for run in runs)),
         runs=runs,
         report=str(page) if page.exists() else None,

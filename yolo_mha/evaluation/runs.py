@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rich.progress import Progress, TaskID
 from ultralytics.cfg import DEFAULT_CFG_DICT
@@ -144,7 +144,7 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
     waiting = [key for key, run in runs.items() if run.state != DONE]
     if not waiting:
         return list(runs.values())
-    epochs = int(recipe.train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
+    epochs = epochs_of(recipe.train)
     running: dict[tuple[str, int], _Attempt] = {}
     claims: dict[Path, Claim] = {}
     again = 0.0  # when claims are tried next
@@ -214,6 +214,11 @@ def _check_files(plan: Plan) -> None:
                         expected="the images and labels that the other runs are trained on",
                         fix="bring it back and call the same command again; finished runs are kept",
                     )
+
+
+def epochs_of(train: Mapping[str, Any]) -> int:
+    """Return the number of epochs that training settings ask for."""
+    return int(train.get("epochs", DEFAULT_CFG_DICT["epochs"]))
 
 
 def read_run(folder: Path, arm: str, seed: int) -> Run:
