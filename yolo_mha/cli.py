@@ -389,8 +389,9 @@ def prune() -> None:
 
     A share takes the heads that matter least on the training images of data=, and AP before and after is taken on its
     validation images. heads=auto takes as many as keep AP within margin= on one half of these, and reports AP on the
-    other. Beside both stand as many heads at random (five draws) and those of least weight norm, and AP and latency in
-    PyTorch and ONNX Runtime against the number of heads removed, also as a picture. That takes about 15 validations.
+    other. Both are compared with as many heads at random (up to five draws) and with those of least weight norm, and AP
+    and latency in PyTorch and ONNX Runtime are measured against the number of heads removed, also as a picture. That
+    takes about 15 validations.
     With epochs= the pruned model is trained further, into a checkpoint of its own.
 
     [bold]Examples[/bold]

@@ -52,6 +52,8 @@ def test_train_run__leaves_alone_what_is_done_or_trained_elsewhere(recipe, capsy
     )
     write_end(folder / "arms" / "attention" / "seed1")
     assert yolo_mha.train_run("two.yaml", only="attention/1").state == "done"
+    assert take(folder / "arms" / "attention" / "seed1")  # as by one who has just found it so
+    assert states()["attention/1"] == "done"
     before = sorted(folder.rglob("*"))
     run = folder / "arms" / "baseline" / "seed2"
     run.parent.mkdir()

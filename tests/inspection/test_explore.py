@@ -234,3 +234,18 @@ def test_explore__says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(DependencyError, match=r"pip install 'yolo-mha\[ui\]'"):
         yolo_mha.explore(port=0)
+
+
+def test_answers__of_a_detection_that_the_next_picture_lacks_are_empty():
+    pytest.importorskip("gradio")
+    from yolo_mha.inspection import explorer_page
+    from yolo_mha.inspection.explorer import Explorer
+    from yolo_mha.inspection.looking import Looker
+
+    cv2.imwrite("street.png", draw(seed=1, index=0)[0])  # with six detections
+    answers = object.__new__(explorer_page._Answers)
+    answers.explorer = Explorer(Looker(yolo_mha.YOLO("demo-mha.pt")), "demo")
+    nothing = (*explorer_page.SAME, *explorer_page.NOTHING)
+    assert list(answers.look("street.png", 6, 0, True, 10)) == [nothing]
+    assert answers.silence("street.png", 6, ["5:0"]) == ""
+    assert "detections" in answers.silence("street.png", 5, ["5:0"])

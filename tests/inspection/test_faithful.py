@@ -13,7 +13,7 @@ from yolo_mha import YOLO, ConfigError, DataError
 from yolo_mha.cli import main
 from yolo_mha.inspection.deletion import deletion_insertion, importance_ranks
 from yolo_mha.inspection.drise import drise, random_masks, similarities
-from yolo_mha.inspection.faithful import KINDS, RIVALS, MapScores, judge
+from yolo_mha.inspection.faithful import KINDS, RIVALS, MapScores, _summed_up, judge
 from yolo_mha.inspection.maps import detection_maps
 from yolo_mha.inspection.random_weights import same_detections, with_random_weights
 from yolo_mha.inspection.rivals import layercam, rival_maps
@@ -213,6 +213,20 @@ def test_faithfulness__groups_are_resampled(beacons, few_passes):
     assert (result.images, result.groups) == (3, 2)
     assert "2 groups (3 images) are too few" in result.judgements["effect"].sentence
     assert "images of 2 groups" in Path(result.outputs["report"]).read_text()
+
+
+def test_summed_up__groups_that_are_alike_make_intervals_wider():
+    groups, rng = np.repeat(np.arange(12), 5), np.random.default_rng(0)
+    values = np.repeat(rng.normal(0.5, 0.1, 12), 5)
+    names = [*((kind, "correlation") for kind in KINDS)]
+    names += [(name, measure) for name in (*KINDS, *RIVALS) for measure in ("deletion", "insertion", "pointing")]
+    table = dict.fromkeys(names, values)
+
+    def width(units: np.ndarray | None) -> float:
+        found = _summed_up(table, np.arange(60), units, 0, {}).maps["effect"].deletion
+        return found.high - found.low
+
+    assert width(groups) > 1.8 * width(None)
 
 
 def test_faithfulness__nothing_detected(beacons, capsys):
