@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,10 +11,12 @@ from socket import socket
 from types import FrameType
 from typing import Any, TypeGuard
 
+import cv2
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from ..engine.video import Image
 from ..errors import RunError, YoloMHAError
 from .explorer import Change, Explorer
 
@@ -29,7 +32,7 @@ HELP = (
 )
 PART = 400  # pixels; with less room than twice that, parts stand below each other
 Answer = tuple[Any, ...]  # what components show
-NOTHING, SAME = (None, ""), (gr.skip(), gr.skip())  # of a picture and a sentence
+NOTHING, SAME = ("", ""), (gr.skip(), gr.skip())  # of a picture and a sentence
 
 
 def build_page(explorers: Sequence[Explorer], sample: Path | None) -> gr.Blocks:
@@ -107,20 +110,20 @@ class _Answers:
             with gr.Column(min_width=PART):
                 gr.Markdown("### What it detects")
                 detection = gr.Dropdown([], label="Detection", filterable=False, elem_id=f"{name}-detection")
-                found = _image("Detections", f"{name}-found")
+                found = gr.HTML(elem_id=f"{name}-found")
             with gr.Column(min_width=PART):
                 gr.Markdown(f"### Where it looks\n{HELP}")
                 view = gr.Dropdown(views, value=0, label="Block and head", filterable=False, elem_id=f"{name}-view")
                 kind = gr.Radio(KINDS, value=True, label="Map", elem_id=f"{name}-kind")
                 numbers = gr.Markdown(elem_id=f"{name}-numbers")
-                heat = _image("Map", f"{name}-map")
+                heat = gr.HTML(elem_id=f"{name}-map")
         with gr.Row():
             with gr.Column(min_width=PART):
                 gr.Markdown("### Without what it looks at")
                 label = "Blank the positions that the map marks most (% of the picture)"
                 share = gr.Slider(1, 50, 10, step=1, label=label, buttons=[], elem_id=f"{name}-share")
                 scores = gr.Markdown(elem_id=f"{name}-scores")
-                blank = _image("Blanked", f"{name}-blank")
+                blank = gr.HTML(elem_id=f"{name}-blank")
             with gr.Column(min_width=PART):
                 gr.Markdown("### Without heads")
                 heads = gr.CheckboxGroup(explorer.heads, label="Silence heads (row:head)", elem_id=f"{name}-heads")
@@ -144,14 +147,14 @@ class _Answers:
         try:
             labels = self.explorer.detections(path)
         except YoloMHAError as e:
-            yield e.problem, None, gr.Dropdown([], value=None), *NOTHING, *NOTHING, ""
+            yield e.problem, "", gr.Dropdown([], value=None), *NOTHING, *NOTHING, ""
             return
         choices = gr.Dropdown([(label, i) for i, label in enumerate(labels)], value=0 if labels else None)
         if not labels:
             status = "Nothing was detected in this picture. A lower conf= finds more."
-            yield status, self.explorer.picture(path, None), choices, *NOTHING, *NOTHING, ""
+            yield status, self._found(path, None), choices, *NOTHING, *NOTHING, ""
             return
-        known = "", self.explorer.picture(path, 0), choices
+        known = "", self._found(path, 0), choices
         for answer in self.look(path, 0, view, effect, share):
             yield *known, *answer, gr.skip()
             known = gr.skip(), gr.skip(), gr.skip()
@@ -159,7 +162,7 @@ class _Answers:
 
     def choose(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
         """Answer for another detection."""
-        found = self.explorer.picture(path, detection) if self._has(detection, path) else gr.skip()
+        found = self._found(path, detection) if self._has(detection, path) else gr.skip()
         for answer in self.look(path, detection, view, effect, share):
             yield found, *answer
             found = gr.skip()
@@ -167,26 +170,33 @@ class _Answers:
     def look(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Iterator[Answer]:
         """Show a map, then what becomes of the score without what it marks."""
         if self._has(detection, path):
-            yield *self.explorer.map(path, detection, self.explorer.views[view], effect), *SAME
+            heat, numbers = self.explorer.map(path, detection, self.explorer.views[view], effect)
+            yield _image(heat, "Map"), numbers, *SAME
         yield *SAME, *self.hide(path, detection, view, effect, share)
 
     def hide(self, path: str, detection: int | None, view: int, effect: bool, share: float) -> Answer:
         """Blank what the map marks."""
         if not self._has(detection, path):
             return NOTHING
-        return self.explorer.blanked(path, detection, self.explorer.views[view], effect, share / 100)
+        blank, scores = self.explorer.blanked(path, detection, self.explorer.views[view], effect, share / 100)
+        return _image(blank, "Blanked"), scores
 
     def silence(self, path: str, detection: int | None, heads: list[str]) -> str:
         """Say what is lost without heads."""
         return _table(self.explorer.without(path, heads)) if heads and self._has(detection, path) else ""
+
+    def _found(self, path: str, detection: int | None) -> str:
+        return _image(self.explorer.picture(path, detection), "Detections")
 
     def _has(self, detection: int | None, path: str) -> TypeGuard[int]:
         """Say whether a picture has a detection; while it loads, one of the last picture may be asked for."""
         return detection is not None and detection < len(self.explorer.detections(path))
 
 
-def _image(text: str, name: str) -> gr.Image:
-    return gr.Image(alt_text=text, show_label=False, interactive=False, format="jpeg", buttons=[], elem_id=name)
+def _image(picture: Image, text: str) -> str:
+    """Return an RGB picture as HTML that holds it: Gradio's own files of pictures are rewritten while they are sent."""
+    content = base64.b64encode(cv2.imencode(".jpg", picture[..., ::-1])[1]).decode()
+    return f'<img alt="{text}" src="data:image/jpeg;base64,{content}">'
 
 
 def _table(changes: list[Change]) -> str:
