@@ -35,7 +35,17 @@ TOOLS = {"evaluate": "val", **{name: name for name in ("train", "predict", "trac
 ROOT = Path(__file__).parents[1]
 PYTHON_ONLY = {"train": {"callbacks"}}
 IN_SETTINGS = {  # own settings that a function takes among **settings, and what they are where they are not given
-    "predict": {"save_csv": False, "max_pixels": MOST_PIXELS, "slice": None, "overlap": TILE_OVERLAP},
+    "predict": {
+        "save_csv": False,
+        "max_pixels": MOST_PIXELS,
+        "slice": None,
+        "overlap": TILE_OVERLAP,
+        "engine": "local",  # of predict_on_ray
+        "address": "auto",
+        "gpus_per_worker": 1,
+        "cpus_per_worker": 1,
+        "shard": 256,
+    },
     "track": {"save_csv": False, "max_pixels": MOST_PIXELS},
     "explain": {"data": None, "detections": 200, "drise": 30, "group": None},  # of faithfulness
     "compare": {
@@ -57,6 +67,10 @@ IN_SETTINGS = {  # own settings that a function takes among **settings, and what
         "only": None,  # of train_run, emit_jobs and comparison_status
         "emit": None,
         "status": False,
+        "engine": "local",  # of compare_on_ray
+        "address": "auto",
+        "gpus_per_run": 1,
+        "cpus_per_run": 1,
     },
 }
 

@@ -40,6 +40,8 @@ from .surgery.insertion import Insertion
 from .surgery.transfer import Transfer
 
 if TYPE_CHECKING:
+    from .cluster.ray_predict import BulkPrediction, predict_on_ray
+    from .cluster.ray_runs import compare_on_ray
     from .cluster.single import SingleRun, train_run
     from .cluster.slurm import JobFiles, emit_jobs
     from .cluster.status import Status, comparison_status
@@ -75,7 +77,8 @@ __all__ = [  # noqa: RUF022  (by job)
     "SpatialMHABlock", "CrossScaleMHA", "S2Attention", "ConvBlock", "SpatialMHA", "MultiHeadAttention",  # blocks
     "prepare_data", "doctor", "train", "PreparedData", "Diagnosis", "TrainResult",  # before training, and training
     "val", "estimate", "compare", "run_recipe", "ValResult", "Estimate", "Comparison",  # what a model is worth
-    "train_run", "comparison_status", "emit_jobs", "SingleRun", "Status", "JobFiles",  # on several machines
+    "compare_on_ray", "predict_on_ray", "train_run", "comparison_status", "emit_jobs",  # on several machines
+    "BulkPrediction", "SingleRun", "Status", "JobFiles",
     "explain", "faithfulness", "Explanation", "Faithfulness", "Recorder",  # where detections looked; is that true?
     "explore",  # the same on a page in the browser
     "heads", "prune", "HeadRanking", "Pruned",  # which heads matter; without the others
@@ -88,6 +91,8 @@ __all__ = [  # noqa: RUF022  (by job)
 
 # Loaded when first used: unpickling a checkpoint imports this package and needs the blocks only.
 _LAZY = {
+    "cluster.ray_predict": ["BulkPrediction", "predict_on_ray"],
+    "cluster.ray_runs": ["compare_on_ray"],
     "cluster.single": ["SingleRun", "train_run"],
     "cluster.slurm": ["JobFiles", "emit_jobs"],
     "cluster.status": ["Status", "comparison_status"],

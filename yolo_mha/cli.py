@@ -248,9 +248,9 @@ def val() -> None:
     """
 
 
-@_command("engine.predict:predict")
+@_command("cli:_predict")
 def predict() -> None:
-    """Detect objects in pictures, videos, cameras and streams, and draw them.
+    r"""Detect objects in pictures, videos, cameras and streams, and draw them.
 
     Lists leave out # lines and a heading. Written are predictions.jsonl and, with save=False to leave them out, the
     annotated pictures and videos (mp4 at the same rate and size, without sound). On demand: save_txt with save_conf
@@ -260,6 +260,9 @@ def predict() -> None:
 
     Broken files and frames are named and skipped, and the exit code is then 1. After Ctrl-C all files are complete up
     to there, and it is 130.
+
+    With engine=ray a large folder of pictures is predicted on a Ray cluster that is running, into JSON Lines by shard;
+    the same call again skips the shards that are done. Needs pip install 'yolo-mha\[ray]' there and here.
 
     [bold]Examples[/bold]
 
@@ -274,7 +277,35 @@ def predict() -> None:
       yolo-mha predict model=best.pt source=aerial.tif slice=640 overlap=0.2
 
       yolo-mha predict model=best.pt source=rtsp://192.168.0.9/stream
+
+      yolo-mha predict model=best.pt source='archive/**/*.jpg' engine=ray gpus_per_worker=0.5 name=archive
     """
+
+
+# settings that a cluster has
+WORKERS, RUNS = ("address", "gpus_per_worker", "cpus_per_worker", "shard"), ("address", "gpus_per_run", "cpus_per_run")
+
+
+def _predict(**settings: Any) -> Result:
+    """Predict here or on a cluster."""
+    from .cluster.ray_predict import predict_on_ray
+    from .engine.predict import predict
+
+    return predict_on_ray(**settings) if _on_ray(settings, WORKERS) else predict(**settings)
+
+
+def _on_ray(settings: dict[str, Any], only: tuple[str, ...]) -> bool:
+    """Take the engine out of settings, and say whether it is Ray.
+
+    Raises:
+        ConfigError: There is no such engine, or a setting is for a cluster only.
+    """
+    engine = settings.pop("engine", "local")
+    if engine not in ("local", "ray"):
+        raise ConfigError("There is no such engine.", given=f"engine={engine}", expected="local or ray")
+    if engine == "local" and (idle := [key for key in only if key in settings]):
+        raise ConfigError(f"{idle[0]} is for a cluster.", given=f"{idle[0]}={settings[idle[0]]}", fix="engine=ray")
+    return bool(engine == "ray")
 
 
 @_command("engine.predict:track")
@@ -455,7 +486,7 @@ def benchmark() -> None:
 
 @_command("cli:_compare")
 def compare() -> None:
-    """Train a baseline, its attention variant and a control with several seeds, and say what that shows.
+    r"""Train a baseline, its attention variant and a control with several seeds, and say what that shows.
 
     Arms x seeds: all arms of a seed start from the same weights and see the same batches; a convolution with as many
     parameters as the attention tells "attention" from "more parameters". The answer has AP with intervals over seeds
@@ -463,7 +494,9 @@ def compare() -> None:
     and it goes on; finished runs are never trained again.
 
     On several machines with the same files, only=ARM/SEED trains one run, conclude=True scores and reports, and
-    emit=slurm writes a job array of such commands; status=True says what runs where.
+    emit=slurm writes a job array of such commands; status=True says what runs where. With engine=ray each run goes to a
+    machine of a Ray cluster that is running, and goes on elsewhere if its machine is lost. Needs
+    pip install 'yolo-mha\[ray]' there and here.
 
     With models or predictions nothing is trained: runs that you already have, by arm and seed, are scored and compared
     in the same way, and the report says what is not known of how they were trained.
@@ -488,6 +521,8 @@ def compare() -> None:
 
       yolo-mha compare my-recipe.yaml emit=slurm
 
+      yolo-mha compare my-recipe.yaml engine=ray cpus_per_run=4
+
       yolo-mha compare status=True name=compare
 
       yolo-mha compare models='runs/{arm}/seed{seed}/weights/last.pt' data=my.yaml
@@ -501,6 +536,7 @@ PLANNING = ("pilot", "sd_seeds", "se_images")  # settings of compare that only a
 
 def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: Any) -> Result:
     """Run, continue or estimate a comparison of a recipe or of settings."""
+    from .cluster.ray_runs import compare_on_ray
     from .cluster.single import train_run
     from .cluster.slurm import emit_jobs
     from .cluster.status import comparison_status
@@ -508,7 +544,9 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
 
     check_flag("dry_run", dry_run)
     check_flag("status", status := settings.pop("status", False))
-    instead = {"dry_run": dry_run, "status": status, **{key: settings.get(key) for key in ("conclude", "only", "emit")}}
+    on_ray = _on_ray(settings, RUNS)
+    instead = {"dry_run": dry_run, "status": status, "engine": "ray" if on_ray else None}
+    instead |= {key: settings.get(key) for key in ("conclude", "only", "emit")}
     if len(asked := [f"{key}={value}" for key, value in instead.items() if value]) > 1:
         raise ConfigError("These do not go together.", given=" ".join(asked), expected="one of them")
     if status:
@@ -518,6 +556,8 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
         return comparison_status(recipe, **settings)
     if "only" in settings:
         return train_run(recipe, **settings)
+    if on_ray:
+        return compare_on_ray(recipe, **settings)
     if "emit" in settings:
         return emit_jobs(recipe, **settings)
     if {"models", "predictions"} & settings.keys():  # with which neither goes, as it says

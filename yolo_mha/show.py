@@ -23,6 +23,7 @@ from .result import Result
 from .text import printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
+    from .cluster.ray_predict import BulkPrediction
     from .cluster.single import SingleRun
     from .cluster.slurm import JobFiles
     from .cluster.status import Status
@@ -199,6 +200,15 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     _say(console, *(f"note: {note}" for note in result.notes))
     if result.skipped:
         _say(console, f"skipped {result.skipped_count} files or frames that could not be read:", style="yellow")
+        _say(console, *(f"  {name}" for name in result.skipped))
+
+
+def _show_bulk(result: BulkPrediction, console: Console) -> None:
+    found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
+    _say(console, f"{result.images} images: {found}")
+    _say(console, f"{result.shards_done} shards predicted, {result.shards_found} done before: {result.shards}")
+    if result.skipped:
+        _say(console, f"skipped {len(result.skipped)} files that could not be read:", style="yellow")
         _say(console, *(f"  {name}" for name in result.skipped))
 
 
@@ -569,6 +579,7 @@ SHOWN: dict[str, Callable[[Any, Console], None]] = {
     "TrainResult": _show_train,
     "ValResult": _show_val,
     "PredictResult": _show_predict,
+    "BulkPrediction": _show_bulk,
     "Explanation": _show_explanation,
     "Faithfulness": _show_faithfulness,
     "HeadRanking": _show_heads,

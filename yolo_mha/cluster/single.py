@@ -55,7 +55,7 @@ def train_run(
             another plan.
         ModelError, CheckpointError, DataError, UnsupportedTaskError: As `compare`.
     """
-    wanted = recipe_to_train(recipe, settings)
+    wanted = recipe_of_single_runs(recipe, settings)
     arm, seed = _run_of(wanted, only)
     plan = prepare(wanted)
     folder = join_folder(plan, project)
@@ -64,15 +64,25 @@ def train_run(
 
 
 def recipe_to_train(recipe: str | Path | None, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a comparison whose runs are trained, one by one.
+    """Return the recipe of a comparison whose runs are trained.
 
     Raises:
-        ConfigError: Its runs are given, it has looks, for which runs wait for each other, or it is none.
+        ConfigError: Its runs are given, or it is none.
     """
     wanted = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     if wanted.given:
         expected = "arms with a model YAML or a checkpoint to train"
         raise ConfigError("Its runs are given, so none is trained.", given=f"arms of {wanted.given}", expected=expected)
+    return wanted
+
+
+def recipe_of_single_runs(recipe: str | Path | None, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a comparison whose runs are trained without regard to each other.
+
+    Raises:
+        ConfigError: It has looks, for which runs wait for each other; or as `recipe_to_train`.
+    """
+    wanted = recipe_to_train(recipe, settings)
     if wanted.looks:
         looks = ",".join(map(str, wanted.looks))
         raise ConfigError("Single runs do not wait for a look.", given=f"looks={looks}", expected="no looks")

@@ -16,7 +16,7 @@ from ..evaluation.folder import open_folder
 from ..evaluation.plan import prepare
 from ..guard import guarded
 from ..result import Result
-from .single import all_runs, recipe_to_train
+from .single import all_runs, recipe_of_single_runs
 
 SLURM = "slurm"
 ARRAY = """\
@@ -88,7 +88,7 @@ def emit_jobs(
     """
     if emit != SLURM:
         raise ConfigError("There is no such scheduler.", given=f"emit={emit}", expected=SLURM)
-    wanted = recipe_to_train(recipe, settings)
+    wanted = recipe_of_single_runs(recipe, settings)
     plan = prepare(wanted)
     with open_folder(plan, project) as folder:
         command = commands_again(plan.recipe, folder, {})[0].removeprefix("yolo-mha")

@@ -132,6 +132,10 @@ BLOCK_OPTIONS = (
     Setting("context", "place", "of block=CrossScaleMHA: the layer that keys and values come from"),
 )
 
+ENGINE = Setting("engine", "name", "local; or ray: each run goes to a machine of a running Ray cluster", "local")
+ADDRESS = Setting("address", "name", "with ray: auto for the cluster of this machine, or host:port of its head", "auto")
+GPUS = Setting("gpus_per_run", "number", "with ray: GPUs for each run, such as 0.5 where two share one; 0 for CPU", 1)
+CPUS = Setting("cpus_per_run", COUNT, "with ray: CPU cores and threads for each run", 1, least=1)
 COMMANDS = {
     "insert": Command(NETWORK, replace(AT, required=True), BLOCK, *WRITTEN),
     "remove": Command(
@@ -169,6 +173,11 @@ COMMANDS = {
         *LOOKED_AT,
         Setting("slice", "pixels", "predicts tile by tile; 640, or 480,640 for height and width"),
         Setting("overlap", "number", "share of a tile that its neighbour repeats", 0.2),
+        replace(ENGINE, meaning="local; or ray: many pictures, shard by shard, on a running Ray cluster"),
+        ADDRESS,
+        replace(GPUS, name="gpus_per_worker", meaning=GPUS.meaning.replace("run", "worker")),
+        replace(CPUS, name="cpus_per_worker", meaning=CPUS.meaning.replace("run", "worker")),
+        Setting("shard", COUNT, "with ray: pictures of each file of results", 256, least=1),
         TRUST,
         others="prediction settings, such as conf, imgsz, classes, batch, vid_stride, save, save_txt, save_conf, "
         "save_json, save_crop and save_frames",
@@ -290,7 +299,11 @@ COMMANDS = {
             "numbers",
             "number of seeds after which results are looked at, and training may stop, such as 3,6 with 10 seeds",
         ),
-        Setting("jobs", COUNT, "number of runs at the same time", 1, least=1),
+        Setting("jobs", COUNT, "number of runs at the same time, on this machine", 1, least=1),
+        ENGINE,
+        ADDRESS,
+        GPUS,
+        CPUS,
         Setting("primary", "name", "arm that the verdict is about; the first that is no control if not given"),
         Setting("metric", "name", "what it compares: AP, AP50, APsmall, APmedium, APlarge or AP[class,...]", "AP"),
         Setting(
@@ -343,8 +356,10 @@ COMMANDS = {
 
 
 # commands by function
-OTHER_NAMES = dict.fromkeys(("run_recipe", "estimate", "train_run", "emit_jobs", "comparison_status"), "compare")
-OTHER_NAMES |= {"prepare_data": "data", "faithfulness": "explain"}
+OTHER_NAMES = dict.fromkeys(
+    ("run_recipe", "estimate", "train_run", "compare_on_ray", "emit_jobs", "comparison_status"), "compare"
+)
+OTHER_NAMES |= {"predict_on_ray": "predict", "prepare_data": "data", "faithfulness": "explain"}
 
 
 def checked(command: Callable[P, R]) -> Callable[P, R]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -147,27 +147,17 @@ def track(
 @guarded()
 def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: bool, **settings: Any) -> PredictResult:
     names = config.class_names(settings)
-    passed = _check(tracker, **{k: v for k, v in settings.items() if k != "classes" or not names})
+    passed = check_prediction(tracker, **{k: v for k, v in settings.items() if k != "classes" or not names})
     max_pixels = settings.get("max_pixels", MOST_PIXELS)
     found = find(source, max_pixels)
-    network = YOLO(model, trust=trust)
     command = "track" if tracker else "predict"
-    require_detection(network.task, command)
-    if names:
-        raise config.not_by_name(names, network.names)
-    if passed.get("augment") and not isinstance(network.model, torch.nn.Module):
-        raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
+    network = open_model(model, trust, command, passed, names)
     stride = passed.get("vid_stride") or 1
     loader = Loader(found, passed.get("batch") or 1, stride, bool(passed.get("stream_buffer")), max_pixels)
-    run = _Run(loader, tracker is not None)
+    run = Delivery(loader, tracker is not None)
     try:
         with run_folder(passed, command) as folder:
-            arguments = {"verbose": False, **passed, **dict.fromkeys(FILE_SETTINGS, False), **taken(folder)}
-            if wanted(settings.get("slice")):
-                tiles = settings["slice"], settings.get("overlap", TILE_OVERLAP)
-                results = by_tile(network, loader, *tiles, **arguments)
-            else:
-                results = by_batch(network, loader, tracker, **arguments)
+            results = look(network, loader, tracker, folder, settings, passed)
             with closing(loader), closing(results):
                 delivered = run.delivered(results)
                 first = next(delivered, None)
@@ -185,8 +175,63 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
     return run.answer(outputs)
 
 
-class _Run:
-    """Results on their way to the files, and what is counted by the way."""
+def open_model(
+    model: str | Path, trust: bool, command: str, passed: Mapping[str, Any], names: Sequence[str] = ()
+) -> YOLO:
+    """Open a model, and make sure that it can do what is asked for.
+
+    Args:
+        model: As for `predict`.
+        trust: As for `predict`.
+        command: The command.
+        passed: Ultralytics' settings.
+        names: Classes by name, which no model takes.
+
+    Raises:
+        ConfigError: It cannot.
+        ModelError, CheckpointError: It cannot be read.
+        UnsupportedTaskError: It is not for box detection.
+    """
+    network = YOLO(model, trust=trust)
+    require_detection(network.task, command)
+    if names:
+        raise config.not_by_name(names, network.names)
+    if passed.get("augment") and not isinstance(network.model, torch.nn.Module):
+        raise ConfigError("An exported model cannot augment.", given="augment=True", expected="a .pt model")
+    return network
+
+
+def look(
+    network: YOLO,
+    loader: Loader,
+    tracker: str | None,
+    folder: Path,
+    settings: Mapping[str, Any],
+    passed: Mapping[str, Any],
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Yield frames with Ultralytics' results.
+
+    Args:
+        network: The model.
+        loader: What it looks at.
+        tracker: See `find_tracker`; None to follow nothing.
+        folder: Where Ultralytics would write.
+        settings: As for `predict`.
+        passed: Those of Ultralytics.
+    """
+    arguments = {"verbose": False, **passed, **dict.fromkeys(FILE_SETTINGS, False), **taken(folder)}
+    if wanted(settings.get("slice")):
+        return by_tile(network, loader, settings["slice"], settings.get("overlap", TILE_OVERLAP), **arguments)
+    return by_batch(network, loader, tracker, **arguments)
+
+
+class Delivery:
+    """Results on their way to the files, and what is counted by the way.
+
+    Args:
+        loader: Where they come from.
+        following: Whether objects are followed.
+    """
 
     def __init__(self, loader: Loader, following: bool) -> None:
         self.loader, self.following = loader, following
@@ -243,7 +288,7 @@ class _Run:
         )
 
 
-def _check(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
+def check_prediction(tracker: str | None, /, **settings: Any) -> dict[str, Any]:
     """Check all settings, also for what is not done here, and return those of Ultralytics."""
     passed = config.check(settings, own=OWN_SETTINGS)
     config.check_images_at_once(passed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from ..data.files import unfinished, whole_file, write_text
 from ..errors import DependencyError
 from ..guard import guarded, replaced, restricted
+
+# Where Ray is installed, Ultralytics asks it after each epoch whether it tunes something.
+warnings.filterwarnings("ignore", "`get_trial_id` is meant to only be called")
 
 
 class Trainer(DetectionTrainer):

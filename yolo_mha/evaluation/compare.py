@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from .folder import comparisons, open_folder
 from .given_runs import prepare_given
 from .interim import stages
 from .looks import read_looks, review
-from .plan import prepare
+from .plan import Plan, prepare
 from .planning import draw_power, find_power
 from .recipe import JOBS, MARGIN, SEEDS, Recipe, read_recipe, recipe_from_settings, recipe_of_given
-from .runs import read_run, train_runs
+from .runs import Run, read_run, train_runs
+
+# Trains the runs of a plan, by arm and seed, in the comparison's folder, and returns all of them in the same order.
+Trainer = Callable[[Plan, Path, Sequence[tuple[str, int]]], list[Run]]
 
 
 @checked
@@ -86,10 +89,11 @@ def compare(
     settings |= {"model": model, "data": data, "at": at, "attention": attention, "control": control, "margin": margin}
     settings["name"] = name
     if models is None and predictions is None and baseline is None:
-        return _run(recipe_from_settings({**settings, "seeds": seeds, "jobs": jobs}), project, train=not conclude)
+        recipe = recipe_from_settings({**settings, "seeds": seeds, "jobs": jobs})
+        return run_comparison(recipe, project, None if conclude else train_runs)
     settings |= {"models": models, "predictions": predictions, "baseline": baseline, "conclude": conclude or None}
     settings |= {"seeds": None if seeds is SEEDS else seeds, "jobs": None if jobs == JOBS else jobs}  # refused if given
-    return _run(recipe_of_given(settings), project)
+    return run_comparison(recipe_of_given(settings), project)
 
 
 @checked
@@ -111,7 +115,7 @@ def run_recipe(
     Raises:
         ConfigError: The file is missing or has unknown, missing or repeated keys; and as `compare`.
     """
-    return _run(read_recipe(recipe, overrides), project, train=not conclude)
+    return run_comparison(read_recipe(recipe, overrides), project, None if conclude else train_runs)
 
 
 @checked
@@ -156,20 +160,27 @@ def estimate(
     return replace(found, power=known, picture=str(file))
 
 
-def _run(recipe: Recipe, project: str | Path | None, train: bool = True) -> Comparison:
+def run_comparison(recipe: Recipe, project: str | Path | None, train: Trainer | None = None) -> Comparison:
+    """Train, score and report a comparison; see `compare`.
+
+    Args:
+        recipe: The recipe.
+        project: Folder for the folders of all comparisons; ``runs/compare`` if not given.
+        train: What trains its runs; None scores those that are given, or finished.
+    """
     plan, given = prepare_given(recipe) if recipe.given else (prepare(recipe), [])
     if len(recipe.seeds) < LEAST_SEEDS and not given:
         LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
-    with open_folder(plan, project, begun=not train and not given) as folder:
+    with open_folder(plan, project, begun=train is None and not given) as folder:
         for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:
             LOGGER.warning(f"There will be no verdict: {objection}")
-        if given or not train:
+        if given or train is None:
             runs = given or [read_run(folder, arm, seed) for seed in recipe.seeds for arm in plan.arms]
             return conclude_runs(plan, folder, runs)
         runs = []
         for stage in stages(recipe.looks, recipe.seeds):
             seeds = stage.seeds[len({run.seed for run in runs}) :]
-            runs += train_runs(plan, folder, [(arm, seed) for seed in seeds for arm in plan.arms])
+            runs += train(plan, folder, [(arm, seed) for seed in seeds for arm in plan.arms])
             found = conclude_runs(plan, folder, runs)
             if found.stage is None or found.stage.stop:
                 break

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.data.utils import img2label_paths
 
@@ -96,6 +96,33 @@ class _State(TypedDict):
     error: str | None
 
 
+class ShownRun:
+    """What is seen of a run while it trains: a bar, or a line an epoch where no bar is seen.
+
+    Args:
+        progress: Where the bar goes.
+        run: The run at the beginning of this attempt.
+        epochs: Number of epochs that it will have.
+    """
+
+    def __init__(self, progress: Progress, run: Run, epochs: int) -> None:
+        self._progress, self._seen = progress, run.epochs
+        self._name = f"{run.arm}, seed {run.seed}"
+        self._task = progress.add_task(self._name, total=epochs, completed=run.epochs)
+
+    def update(self, run: Run) -> None:
+        """Show the epochs that have ended since."""
+        for epoch in range(self._seen, 0 if console.is_terminal else run.epochs):
+            ap = f", mAP50-95 {run.curve[epoch]:.3f}" if run.curve else ""
+            console.print(f"{self._name}: epoch {epoch + 1}{ap}", soft_wrap=True)
+        self._seen = run.epochs
+        self._progress.update(self._task, completed=run.epochs)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._progress.remove_task(self._task)
+
+
 @dataclass
 class _Attempt:
     """A process that trains a run, and the run as it was before; times are monotonic."""
@@ -103,8 +130,7 @@ class _Attempt:
     run: Run
     job: Job
     process: Child
-    task: TaskID
-    epochs: int
+    shown: ShownRun
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     lost: bool = False  # its claim, after a pause that was too long
@@ -175,7 +201,7 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
                     break
                 time.sleep(POLL)
                 for key, attempt in list(running.items()):
-                    runs[key] = _look(attempt, progress)
+                    runs[key] = _look(attempt)
                     if attempt.lost:
                         waiting.append(key)
                     elif runs[key].state == RUNNING:
@@ -293,32 +319,26 @@ def _start(run: Run, job: Job, network: Network, progress: Progress, epochs: int
     _save(run)
     process = Child(Job.__module__, network, run.log, answers=False, append=goes_on)
     process.send(job)
-    before = run.epochs if goes_on else 0
-    task = progress.add_task(f"{run.arm}, seed {run.seed}", total=epochs, completed=before)
-    return _Attempt(run, job, process, task, before)
+    shown = ShownRun(progress, run if goes_on else replace(run, epochs=0), epochs)
+    return _Attempt(run, job, process, shown)
 
 
-def _look(attempt: _Attempt, progress: Progress) -> Run:
+def _look(attempt: _Attempt) -> Run:
     """Return the state of a run whose process was started, and note it."""
     run, code = attempt.now(), attempt.process.poll()
-    known = read_run(run.folder.parents[2], run.arm, run.seed)
-    for epoch in range(attempt.epochs, 0 if console.is_terminal else known.epochs):  # where no bar is seen
-        ap = f", mAP50-95 {known.curve[epoch]:.3f}" if known.curve else ""
-        console.print(f"{run.arm}, seed {run.seed}: epoch {epoch + 1}{ap}", soft_wrap=True)
-    attempt.epochs = known.epochs
-    progress.update(attempt.task, completed=known.epochs)
+    attempt.shown.update(read_run(run.folder.parents[2], run.arm, run.seed))
     if code is None:
         if time.monotonic() - attempt.saved > SAVE:
             attempt.saved = time.monotonic()
             attempt.lost = not attempt.holds_claim()
             if attempt.lost:
                 attempt.process.close()
-                progress.remove_task(attempt.task)
+                attempt.shown.end()
             else:
                 _save(run)
         return run
     attempt.process.close()
-    progress.remove_task(attempt.task)
+    attempt.shown.end()
     attempt.lost = not attempt.holds_claim()
     if attempt.lost:
         return run

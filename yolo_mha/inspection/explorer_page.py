@@ -195,7 +195,7 @@ class _Answers:
 
 def _image(picture: Image, text: str) -> str:
     """Return an RGB picture as HTML that holds it: Gradio's own files of pictures are rewritten while they are sent."""
-    content = base64.b64encode(cv2.imencode(".jpg", picture[..., ::-1])[1]).decode()
+    content = base64.b64encode(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()).decode()
     return f'<img alt="{text}" src="data:image/jpeg;base64,{content}">'
 
 
