@@ -241,7 +241,11 @@ def _unusable(model: Mapping[str, Any], state: dict[str, Any], error: Exception,
     row = [*model["backbone"], *model["head"]][index]
     _, _, module, args = row
     if hasattr(state["m"], "yolo_mha_block"):
-        return ModelError(f"{row_name(model, index)}: {module} cannot be built.", given=f"{row}: {with_type(error)}")
+        return ModelError(
+            f"{row_name(model, index)}: {module} cannot be built.",
+            given=f"{row}: {with_type(error)}",
+            expected="arguments that the block takes",
+        )
     taken = _taken(parse, module)
     problem, fits = f"{module} cannot be built from this row.", ""
     if taken is not None:

@@ -134,7 +134,11 @@ def _open_data(plan: Plan, data: str | Path | Splits | None) -> Splits | None:
             expected="a detection model and one number for imgsz",
         )
     if judged and plan.channels not in (1, 3):
-        raise ConfigError("Only gray and colour pictures calibrate.", given=f"{plan.channels} channels")
+        raise ConfigError(
+            "Only gray and colour pictures calibrate.",
+            given=f"a model of {plan.channels} channels",
+            expected="one of 1 or 3 channels; or no int8=True",
+        )
     return data if data is None or isinstance(data, Splits) else Splits(data, plan.network)
 
 

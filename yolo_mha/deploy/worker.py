@@ -84,7 +84,7 @@ class _Served:
         self._device, self._base = device, resident_mib()
         self._run = Runtime(file, device, trust=trust)
         if device != "cpu" and self._run.device == "cpu":  # Ultralytics takes the CPU with a warning
-            raise RunError("This runtime has no GPU here.", given=f"device={device}")
+            raise RunError("This runtime has no GPU here.", given=f"device={device}", expected="device=cpu")
         return {"threads": torch.get_num_threads()}
 
     def start(self, batch: int, channels: int, size: int) -> Answer:

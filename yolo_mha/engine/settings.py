@@ -109,7 +109,8 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         if passed.get("device") is not None:
             select_device(passed["device"], verbose=False)
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
-        raise ConfigError("A setting has an unusable value.", given=one_line(e)) from e
+        expected = "values as Ultralytics documents them"
+        raise ConfigError("A setting has an unusable value.", given=one_line(e), expected=expected) from e
     return passed
 
 

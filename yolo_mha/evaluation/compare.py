@@ -149,7 +149,11 @@ def estimate(
     """
     wanted = read_recipe(recipe, settings) if recipe is not None else recipe_from_settings(settings)
     if wanted.given:
-        raise ConfigError("Nothing is trained, so there is nothing to estimate.", given=f"arms of {wanted.given}")
+        raise ConfigError(
+            "Nothing is trained, so there is nothing to estimate.",
+            given=f"arms of {wanted.given}",
+            expected="no dry_run, or arms that are trained",
+        )
     plan = prepare(wanted)
     known = find_power(plan, pilot, sd_seeds, se_images)
     found = measure_plan(plan)

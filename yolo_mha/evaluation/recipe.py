@@ -433,7 +433,11 @@ def _check_train(train: Mapping[str, Any]) -> None:
         raise ConfigError("compare takes several seeds.", given=f"seed={train['seed']}", expected="seeds=0,1,2")
     for key in PER_RUN:
         if key in train:
-            raise ConfigError(f"'{key}' is set for each run, so it is no training setting here.", given=f"train: {key}")
+            raise ConfigError(
+                f"'{key}' is set for each run, so it is no training setting here.",
+                given=f"{key}={train[key]}",
+                expected=f"a comparison without {key}",
+            )
     config.check(train)
     config.check_trains_on(train)
     refuse_class_filters(train, "compare")

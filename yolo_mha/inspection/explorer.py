@@ -74,6 +74,10 @@ class Change:
     same_class: bool = False
 
 
+def _unreadable(path: str) -> DataError:
+    return DataError(UNREADABLE, given=path, expected="another picture")
+
+
 class Explorer:
     """Answers what one model sees in picture files, one question at a time; other threads wait.
 
@@ -217,9 +221,9 @@ class Explorer:
         try:
             picture = read_picture(path, flags_for(self._looker.channels))
         except Exception as e:  # a broken file is met with any kind of error
-            raise DataError(UNREADABLE) from e
+            raise _unreadable(path) from e
         if picture is None:
-            raise DataError(UNREADABLE)
+            raise _unreadable(path)
         return picture, self._looker(picture)
 
     def _explain(self, path: str, detection: int) -> tuple[DetectionMaps, Explained]:
