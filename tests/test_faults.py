@@ -20,7 +20,7 @@ import yaml
 from forked import Commands, Ended
 
 from yolo_mha.data.beacons import draw, generate
-from yolo_mha.data.files import UNFINISHED
+from yolo_mha.text import UNFINISHED
 from yolo_mha.data.pictures import is_cut_off
 from yolo_mha.engine.video import count_frames
 from yolo_mha.evaluation.one_run import END

@@ -24,6 +24,13 @@ def test_printable_message__keeps_colours_and_the_start_of_a_line():
     )
 
 
+def test_printable_message__names_no_unfinished_files():
+    said = "Optimizer stripped from /my runs/last.pt, saved as /my runs/.unfinished-pc-1-ab.pt, 6.9MB"
+    assert printable_message(said) == "Optimizer stripped from /my runs/last.pt, 6.9MB"
+    said = "\x1b[34mONNX:\x1b[0m saved as '/my runs/.unfinished-pc-1-ab/best.onnx' (3 MB)"
+    assert printable_message(said) == "\x1b[34mONNX:\x1b[0m saved as '/my runs/best.onnx' (3 MB)"
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_cell__a_spreadsheet_does_not_compute_it(text):
     assert cell(text) == f"'{text}"

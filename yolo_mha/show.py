@@ -511,14 +511,12 @@ def _show_diagnosis(result: Diagnosis, console: Console) -> None:
 
 
 def _show_cost(result: Diagnosis, console: Console) -> None:
-    table = _table("", *result.footprints, title="What it costs: estimated from small batches, then measured")
-    rows = (("training step, memory", "mib", "{:.0f} MiB"), ("training step, time", "seconds", "{:.3g} s"))
-    for label, key, form in rows:
-        cells = []
-        for f in result.footprints.values():
-            values = " / ".join(form.format(getattr(step, key)) for step in (f.estimated, f.measured) if step)
-            cells.append(values + (f" ({f.errors[key]:+.0%})" if f.errors else ", not measured"))
-        table.add_row(label, *cells)
+    table, taken = _table("", *result.footprints, title="What it costs"), result.footprints.values()
+    memory = [f.measured.mib if f.measured else f.needed for f in taken]
+    seconds = [(f.measured or f.estimated).seconds for f in taken]
+    unsure = ["" if f.measured else "about " for f in taken]
+    table.add_row("training step, memory", *(f"{a}{mib / 1024:.2f} GiB" for a, mib in zip(unsure, memory, strict=True)))
+    table.add_row("training step, time", *(f"{a}{time:.3g} s" for a, time in zip(unsure, seconds, strict=True)))
     table.add_row("inference, one image", *(f"{result.latency_ms[name]:.1f} ms" for name in result.footprints))
     console.print(table)
     if result.blocks:

@@ -8,6 +8,9 @@ import re
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[<|*`]|(?<=\])\(")  # tags, cells, emphasis, code, and what makes a link or a picture
 _COLOUR_OR_LINE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\[K|\r)")  # what Ultralytics' own messages hold
+UNFINISHED = ".unfinished-"  # begins the name of a file or folder that is being written
+_COPY = re.compile(rf", saved as [^\n]*{re.escape(UNFINISHED)}[^\s,]+")
+_FOLDER = re.compile(rf"{re.escape(UNFINISHED)}[^/\\\s]+[/\\]")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with one of these begins what a spreadsheet computes
 
 
@@ -17,7 +20,8 @@ def printable(text: object) -> str:
 
 
 def printable_message(text: str) -> str:
-    """Do the same with a message of Ultralytics, whose colours and carriage returns stay."""
+    """Do the same with a message of Ultralytics; its colours and carriage returns stay, names of unfinished files go."""
+    text = _FOLDER.sub("", _COPY.sub("", text))
     return "".join(part if i % 2 else printable(part) for i, part in enumerate(_COLOUR_OR_LINE.split(text)))
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from yolo_mha.data.files import UNFINISHED, clear_unfinished, unfinished, whole_file, write_text
+from yolo_mha.data.files import clear_unfinished, unfinished, whole_file, write_text
+from yolo_mha.text import UNFINISHED
 
 
 def test_whole_file__replaces_at_the_end(tmp_path):

@@ -52,7 +52,7 @@ def test_benchmark__hands_the_data_on_to_the_export(beacons, monkeypatch):
 
 
 def test_benchmark__measures_every_shape_beside_the_baseline(result):
-    expected = [(192, batch, "onnx-fused", arm) for batch in (1, 2) for arm in ("model", "baseline")]
+    expected = [(192, batch, "onnx-fused", arm) for batch in (1, 2) for arm in ("model", "without-blocks")]
     assert [(r.size, r.batch, r.format, r.arm) for r in result.rows] == expected
     for row in result.rows:
         assert 0 < row.p50_ms <= row.p95_ms
@@ -60,7 +60,10 @@ def test_benchmark__measures_every_shape_beside_the_baseline(result):
         assert row.memory_mib > 192 * 192 * 3 * 4 * row.batch / 2**20
         assert (row.ratio is not None, row.aa is not None) == (row.arm == "model",) * 2
     assert result.failed == []
-    assert result.arms == {"model": "demo-mha.pt", "baseline": "demo-mha.pt without its blocks"}
+    assert result.arms == {
+        "model": "demo-mha.pt",
+        "without-blocks": "demo-mha.pt without its blocks, and not trained again",
+    }
     assert not psutil.Process().children(recursive=True)
 
 
@@ -79,7 +82,7 @@ def test_benchmark__files_are_the_model_with_and_without_its_blocks(result):
 def test_benchmark__ap_is_that_of_val(result, beacons):
     files = {made.arm: made.file for made in result.files}
     scores = {arm: yolo_mha.val(file, beacons, plots=False).coco.metrics for arm, file in files.items()}
-    assert scores["model"] != scores["baseline"]
+    assert scores["model"] != scores["without-blocks"]
     for row in result.rows:
         assert (row.ap, row.ap50) == (scores[row.arm]["AP"], scores[row.arm]["AP50"])
 

@@ -269,6 +269,21 @@ def test_export__says_what_it_replaces(tmp_path):
     assert note == "replaces an earlier export with imgsz=[96, 96], opset=18"
 
 
+def test_export__of_one_size_does_not_replace_a_proved_one_of_all(tmp_path):
+    export = partial(yolo_mha.export, "demo-mha.pt", imgsz=64, simplify=False)
+    before = export()
+    proof = json.loads(Path(before.proof).read_text())
+    Path(before.proof).write_text(json.dumps({**proof, "verdict": "proved", "settings": {"dynamic": True}}))
+    content = Path(before.file).read_bytes()
+    with pytest.raises(ConfigError, match="takes all sizes and is proved") as error:
+        export()
+    assert before.file in error.value.given
+    assert Path(before.file).read_bytes() == content
+    assert export(half=True).precision == "fp16"  # another file
+    Path(before.proof).unlink()
+    assert export().settings["imgsz"] == [64, 64]
+
+
 def test_export__without_its_proof_it_leaves_none_of_another(monkeypatch):
     before = yolo_mha.export("demo-mha.pt", imgsz=64)
     monkeypatch.setattr("yolo_mha.deploy.export_result.write_text", _interrupted)

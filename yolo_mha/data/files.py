@@ -19,8 +19,8 @@ import psutil
 
 from ..errors import ConfigError, DataError, one_line
 from ..paths import given_path
+from ..text import UNFINISHED
 
-UNFINISHED = ".unfinished-"  # begins the name of what a kill leaves behind
 MIN_FREE = 2**20  # bytes; a disk with less is full
 
 

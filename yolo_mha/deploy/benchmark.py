@@ -40,7 +40,7 @@ from .worker import Worker, said
 LIBRARIES = {"pytorch": "torch", "torchscript": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 OF_ONNX = {"onnx-fused": {"fuse_attention": True}, "onnx-fp16": {"half": True}, "onnx-int8": {"int8": True}}
 FORMATS = {**LIBRARIES, **dict.fromkeys(OF_ONNX, "onnxruntime")}  # and what runs them
-MODEL, BASELINE, MODEL_AGAIN = "model", "baseline", "again"
+MODEL, BASELINE, WITHOUT_BLOCKS, MODEL_AGAIN = "model", "baseline", "without-blocks", "again"
 # Ultralytics' settings that mean something to a benchmark, and those beside them
 BENCHMARK_SETTINGS = ("device", "split", "project", "name", "exist_ok")
 OWN_SETTINGS = ("model", "data", "baseline", "formats", "sizes", "batches", "rounds", "trust")
@@ -111,7 +111,10 @@ def benchmark(
         libraries = dict.fromkeys(["torch", *(FORMATS[kind] for kind in kinds), "ultralytics"])
         machine = {"device": run.device, "CPU": get_cpu_info(), "cores": os.cpu_count(), "threads of PyTorch": threads}
         machine |= {"system": platform.platform(), **{name: _version(name) for name in libraries}}
-        what = {arm: str(model if arm == MODEL else baseline or f"{model} without its blocks") for arm in arms}
+        what = {
+            arm: str(model if arm == MODEL else baseline or f"{model} without its blocks, and not trained again")
+            for arm in arms
+        }
         result = BenchmarkResult(str(folder), what, rows, list(made.values()), run.failed, rounds, machine)
         write_text(folder / "benchmark.json", json.dumps(result.as_dict(), indent=2))
         write_text(folder / "benchmark.md", markdown(result))
@@ -181,8 +184,8 @@ def _arms(model: Any, baseline: Any, trust: bool) -> dict[str, YOLO]:
     if baseline is not None:
         arms[BASELINE] = _open("baseline", baseline, trust)
     elif any(is_block(type(m).__name__) for m in arms[MODEL].model.modules()):
-        arms[BASELINE] = _open("model", model, trust)
-        arms[BASELINE].model = without_blocks(arms[BASELINE].model)
+        arms[WITHOUT_BLOCKS] = _open("model", model, trust)
+        arms[WITHOUT_BLOCKS].model = without_blocks(arms[WITHOUT_BLOCKS].model)
     return arms
 
 
@@ -247,7 +250,7 @@ def _make(run: _Run) -> dict[Key, Made]:
             if kind == "pytorch":
                 made[arm, kind] = Made(arm, kind, str(checkpoint))
                 continue
-            console.print(f"exporting the {arm} to {kind}")
+            console.print(f"exporting {arm} to {kind}")
             with run.step((arm, kind), "export"):
                 result = _export(run, arm, kind, checkpoint)
                 agrees = {"proved": True, OUT_OF_TOLERANCE: False}.get(result.verdict)
@@ -340,7 +343,7 @@ def _rows(
     for kind, arm in product(run.kinds, run.arms):
         if own := times.get((arm, kind)):
             p50, p95 = (float(v) for v in np.percentile(own, (50, 95)))
-            slower = ratio((arm, kind), (BASELINE, kind))
+            slower = ratio((arm, kind), (list(run.arms)[-1], kind))
             noise = ratio((MODEL_AGAIN, kind), (MODEL, kind)) if arm == MODEL else None
             rows.append(Row(size, batch, kind, arm, p50, p95, batch / p50 * 1e3, memory[arm, kind], slower, noise))
     return rows
@@ -350,7 +353,7 @@ def _score(run: _Run, made: Mapping[Key, Made], rows: list[Row], splits: Splits,
     """Score every file at every size, and put AP into its rows."""
     scores: dict[tuple[str, str, int], Mapping[str, float]] = {}
     for (arm, kind), size in product(made, run.sizes):
-        console.print(f"scoring the {arm} in {kind} at {size} px")
+        console.print(f"scoring {arm} in {kind} at {size} px")
         with run.step((arm, kind), f"AP at {size} px"):
             network, samples = YOLO(made[arm, kind].file, trust=run.trusts(kind)), splits.read(split)
             where: dict[str, Any] = {"project": str(run.folder / "val"), "name": f"{arm}-{kind}-{size}"}

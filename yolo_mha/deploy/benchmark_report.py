@@ -12,7 +12,7 @@ from ..data.files import whole_file
 from ..result import Result
 
 MOST_NOISE = 1.1  # of one model by itself; more is named
-COLOURS = {"model": "#d1495b", "baseline": "#4b5563"}
+COLOURS = "#d1495b", "#4b5563"  # of the model, and of what it is compared with
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Row:
         size: Height and width in pixels.
         batch: Number of images.
         format: Name of the format.
-        arm: "model" or "baseline".
+        arm: "model", "baseline", or "without-blocks" where no baseline was given.
         p50_ms: Median time of a pass, in milliseconds.
         p95_ms: 95th percentile of it.
         images_per_s: Images in a second, from the median.
@@ -54,7 +54,7 @@ class Made:
     """A file that was measured.
 
     Attributes:
-        arm: "model" or "baseline".
+        arm: "model", "baseline", or "without-blocks" where no baseline was given.
         format: Name of the format.
         file: Its path.
         agrees: Whether its outputs are those of PyTorch, as `export` compares them; None where it does not.
@@ -73,7 +73,7 @@ class Failure:
     """What could not be measured.
 
     Attributes:
-        arm: "model", "baseline" or "again", the second process with the model.
+        arm: As in `Row`, or "again", the second process with the model.
         format: Name of the format.
         step: What was being done.
         reason: Why it failed.
@@ -138,7 +138,7 @@ COLUMNS = {  # header and format
     "p95_ms": ("p95 ms", ".1f"),
     "images_per_s": ("img/s", ".4g"),
     "memory_mib": ("MiB", ".0f"),
-    "ratio": ("x base", ".2f"),
+    "ratio": ("ratio", ".2f"),
     "aa": ("A/A", ".2f"),
     "ap": ("AP", ".3f"),
     "ap50": ("AP50", ".3f"),
@@ -175,7 +175,7 @@ def draw(result: BenchmarkResult, file: Path) -> Path:
             places = [formats.index(r.format) + (k + 0.5) * width - 0.4 for r in own]
             tails = [[0.0] * len(own), [r.p95_ms - r.p50_ms for r in own]]
             heights = [r.p50_ms for r in own]
-            axes.bar(places, heights, width, yerr=tails, color=COLOURS[arm], ecolor="0.5", label=arm)
+            axes.bar(places, heights, width, yerr=tails, color=COLOURS[k], ecolor="0.5", label=arm)
         axes.set_xticks(range(len(formats)), formats, rotation=30)
         axes.set_title(f"{size} px, batch {batch}", fontsize="medium")
         axes.set_ylabel("ms" if size == sizes[0] else "")

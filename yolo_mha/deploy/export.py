@@ -19,7 +19,7 @@ from ..engine.signals import held_back
 from ..errors import ConfigError, nearest, run_failed
 from ..guard import guarded
 from .agreement import TOLERANCES, Agreement
-from .export_result import ExportResult, deliver
+from .export_result import ExportResult, deliver, require_no_dynamic
 from .export_settings import PROVED_FORMATS, Plan, choose_precision
 from .exporter import run_exporter
 from .proof import Picture, calibration_images, load_pictures, prove, score_both
@@ -99,6 +99,8 @@ def export(
     # Ultralytics names other formats in INT8 by itself
     named = precision == "fp16" or (precision == "int8" and format == "onnx")
     name = "_".join([checkpoint.stem, *([precision] if named else []), *(["fused"] if fuse_attention else [])])
+    if not passed.get("dynamic"):
+        require_no_dynamic(folder, name, format)
     with tempfile.TemporaryDirectory(dir=folder, prefix=unfinished()) as aside:
         made = _make(plan, Path(aside) / f"{name}.pt", splits)
         notes = config.imgsz_notes(passed.get("imgsz"), list(plan.size))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_text
+from ..errors import ConfigError
 from ..result import Result
 from .agreement import Agreement
 from .export_settings import PROVED_FORMATS
@@ -73,6 +74,31 @@ class ExportResult(Result):
         return {**asdict(self), "verdict": self.verdict, "ok": self.ok}
 
 
+def require_no_dynamic(folder: Path, name: str, format: str) -> None:
+    """Make sure that an export of one size does not replace a proved one of any size.
+
+    Args:
+        folder: Where the new export goes.
+        name: Its name, within that of the file.
+        format: Its format.
+
+    Raises:
+        ConfigError: There is such an export.
+    """
+    for proof in folder.glob("*.proof.json"):
+        file = proof.with_name(proof.name.removesuffix(".proof.json"))
+        earlier = _read_proof(proof)
+        if earlier is None or file.stem not in (name, f"{name}_{format}_model"):
+            continue
+        if earlier["format"] == format and earlier["settings"].get("dynamic") and earlier["verdict"] == "proved":
+            raise ConfigError(
+                "An export of one image size would replace one that takes all sizes and is proved.",
+                given=f"{file}; this call has no dynamic=True",
+                expected="dynamic=True, or a folder without that file",
+                fix=f"to replace it, remove it first, with {proof.name}",
+            )
+
+
 def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str) -> ExportResult:
     """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it.
 
@@ -112,13 +138,20 @@ def _notes_on_replaced(result: ExportResult) -> list[str]:
     """Name what was other in an earlier export that goes now, if there is one."""
     if not Path(result.file).exists():
         return []
-    try:
-        proof = json.loads(Path(result.proof).read_text(encoding="utf-8"))
-        earlier, verdict = proof["settings"], proof["verdict"]
-    except (OSError, ValueError, KeyError, TypeError):
+    proof = _read_proof(Path(result.proof))
+    if proof is None:
         return ["replaces a file of this name, whose settings are not known"]
-    now = result.settings
+    earlier, now = proof["settings"], result.settings
     other = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
     words = [f"{key}={earlier[key]}" if key in earlier else f"no {key}" for key in other]
     notes = [f"replaces an earlier export with {', '.join(words)}"] if words else []
-    return [*notes, "replaces one that was proved"] if verdict == "proved" != result.verdict else notes
+    return [*notes, "replaces one that was proved"] if proof["verdict"] == "proved" != result.verdict else notes
+
+
+def _read_proof(file: Path) -> dict[str, Any] | None:
+    """Return what a proof says; None where it cannot be read."""
+    try:
+        proof: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return proof if isinstance(proof["settings"], dict) and {"format", "verdict"} <= proof.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

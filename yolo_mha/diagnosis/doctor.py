@@ -246,7 +246,7 @@ def _fits(case: TrainingCase, page: Diagnosis) -> Check:
     if needed.measured is None:
         batch = needed.largest_batch(free)
         message = (
-            f"A batch of {case.args.batch} at {case.imgsz} pixels needs about {total / 1024:.1f} GiB, a reserve of "
+            f"A batch of {case.args.batch} at {case.imgsz} pixels needs about {total / 1024:.2f} GiB, a reserve of "
             f"{RESERVE - 1:.0%} included, and {free / 1024:.1f} GiB are free."
         )
         fix = f"batch={batch}" if batch else "a smaller imgsz or model"

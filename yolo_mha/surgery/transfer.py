@@ -46,7 +46,8 @@ class Transfer(Result):
     left: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{self.moved} of {self.total} tensors of {self.source} moved, {self.new} are new"]
+        new = f"; {self.new} more, of new blocks, start untrained" if self.new else ""
+        lines = [f"{self.moved} of {self.total} tensors of {self.source} moved{new}"]
         lines += [f"  not moved: {name}: {why}" for name, why in list(self.left.items())[:TENSORS_SHOWN]]
         if len(self.left) > TENSORS_SHOWN:
             lines.append(f"  and {len(self.left) - TENSORS_SHOWN} more")
@@ -91,7 +92,7 @@ def transfer(target: Network, source: Network, load: Load, verbose: bool = True)
     shapes = [(v.shape, state[k].shape) for k, v in laid.state_dict().items() if k in state and not k.startswith(head)]
     if sum(a != b for a, b in shapes) > len(shapes) / 2:  # as families differ that write a YAML for each scale
         raise _other_model(source.yaml, target.yaml, same_rows=True)
-    load(laid, verbose)
+    load(laid, False)  # what it would say counts the tensors of the blocks too
     report = _report(target, source, places)
     placeholder = {i: str(i) for i in range(len(getattr(source, "names", {})))}
     if report.moved == report.total and not hasattr(target, "set_classes") and target.names == placeholder:
