@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two processes, each with whole files of tests; give PARALLEL= to run them one after the other.
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: help demo test test-all speed study lint format clean
+.PHONY: help demo test test-all speed study docs lint format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ speed: $(STAMP) ## Measure time and memory beside other attention modules (about
 
 study: $(STAMP) ## Repeat a study on real data from nothing, such as make study STUDY=hdbpmn (hours; see studies/README.md)
 	$(BIN)/python tools/study.py $(STUDY)
+
+docs: $(STAMP) ## Build the site into site/, with links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -20,11 +20,11 @@ import yaml
 from forked import Commands, Ended
 
 from yolo_mha.data.beacons import draw, generate
-from yolo_mha.text import UNFINISHED
 from yolo_mha.data.pictures import is_cut_off
 from yolo_mha.engine.video import count_frames
 from yolo_mha.evaluation.one_run import END
 from yolo_mha.paths import shipped
+from yolo_mha.text import UNFINISHED
 
 KILLS, SIZES = range(20), range(20)
 FRAMES = 60

@@ -30,7 +30,7 @@ def test_public_names__are_all_there():
         YOLO insert remove register Insertion Surgery Transfer
         ConvBlock CrossScaleMHA MultiHeadAttention S2Attention SpatialMHA SpatialMHABlock
         prepare_data doctor train val predict track export benchmark compare estimate run_recipe
-        train_run comparison_status emit_jobs SingleRun Status JobFiles
+        train_run compare_on_ray predict_on_ray comparison_status emit_jobs BulkPrediction SingleRun Status JobFiles
         explain explore faithfulness Explanation Faithfulness Recorder heads HeadRanking prune Pruned
         PreparedData Diagnosis TrainResult ValResult PredictResult ExportResult BenchmarkResult Comparison Estimate
         Result
@@ -53,9 +53,9 @@ def test_public_names__are_no_modules_of_the_package():
     assert not modules & set(yolo_mha.__all__)
 
 
-def test_readme__examples_in_pytorch_run():
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "MultiHeadAttention(" in c)
+def test_docs__examples_in_pytorch_run():
+    page = (PROJECT / "docs" / "how-to" / "insert.md").read_text(encoding="utf-8")
+    code = next(c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "MultiHeadAttention(" in c)
     names: dict = {}
     exec(code, names)
     assert names["out"].shape == (2, 100, 256)

@@ -193,11 +193,11 @@ def test_shipped_models__give_the_same_fused(file):
         torch.testing.assert_close(model(x)[0], expected, atol=1e-2, rtol=1e-3)
 
 
-def test_register__the_readme_example_works(monkeypatch):
+def test_register__the_example_of_the_docs_works(monkeypatch):
     monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))  # its module cannot be imported by others
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    code = next(c for c in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "@yolo_mha.register" in c)
-    exec(code, {"__name__": "readme"})
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "own-block.md").read_text()
+    code = next(c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@yolo_mha.register" in c)
+    exec(code, {"__name__": "page"})
     block = build([-1, 1, "Squeeze", [8]]).model[2]
     assert block.net[1].out_channels == 4
 

@@ -142,7 +142,7 @@ def _show_surgery(result: Surgery, console: Console) -> None:
         _say(console, f"taken out: rows {', '.join(map(str, result.removed))} of {result.base}")
     if result.checkpoint:
         same = "equal to" if result.identical else "not equal to"
-        kept = f"{result.kept} of {result.tensors} other tensors kept; outputs {same} those of {result.base}"
+        kept = f"{result.kept} of {result.tensors} tensors kept; outputs {same} those of {result.base}"
         _say(console, kept, f"written: {result.checkpoint}")
     name = "" if result.yaml.endswith(result.open_as) else f", to be opened as {result.open_as}"
     _say(console, f"written: {result.yaml}{name}")

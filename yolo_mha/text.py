@@ -20,7 +20,7 @@ def printable(text: object) -> str:
 
 
 def printable_message(text: str) -> str:
-    """Do the same with a message of Ultralytics; its colours and carriage returns stay, names of unfinished files go."""
+    """Do the same with a message of Ultralytics: colours and carriage returns stay, names of unfinished files go."""
     text = _FOLDER.sub("", _COPY.sub("", text))
     return "".join(part if i % 2 else printable(part) for i, part in enumerate(_COLOUR_OR_LINE.split(text)))
 

@@ -198,6 +198,7 @@ def test_compare__is_planned_before_it_is_trained(finished):
     assert "the validation images are a sample of" in result.estimand
 
 
+@pytest.mark.slow
 def test_compare__has_no_verdict_where_seeds_were_added_after_a_look(copied):
     folder, settings = copied
     added = yolo_mha.compare(**settings, seeds=(0, 1, 2, 3), conclude=True)

@@ -81,7 +81,14 @@ def test_paired_interval__is_none_where_nothing_can_be_said():
     assert paired_interval(deltas, replicates, 9) is None
 
 
-@pytest.mark.parametrize(("seeds", "sd"), [(3, (0.05, 0.02, 0.05)), (5, (0.3, 0.002, 0.05)), (10, (0.15, 0.015, 0.15))])
+@pytest.mark.parametrize(
+    ("seeds", "sd"),
+    [
+        (3, (0.05, 0.02, 0.05)),
+        pytest.param(5, (0.3, 0.002, 0.05), marks=pytest.mark.slow),
+        pytest.param(10, (0.15, 0.015, 0.15), marks=pytest.mark.slow),
+    ],
+)
 def test_paired_interval__holds_the_truth_often_enough(seeds, sd):
     """400 experiments: 95 % intervals that cover 93 % miss 28 at most on average; 45 are beyond chance."""
     missed = 0
@@ -91,6 +98,7 @@ def test_paired_interval__holds_the_truth_often_enough(seeds, sd):
     assert missed <= 45
 
 
+@pytest.mark.slow
 def test_smallest_detectable__is_found_in_four_experiments_of_five():
     deltas, replicates = crossed(5, 80, (0.1, 0.02, 0.0), seed=3)
     size = smallest_detectable(paired_interval(deltas, replicates, 80).spread, 5)

@@ -277,7 +277,7 @@ COMMANDS = {
             "models",
             "pattern, path",
             "checkpoints that you already have, in place of model: a pattern of paths with {arm} and {seed} in it, "
-            "such as 'runs/{arm}/{seed}/last.pt', or a YAML file with arm: {seed: path}",
+            "such as 'runs/{arm}-{seed}.pt', or a YAML file with arm: {seed: path}",
         ),
         Setting("predictions", "pattern, path", "COCO results JSON by arm and seed, named in the same way"),
         Setting("baseline", "name", "arm of models or predictions that is the baseline, if none is called baseline"),

@@ -15,6 +15,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import psutil
@@ -69,6 +70,8 @@ class Job:
 
 def main() -> None:
     """Train one `Job`, and write ``end.json`` into the run's folder when it is done."""
+    # Where Ray is installed, Ultralytics would load its tuner, which takes seconds and has nothing to tune here.
+    sys.modules["ultralytics.utils.callbacks.raytune"] = SimpleNamespace(callbacks={})  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; who started this one decides
     line = sys.stdin.readline()
     threading.Thread(target=_end_with_input, daemon=True).start()
