@@ -146,7 +146,7 @@ with run_folder({"project": "p", "name": "x", "exist_ok": True}, "train"):
             assert process.poll() is None
             time.sleep(0.05)
         settings = {**tiny, "project": "p", "name": "x", "exist_ok": True}
-        with pytest.raises(ConfigError, match="Another process works in this folder") as caught:
+        with pytest.raises(ConfigError, match="Another process is using this folder") as caught:
             yolo_mha.train("demo-baseline.yaml", beacons, **settings)
         assert f"process {process.pid} on" in str(caught.value)
         with run_folder({"project": "p", "name": "x"}, "train") as folder:

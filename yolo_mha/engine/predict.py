@@ -226,7 +226,7 @@ def look(
 
 
 class Delivery:
-    """Results on their way to the files, and what is counted by the way.
+    """Writes results to the files as they arrive, and counts them.
 
     Args:
         loader: Where they come from.

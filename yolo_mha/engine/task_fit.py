@@ -55,7 +55,7 @@ def _check_class_folders(path: Path) -> None:
             f"{path} is no dataset for a classification model.",
             given=f"a folder with {inside}",
             expected=CLASS_FOLDERS,
-            fix="make these folders; they are not made beside your data by themselves",
+            fix="create these folders yourself; yolo-mha never changes a dataset",
         )
 
 

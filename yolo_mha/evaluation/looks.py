@@ -21,7 +21,7 @@ from .given import KINDS
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
-TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
+TEST = "data test"  # the input that identifies the test images; missing if they were not scored yet
 # beside the seeds, what could be changed until an answer comes out
 CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts", "train")
 # training settings with which the same is trained, as far as a difference of arms goes

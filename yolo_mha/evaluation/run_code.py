@@ -61,7 +61,7 @@ class CodeRecord:
                 "The source of a block changed after the comparison was planned.",
                 given="; ".join(f"{name} of {', '.join(map(str, files[name].values()))}" for name in changed),
                 expected="the same code for all runs",
-                fix="undo the change, or call compare again: with other code it begins another folder",
+                fix="undo the change, or call compare again: with changed code it starts a new folder",
             )
         folder = Path(trainer.save_dir)
         before = read_code(folder)

@@ -184,8 +184,8 @@ class Recorded:
             raise ConfigError(
                 "This block did not run while it was recorded.",
                 given=f"block {self.name}",
-                expected="a pass of the recorded model itself",
-                fix="call it, as in model(images); predict and val of Ultralytics run a copy of the model",
+                expected="a forward pass of the recorded model itself",
+                fix="call the model, as in model(images); predict and val of Ultralytics run a copy of it",
             )
         return self.inputs
 

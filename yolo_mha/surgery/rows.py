@@ -68,9 +68,9 @@ def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
     output = tuple(p + (i in hosts) for i, p in enumerate(place))
     if isinstance(block[0], list) and block[0][1] >= ordered[0]:  # an index before all hosts stays what it is
         raise ModelError(
-            f"{block[2]} reads two layers, and the second must stand before the one that it follows.",
-            given=f"a block behind row {ordered[0]} that reads row {block[0][1]} too",
-            expected=f"a row before row {ordered[0]}, or a place further behind for the block",
+            f"The context of {block[2]} must precede the layer that the block is inserted after.",
+            given=f"a block after row {ordered[0]} that also reads row {block[0][1]}",
+            expected=f"a context before row {ordered[0]}, or a later place for the block",
         )
     return RowPlan(tuple(place), output, tuple(ordered), tuple(block))
 
@@ -93,7 +93,7 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
         target = sources_of(row, i)[0]
         if target < 0:
             raise ModelError(
-                f"Row {i} reads the image itself, so it cannot be taken out.", given=row, expected="a row behind others"
+                f"Row {i} reads the image itself, so it cannot be removed.", given=row, expected="a later row"
             )
         place.append(None)
         output.append(output[target])
