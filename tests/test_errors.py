@@ -44,7 +44,9 @@ def test_errors__say_what_was_given_and_what_to_do(name):
             continue
         where, parts = f"{file}:{node.lineno}: {text}", {part.arg for part in node.keywords}
         assert parts & {"expected", "fix", None}, f"{where} does not say what to do"
-        assert parts & {"given", None} or name in NOTHING_GIVEN or "fix" in parts, f"{where} does not say what was given"
+        assert parts & {"given", None} or name in NOTHING_GIVEN or "fix" in parts, (
+            f"{where} does not say what was given"
+        )
 
 
 def test_messages__name_commands_and_settings_that_exist():

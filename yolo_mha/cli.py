@@ -97,7 +97,7 @@ def _command(function: str) -> Callable[[Callable[[], None]], None]:
 
 
 def _run(command: str, function: str, words: list[str], json: bool, debug: bool) -> None:
-    """Call a command's function with its settings and print the answer; everything else goes to standard error."""
+    """Call a command's function with its settings and print the result; everything else goes to standard error."""
     from .engine.block_modules import import_blocks
     from .engine.settings import parse
 

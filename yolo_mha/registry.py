@@ -102,7 +102,7 @@ class ModelYAML(TypedDict, total=False):
 
 
 class Network(Protocol):
-    """What is used of a model of Ultralytics, a `BaseModel`, which has no types."""
+    """Types of the attributes used of an Ultralytics `BaseModel`, which has no type hints."""
 
     model: nn.Sequential
     yaml: ModelYAML
@@ -193,7 +193,7 @@ def _literal(value: Any) -> Any:
 
 
 def _adaptor(block: type[nn.Module]) -> type[nn.Module]:
-    """Return the class that stands under the block's name in `ultralytics.nn.tasks`."""
+    """Return the class that `ultralytics.nn.tasks` has under the block's name."""
 
     class Adaptor(nn.Module):
         yolo_mha_block = block

@@ -1,7 +1,7 @@
-"""What is wrong with a row of a model YAML: which row, on which line, and what its module takes.
+"""What is wrong with a row of a model YAML: which row, on which line, and which arguments its module takes.
 
-Rows of Ultralytics' own modules have no description of their arguments. What a module takes is read from its signature
-and from what `parse_model` makes of a probe; what would be right is found by trying.
+Ultralytics does not describe the arguments of its modules' rows. They are read from the module's signature and from
+what `parse_model` does with a probe row. A correct row is found by trying.
 """
 
 from __future__ import annotations

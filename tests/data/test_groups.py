@@ -86,8 +86,8 @@ def test_read_groups__refuses_what_leaves_images_without_a_group(group, words):
     ("table", "words"),
     [
         (None, "cannot be read"),
-        ("", "lacks 4 of 4 images"),
-        ("image,group\nex00_writer88.jpg,a\n", "lacks 2 of 4 images"),
+        ("", "4 of 4 images are not in"),
+        ("image,group\nex00_writer88.jpg,a\n", "2 of 4 images are not in"),
         ("ex00_writer88.jpg,a\nex01_writer89.jpg\n", "Line 2 of"),
         ("image,group\n,a\n", "Line 2 of"),
         ("\x00\xff", ""),

@@ -497,7 +497,7 @@ def test_footprints__a_step_that_fails_is_one_error():
     case.model.model[5].attn.qkv = torch.nn.Conv2d(3, 3, 1)
     with pytest.raises(yolo_mha.errors.RunError, match="training step failed") as caught:
         footprints({"broken": case})
-    assert "ConfigError: The input is no feature map" in caught.value.given
+    assert "ConfigError: The input does not fit this module" in caught.value.given
 
 
 def test_free_memory__honours_the_limit_of_a_container(monkeypatch, tmp_path):

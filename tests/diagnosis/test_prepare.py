@@ -270,7 +270,7 @@ def test_prepare_data__finds_near_duplicates_across_splits(tmp_path):
         ({"ratios": 0.8}, ConfigError, "ratios has an unusable value"),
         ({"ratios": (0.8, 0.8)}, ConfigError, "ratios has an unusable value"),
         ({"ratios": (1.0, 0.0)}, ConfigError, "ratios has an unusable value"),
-        ({"out": "pets/out"}, ConfigError, "only read"),
+        ({"out": "pets/out"}, ConfigError, "never changed"),
         ({"out": "full"}, ConfigError, "not empty"),
         ({"group": "("}, ConfigError, "not a valid regular expression"),
     ],

@@ -108,7 +108,7 @@ def test_existing__fetches_by_the_name_alone(server, name):
         ({"body": CHECKPOINT[:50_000], "promised": 50_000}, "could not be downloaded"),
         ({"status": 404}, "could not be downloaded(.|\n)*404"),
         ({"status": 503}, "could not be downloaded(.|\n)*503"),
-        ({"body": b"<html>" + bytes(200_000), "promised": 200_006}, "is no checkpoint(.|\n)*a web page"),
+        ({"body": b"<html>" + bytes(200_000), "promised": 200_006}, "is not a checkpoint(.|\n)*a web page"),
     ],
     ids=["more promised", "broken off", "too small", "404", "503", "a page"],
 )

@@ -353,7 +353,7 @@ def test_insert__refuses_a_block_that_changes_the_shape(tmp_path, monkeypatch):
         ({"model": "yolov8n.yaml", "at": "P5", "out": "dir.yaml", "exist_ok": True}, ConfigError, "is a folder"),
         ({"model": "BASE", "at": "P5", "out": "dir.pt"}, ConfigError, "dir.yaml is a folder"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml/x.yaml"}, ConfigError, "cannot be written"),
-        ({"model": "yolov8n.yaml", "at": "P5", "out": 300 * "x" + ".yaml"}, ConfigError, "no path"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": 300 * "x" + ".yaml"}, ConfigError, "not a path"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "/proc/x.yaml"}, ConfigError, "cannot be written"),
         ({"model": "taken8n.yaml", "at": "P5", "out": "taken8.yaml", "exist_ok": True}, ConfigError, "exists already"),
         ({"model": "yolov8n.yaml", "at": "P5", "block": [1]}, ModelError, "No such block"),

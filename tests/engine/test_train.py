@@ -184,7 +184,7 @@ def test_weight_decay__is_for_projections_alone(optimizer):
         ({}, "data is missing"),
         ({"model": None, "data": "x.yaml"}, "model is missing"),
         ({"resume": True}, "resume needs a checkpoint"),
-        ({"data": 5}, "no path"),
+        ({"data": 5}, "not a path"),
         ({"data": "x.yaml", "epochz": 1}, "did you mean epochs"),
     ],
 )

@@ -175,7 +175,7 @@ def test_resume__is_locked_and_takes_away_what_a_kill_left(trained, tmp_path):
 
 
 def test_locked__says_so_where_the_holder_is_not_known_yet(tmp_path):
-    with FileLock(tmp_path / LOCK), pytest.raises(ConfigError, match="held by another process"), locked(tmp_path):
+    with FileLock(tmp_path / LOCK), pytest.raises(ConfigError, match="locked by another process"), locked(tmp_path):
         pass
 
 

@@ -428,7 +428,7 @@ def test_compare__resamples_groups(finished, monkeypatch, tmp_path):
     assert (effect.groups, effect.images, alone.groups) == (10, 12, None)
     assert effect.effective_groups == pytest.approx(16**2 / 40)  # eight of one image, two of two
     assert group in grouped.method
-    assert "Images are taken as independent" in result.method
+    assert "Images are assumed to be independent" in result.method
     for report in ("report.html", "report.md"):
         assert "10 groups (12 images)" in (folder / report).read_text()
     jsonschema.validate(json.loads((folder / "compare.json").read_text()), SCHEMA)

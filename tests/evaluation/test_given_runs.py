@@ -208,7 +208,7 @@ def test_compare__refuses_what_does_not_go_with_given_runs(word, beacons, capsys
         main(["compare", word, f"models={PATTERN}", f"data={beacons}"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(("error: compare models= does not take", "error: A comparison is of"))
+    assert said.startswith(("error: compare models= does not take", "error: A comparison needs exactly one"))
     assert word.partition("=")[0].replace("demo.yaml", "recipe") in said
     assert not list(tmp_path.iterdir())
 

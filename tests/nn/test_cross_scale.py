@@ -98,7 +98,7 @@ def test_gradients__are_those_of_finite_differences():
     [
         (torch.zeros(2, 16, 4, 4), "needs two feature maps"),
         ([torch.zeros(2, 16, 4, 4)], "needs two feature maps"),
-        ([torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)], "context is no feature map"),
+        ([torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)], "context does not fit this module"),
         ([torch.zeros(2, 16, 4, 4), torch.zeros(1, 8, 4, 4)], "different batch sizes"),
     ],
 )

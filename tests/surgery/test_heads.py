@@ -198,7 +198,7 @@ class OwnBlock(torch.nn.Module):
 def test_prune_heads__not_of_blocks_that_are_not_known():
     register(OwnBlock)
     model = network([-1, 1, "OwnBlock", []], block(num_heads=2))
-    with pytest.raises(ConfigError, match=r"this package's own blocks alone\.\n.*row 3, OwnBlock"):
+    with pytest.raises(ConfigError, match=r"this package's own blocks only\.\n.*row 3, OwnBlock"):
         prune_heads(model, {"3.inner": [0]})
     pruned, _ = prune_heads(model, {"4": [0]})
     assert pruned.model[3].inner.num_heads == 2

@@ -1,4 +1,4 @@
-"""What was found wrong in a dataset, and what was done about it: counts for the screen, and a list of all files."""
+"""The faults found in a dataset and what was done about them: counts for the screen, and a list of all files."""
 
 from __future__ import annotations
 

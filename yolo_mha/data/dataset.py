@@ -255,7 +255,7 @@ def _find(data: str | Path) -> Path:
         return shipped[name]
     near = nearest(path.name, Path.cwd().glob("*.yaml"))
     raise DataError(
-        f"{path.name} is no dataset YAML." if path.is_file() else "Dataset YAML not found.",
+        f"{path.name} is not a dataset YAML." if path.is_file() else "Dataset YAML not found.",
         given=f"data={data}",
         expected=f"{near} or {ACCEPTED}" if near.startswith("did you mean") else ACCEPTED,
         fix="give the path of your dataset; a YOLO data.yaml is described at "

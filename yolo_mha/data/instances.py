@@ -56,7 +56,7 @@ class Instances(TypedDict):
 
 @final
 class Prediction(TypedDict):
-    """An entry of a results file; names beside the ids, where they are, say what the ids stand for."""
+    """An entry of a results file; optional names beside the ids say which image and class the ids mean."""
 
     image_id: Id
     category_id: Id

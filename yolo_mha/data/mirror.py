@@ -58,7 +58,7 @@ class ForeignSplit:
 
 @dataclass(frozen=True)
 class ForeignContent:
-    """What was read from a foreign dataset.
+    """The content of a dataset in another format than YOLO.
 
     Attributes:
         names: Class names in the order of their indices.

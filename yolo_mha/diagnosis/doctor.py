@@ -41,7 +41,7 @@ from .step import MOST_IMAGES, check_step, training_batch
 
 WITH_BLOCKS, WITHOUT_BLOCKS = "with attention", "without attention"
 MOST_BUSY = 0.3  # share of the processor in other hands, beyond which times are rough
-MOST_TIMES_DEARER = 1.5  # than without blocks, beyond which a block is to blame
+MOST_TIMES_DEARER = 1.5  # times the cost without blocks; above it, a warning names the block that costs most
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .foreign import described, file_format, framework
 
 
 class Checkpoint(TypedDict, total=False):
-    """What is read of a checkpoint, which Ultralytics' training writes."""
+    """The part of an Ultralytics checkpoint that is used here."""
 
     model: Network
     ema: Network | None

@@ -247,7 +247,7 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool,
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Turn what the system says of a path or a disk into an error of ours."""
+    """Turn an OSError about a path or a disk into an error of this package."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:

@@ -52,7 +52,7 @@ def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any
 
     Args:
         tokens: Words of the command line.
-        positional: The key that a word without ``=`` stands for, if the command has one.
+        positional: The key of an argument without ``=``, if the command accepts one.
 
     Raises:
         ConfigError: A word is no ``key=value``, or a key comes twice.

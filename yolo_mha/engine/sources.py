@@ -69,7 +69,7 @@ class Frame:
         index: Position in the video or stream, from 0.
         fps: Frames per second of the video or stream; None for a picture.
         live: Whether it comes from a camera or stream.
-        silent: Whether it stands in for a frame that a stream did not deliver.
+        silent: Whether it replaces a frame that a stream did not deliver.
         sequence: The same for what belongs together: the frames of a video or stream, the pictures of a folder.
     """
 
@@ -314,7 +314,7 @@ def _near(path: Path) -> str:
 
 
 def _files(text: str) -> list[str]:
-    """List the absolute paths that a path stands for: a file, the files in a folder, or those that a glob matches."""
+    """List the absolute paths of a file, of the files in a folder, or of the matches of a glob."""
     if not can_be_path(text):
         return []
     path = Path(text).absolute()

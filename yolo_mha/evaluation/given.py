@@ -15,7 +15,7 @@ from ..yaml_files import read_yaml
 
 MODELS, PREDICTIONS = "models", "predictions"
 KINDS = (MODELS, PREDICTIONS)
-ARM, SEED = "{arm}", "{seed}"  # what stands in a pattern for the name of the arm and for the seed
+ARM, SEED = "{arm}", "{seed}"  # placeholders in a pattern
 EXAMPLES = {MODELS: "runs/{arm}/seed{seed}/weights/last.pt", PREDICTIONS: "predictions/{arm}-{seed}.json"}
 MAPPING = "arm: {seed: path}, with the seeds as whole numbers"
 
@@ -33,7 +33,7 @@ class Given:
     files: dict[int, str]
 
     def settings(self) -> dict[str, Any]:
-        """Return what stands for it in a recipe."""
+        """Return its entry in a recipe."""
         return {self.kind: dict(self.files)}
 
     def by_content(self, sha256: Mapping[str, str]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _found(kind: str, pattern: str) -> dict[str, dict[int, str]]:
         raise ConfigError(
             f"The pattern of {kind} has no {' and no '.join(lacking)}.",
             given=f"{kind}={pattern}",
-            expected=f"a path with {ARM} for the arm's name and {SEED} for the seed, such as {example}",
+            expected=f"a path with {ARM} and {SEED} for the arm's name and the seed, such as {example}",
             fix=f"correct the pattern, or give a YAML file with {MAPPING}",
         )
     regex = re.escape(pattern)

@@ -40,7 +40,7 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Opened:
-    """What a checkpoint says of itself.
+    """What a checkpoint records about its training.
 
     Attributes:
         names: Its classes.
@@ -156,7 +156,7 @@ def _check_predictions(plan: Plan, runs: Sequence[Run]) -> None:
 
 
 def _open(recipe: Recipe, runs: Sequence[Run]) -> tuple[list[Opened], dict[str, PlannedArm]]:
-    """Open the checkpoints one after the other; the first of each arm stands for it, with the blocks of all of them."""
+    """Open the checkpoints one by one; the first of each arm represents it, with the blocks of all its checkpoints."""
     opened: list[Opened] = []
     arms: dict[str, PlannedArm] = {}
     for run in runs:

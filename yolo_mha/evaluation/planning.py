@@ -118,8 +118,8 @@ class Power:
             said += [
                 f"With {seeds} seeds and {self.tested} a true difference of {margin:g} in {recipe.metric} is found "
                 f"with probability {own.finds:.2f}{upper}.",
-                f"It finds {least} with probability {POWER:g}, and cannot be relied on to find less.",
-                f"Where there is no difference, that none of {margin:g} exists is shown with probability "
+                f"A difference of {least} is found with probability {POWER:g}, a smaller one less often.",
+                f"If there is no true difference, one of {margin:g} or more is excluded with probability "
                 f"{own.excludes:.2f}.",
             ]
         else:
@@ -127,11 +127,12 @@ class Power:
         if self.needed is None:
             floor = size(smallest_detectable(self.spread, MOST_SEEDS), margin)
             said.append(
-                f"Even {MOST_SEEDS} seeds find no less than {floor}: take a larger margin, or more test images."
+                f"Even {MOST_SEEDS} seeds find only differences of {floor} or more: use a larger margin, or more test "
+                "images."
             )
         elif self.needed > seeds:
             most = f"up to {self.needed_upper}" if self.needed_upper else f"more than {MOST_SEEDS}"
-            doubt = "" if self.needed_upper == self.needed else f", or {most}, for the spread is uncertain"
+            doubt = "" if self.needed_upper == self.needed else f", or {most}, because the spread is uncertain"
             said.append(f"A difference of {margin:g} takes about {self.needed} seeds{doubt}.")
         return said
 
@@ -139,7 +140,7 @@ class Power:
 def find_power(
     plan: Plan, pilot: str | Path | None = None, sd_seeds: float | None = None, se_images: float | None = None
 ) -> Power | None:
-    """Compute what a comparison can find; None where nothing is said of the spread.
+    """Compute what differences a comparison can find; None if no spread is given.
 
     Args:
         plan: The plan.

@@ -76,7 +76,7 @@ class Control:
     match: str
 
     def settings(self) -> dict[str, Any]:
-        """Return what stands for it in a recipe."""
+        """Return its entry in a recipe."""
         return {"match": self.match}
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compared, and how all of it is trained.
+    """What a comparison compares, and how its arms are trained.
 
     Attributes:
         name: Name of the folder under ``runs/compare``.

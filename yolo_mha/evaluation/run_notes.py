@@ -1,4 +1,4 @@
-"""What a report says of its runs: what may be concluded from them, how they went, what trained them, their gates."""
+"""Notes of a report about its runs: what can be concluded, how they went, versions and hardware, gates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which heads `prune` takes out: those that are named, a share, or as many as AP allows."""
+"""Which heads `prune` removes: those that are named, a share, or as many as AP allows."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Recorded:
 
     @property
     def gate(self) -> nn.Module:
-        """What stands behind it: the gate, an identity where that is folded; the module itself where there is none."""
+        """The gate after it: an identity if the gate is folded, the module itself if there is no gate."""
         return getattr(self.owner, "gate", self.module)
 
     @property
@@ -292,7 +292,7 @@ def _all_keys(q: Tensor, k: Tensor, queries: Tensor, scale: float) -> Tensor:
 
 
 def _spread(maps: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Divide what goes to each cell among its positions; cells at the right and bottom edge may be smaller."""
+    """Spread the attention of each pooled cell evenly over its positions; edge cells can be smaller."""
     if stride == 1:
         return maps
     H, W = size

@@ -110,7 +110,7 @@ def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> Instanc
 
 
 def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: Truth) -> list[Prediction]:
-    """Return predictions as a COCO results list; where ids are made up here, names stand beside them.
+    """Return predictions as a COCO results list; generated ids come with names.
 
     Args:
         samples: The images of the ground truth.
@@ -227,11 +227,11 @@ def _category_ids(coco: Instances, names: list[str], path: Path) -> list[Id]:
     return [ids[n] for n in names]
 
 
-Ids = dict[Id, Id | None]  # the id of the truth by what stands for it; None for an image that is not scored
+Ids = dict[Id, Id | None]  # the id of the truth by its id in the predictions; None for an image that is not scored
 
 
 class Reading(NamedTuple):
-    """How the ids of a predictions file are understood: the key of an entry that has them, and what they stand for."""
+    """How the ids of a predictions file are read: the key of an entry that has them, and what they mean."""
 
     key: Literal["image_id", "file_name", "category_id", "category_name"]
     name: str
@@ -321,7 +321,7 @@ def _is_ultralytics(result: Prediction) -> bool:
 
 
 def _unique(pairs: Iterable[tuple[Id, Id | None]]) -> Ids:
-    """Return a mapping without the keys that stand for two different ids."""
+    """Return a mapping without the keys that belong to two different ids."""
     values = defaultdict(set)
     for key, value in pairs:
         values[key].add(value)

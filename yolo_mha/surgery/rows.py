@@ -53,15 +53,15 @@ class RowPlan:
 
 
 def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
-    """Plan one new row behind each host; every reference to a host then goes to its new row.
+    """Plan one new row after each host; every reference to a host then points to its new row.
 
     Args:
         count: Number of rows.
-        hosts: Indices of the rows behind which a row is put.
+        hosts: Indices of the rows after which a row is inserted.
         block: The new row. Its ``from`` is -1, or -1 and the index of another layer that it reads.
 
     Raises:
-        ModelError: That layer does not stand before all hosts.
+        ModelError: That layer does not precede all hosts.
     """
     ordered = sorted(hosts)
     place = [i + bisect_left(ordered, i) for i in range(count)]
@@ -76,7 +76,7 @@ def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
 
 
 def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
-    """Plan to take rows out; every reference to one of them then goes to what it reads (the first of several).
+    """Plan to remove rows; every reference to one of them then points to its input (the first of several).
 
     Args:
         rows: The model's rows.
