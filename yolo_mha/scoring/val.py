@@ -291,8 +291,8 @@ def _check_sources(model: object, data: object, predictions: object, annotations
             "annotations=instances.json",
         )
     if annotations is not None and "split" in passed:
-        given = f"split={passed['split']}"
-        raise ConfigError("split cannot be combined with annotations.", given=given, expected="no split")
+        split = f"split={passed['split']}"
+        raise ConfigError("split cannot be combined with annotations.", given=split, expected="no split")
     idle = [key for key in passed if key not in SETTINGS_FOR_FILES]
     if model is None and idle:
         raise ConfigError(
