@@ -143,7 +143,11 @@ def test_block_options__are_those_of_the_block():
 def test_own_settings__are_checked_first_from_python_too(command):
     own = COMMANDS_TABLE[command].own
     given = {s.name: "nowhere" for s in own if s.required}
-    wrong = {FLAG: ("yes", "{} must be True or False"), PATH: (5, "{} is no path"), COUNT: (-1, "{} must be a whole")}
+    wrong = {
+        FLAG: ("yes", "{} must be True or False"),
+        PATH: (5, "{} is not a path"),
+        COUNT: (-1, "{} must be a whole"),
+    }
     tried = [s for s in own if s.kind in wrong]
     assert tried
     for setting in tried:
@@ -388,7 +392,7 @@ def test_a_full_disk_is_one_error(random_coco, capsys):
 def test_help__paragraphs_flow(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     _, out, _ = call(capsys, "predict", "--help")
-    sentence = "save_json (COCO results, for val predictions=...; take conf=0.001 for that), save_csv, save_crop"
+    sentence = "save_json (COCO results for val predictions=...; use conf=0.001), save_csv, save_crop and save_frames."
     assert any(sentence in line for line in out.splitlines())
 
 

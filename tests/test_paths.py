@@ -14,5 +14,5 @@ def test_can_be_path__knows_what_a_file_could_be_called(text):
 
 @pytest.mark.parametrize("text", ["", " ", "a\0b", LONG, f"a/{LONG}/b", "a/" * 2001, "\ud800"])
 def test_given_path__refuses_what_no_file_could_be_called(text):
-    with pytest.raises(ConfigError, match="data is no path"):
+    with pytest.raises(ConfigError, match="data is not a path"):
         given_path(text, "data")

@@ -211,7 +211,7 @@ def _local_class() -> type:
 
 def test_register__warns_of_a_block_of_the_running_script():
     block = type("InScript", (nn.Module,), {"__module__": "__main__"})
-    with pytest.warns(UserWarning, match="open in that script only"):
+    with pytest.warns(UserWarning, match="only this script can open its checkpoints"):
         yolo_mha.register(block)
 
 
@@ -255,7 +255,7 @@ def test_wrong_row__says_which_and_what(row, words):
 def test_build__refuses_a_head_that_repeats():
     cfg = detector([-1, 1, "SpatialMHABlock", []])
     cfg["head"][-1][1] = 2
-    with pytest.raises(ModelError, match="one head") as caught:
+    with pytest.raises(ModelError, match="cannot be repeated") as caught:
         registry.build(cfg)
     assert "Detect with repeats: 2" in caught.value.given
 

@@ -69,8 +69,8 @@ def model(row: str) -> Path:
         ("[-1, 1, Concat, [1]]", ["arguments [dimension=1]", "'from' [-1]"]),
         ("[[-1, 0], 1, Conv, [8]]", ["'from' -1"]),
         ("[-1, 1, TorchVision, [8, nothing]]", ["arguments [c2, model, weights='DEFAULT'", "Unknown model"]),
-        ("[-1, 1, Conv, [8, 3, 0]]", ["does not run", "8x128x128", "stride", CONV]),
-        ("[-1, 1, nn.Conv2d, [99, 8, 3]]", ["does not run", "99 channels"]),
+        ("[-1, 1, Conv, [8, 3, 0]]", ["fails on its input", "8x128x128", "stride", CONV]),
+        ("[-1, 1, nn.Conv2d, [99, 8, 3]]", ["fails on its input", "99 channels"]),
         ("[-1, 1, nn.Convolution, [8]]", ["unknown module", "did you mean"]),
         ("[-1, 1, deepcopy, []]", ["unknown module"]),
         ("[-1, 1, DetectionModel, []]", ["unknown module"]),
@@ -88,7 +88,7 @@ def test_wrong_row__is_named_with_its_line_and_what_its_module_takes(row, words)
 
 
 def test_wrong_row__that_reads_layers_which_do_not_fit_names_their_shapes():
-    with pytest.raises(ModelError, match=r"Row 2 of m\.yaml.*Concat does not run") as caught:
+    with pytest.raises(ModelError, match=r"Row 2 of m\.yaml.*Concat fails on its input") as caught:
         yolo_mha.YOLO(model("[-1, 1, Conv, [8, 3, 2]]\n  - [[-1, 0], 1, Concat, [1]]"))
     assert "8x64x64 and 8x128x128" in str(caught.value)
 
@@ -105,7 +105,7 @@ def test_wrong_row__that_reads_layers_which_do_not_fit_names_their_shapes():
 def test_wrong_row__that_makes_huge_maps_is_refused_before_it_does(row):
     start = time.perf_counter()
     for use in (yolo_mha.YOLO, lambda file: build(check_rows(yaml.safe_load(file.read_text())))):
-        with pytest.raises(ModelError, match=r"does not run on what it reads(.|\n)*a map of shape"):
+        with pytest.raises(ModelError, match=r"fails on its input(.|\n)*a map of shape"):
             use(model(row))
     assert time.perf_counter() - start < 10
 

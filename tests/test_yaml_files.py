@@ -87,7 +87,7 @@ def test_load_yaml__refuses_a_value_that_is_not_what_its_tag_says(value):
 
 
 def test_read_yaml__refuses_what_is_no_file(tmp_path):
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         read_yaml(tmp_path, ConfigError, "")
 
 

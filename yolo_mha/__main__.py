@@ -1,4 +1,4 @@
-"""Lets ``python -m yolo_mha`` stand for ``yolo-mha``."""
+"""Make ``python -m yolo_mha`` the same as ``yolo-mha``."""
 
 from .cli import main
 

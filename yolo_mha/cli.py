@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. The one place where faults become messages."""
+"""The command line: parse, call, print. The only place that turns exceptions into messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Command(TyperCommand):
 
 
 def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the names of a command's own settings; bash makes three words of name=value, and completes files."""
+    """Complete the names of a command's own settings; bash splits name=value into three words, and completes files."""
     known = COMMANDS[str(ctx.info_name)]
     names = [setting.name for setting in (*known.own, *known.options, BLOCKS)]
     words = ctx.params.get("settings") or [""]
@@ -50,7 +50,7 @@ def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
 app = typer.Typer(
     name="yolo-mha",
     help="Spatial multi-head attention for Ultralytics YOLO: insert, train, score, compare, predict, export. "
-    "With blocks=my_module a command imports your own registered blocks first.",
+    "With blocks=my_module, a command first imports the module that registers your own blocks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -60,18 +60,18 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[key=value]...", help="Settings.", show_default=False, autocompletion=_complete),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input; 130, 143
-    and 129 after Ctrl-C, SIGTERM and the end of the terminal.
+    Exit codes: 0 done; 1 a check failed, something was skipped, or the work itself failed; 2 bad input; 130 after
+    Ctrl-C, 143 after SIGTERM, 129 after the terminal was closed.
 
     Args:
-        arguments: The words after the program's name; those of the process if not given.
+        arguments: The arguments after the program's name; those of the process if not given.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed, as after Ctrl-C
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
@@ -80,7 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _command(function: str) -> Callable[[Callable[[], None]], None]:
-    """Make a command of a function of this package, which is imported when it is called, and of a described name."""
+    """Make a command that imports and calls a function of this package; name and help are those of the decorated one.
+
+    Args:
+        function: ``module:function`` within the package.
+    """
 
     def add(described: Callable[[], None]) -> None:
         def call(settings: Words = None, json: AsJson = False, debug: Debug = False) -> None:
@@ -93,7 +97,7 @@ def _command(function: str) -> Callable[[Callable[[], None]], None]:
 
 
 def _run(command: str, function: str, words: list[str], json: bool, debug: bool) -> None:
-    """Call a command's function with its settings and print the answer; everything else goes to standard error."""
+    """Call a command's function with its settings and print the result; everything else goes to standard error."""
     from .engine.block_modules import import_blocks
     from .engine.settings import parse
 
@@ -118,7 +122,7 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
                 raise
             print("interrupted", file=sys.stderr)
             raise typer.Exit(130) from None
-        result = done  # of a prediction, up to there
+        result = done  # the result of a prediction up to the interruption
     except Exception as e:
         _fail(e, json, debug)
     if json:
@@ -146,7 +150,7 @@ def _standard_output_kept() -> Iterator[None]:
 
 
 def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
-    """Print an error, and exit with the code that stands for it."""
+    """Print an error and exit with its code."""
     fault: Mapping[str, str | None] = {"type": type(error).__name__, "problem": str(error)}
     code = 1
     if isinstance(error, YoloMHAError):
@@ -154,12 +158,12 @@ def _fail(error: Exception, json: bool, debug: bool) -> NoReturn:
         code = 1 if isinstance(error, RunError) else 2
     elif disk_is_full(error):
         text = f"error: {DISK_FULL}\n  given:    {error}\n  fix:      {FREE_SPACE}"
-    elif isinstance(error, OSError):  # a folder that may not be written to
+    elif isinstance(error, OSError):  # such as a folder without write permission
         text = f"error: A file or folder cannot be used.\n  given:    {error}\n"
-        text += "  fix:      make sure that it exists and that you may read and write there"
-    else:  # a fault that nobody foresaw; the traceback is for us, the sentence for the user
+        text += "  fix:      make sure that it exists and that you have permission to read and write it"
+    else:  # an unforeseen error: the traceback is for developers, the sentence for users
         text = f"unexpected error: {type(error).__name__}: {error}\n"
-        text += "  fix:      run it again with --debug and report what it shows, with the output of yolo-mha version"
+        text += "  fix:      run it again with --debug and report the output, with that of yolo-mha version"
     if debug:
         traceback.print_exc()
     if json:
@@ -177,7 +181,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @_command("engine.insert:insert")
 def insert() -> None:
-    """Put attention into a model YAML or a checkpoint, with every pretrained weight kept.
+    """Insert attention into a model YAML or a checkpoint, and keep every pretrained weight.
 
     [bold]Examples[/bold]
 
@@ -195,7 +199,7 @@ def insert() -> None:
 
 @_command("engine.insert:remove")
 def remove() -> None:
-    """Take attention out of a model YAML or a checkpoint: the inverse of insert.
+    """Remove attention from a model YAML or a checkpoint: the inverse of insert.
 
     [bold]Examples[/bold]
 
@@ -207,7 +211,7 @@ def remove() -> None:
 
 @_command("engine.train:train")
 def train() -> None:
-    """Train a detector, with attention or without.
+    """Train a detector, with or without attention.
 
     [bold]Examples[/bold]
 
@@ -227,12 +231,12 @@ def train() -> None:
 
 @_command("scoring.val:val")
 def val() -> None:
-    """Score box detection as COCO does: the twelve COCO numbers, AP by class, and precision-recall curves.
+    """Score box detection as COCO does: the twelve COCO numbers, AP per class, and precision-recall curves.
 
-    What is scored: model, a checkpoint or an export such as best.onnx, or predictions, a COCO results JSON. Against
-    what: data, or for predictions also annotations. A COCO or VOC dataset is first mirrored in YOLO format below
-    runs/datasets, where training can use it too. The answer says which objects were left out, and how names and ids
-    were matched.
+    Give model= (a checkpoint, or an export such as best.onnx) or predictions= (a COCO results JSON). Give the ground
+    truth as data=, or for predictions also as annotations=. A COCO or VOC dataset is first mirrored in YOLO format
+    under runs/datasets, where training can use it too. The result says which objects were left out, and how names and
+    ids were matched.
 
     [bold]Examples[/bold]
 
@@ -252,17 +256,18 @@ def val() -> None:
 def predict() -> None:
     r"""Detect objects in pictures, videos, cameras and streams, and draw them.
 
-    Lists leave out # lines and a heading. Written are predictions.jsonl and, with save=False to leave them out, the
-    annotated pictures and videos (mp4 at the same rate and size, without sound). On demand: save_txt with save_conf
-    (YOLO labels), save_json (COCO results, for val predictions=...; take conf=0.001 for that), save_csv, save_crop,
-    save_frames. Frames keep their number in the video, from 0. slice=640 is for objects that are small in large
-    pictures. Without settings the demo's model looks at a sample image.
+    The detections are written to predictions.jsonl. Annotated pictures and videos (mp4 with the same frame rate and
+    size, without sound) are written too, unless save=False. Optional outputs: save_txt with save_conf (YOLO labels),
+    save_json (COCO results for val predictions=...; use conf=0.001), save_csv, save_crop and save_frames. Frames keep
+    their number in the video, counted from 0. In a source that is a list, a heading and lines that begin with # are
+    skipped. slice=640 helps with small objects in large pictures. Without settings, the demo model runs on a sample
+    image.
 
-    Broken files and frames are named and skipped, and the exit code is then 1. After Ctrl-C all files are complete up
-    to there, and it is 130.
+    Files and frames that cannot be read are listed and skipped, and the exit code is 1. After Ctrl-C the files are
+    complete up to that point, and the exit code is 130.
 
-    With engine=ray a large folder of pictures is predicted on a Ray cluster that is running, into JSON Lines by shard;
-    the same call again skips the shards that are done. Needs pip install 'yolo-mha\[ray]' there and here.
+    engine=ray predicts a large folder of pictures on a running Ray cluster and writes one JSON Lines file per shard.
+    The same command again skips finished shards. Needs pip install 'yolo-mha\[ray]' here and on the cluster.
 
     [bold]Examples[/bold]
 
@@ -282,7 +287,7 @@ def predict() -> None:
     """
 
 
-# settings that a cluster has
+# settings that only a cluster uses
 WORKERS, RUNS = ("address", "gpus_per_worker", "cpus_per_worker", "shard"), ("address", "gpus_per_run", "cpus_per_run")
 
 
@@ -295,25 +300,26 @@ def _predict(**settings: Any) -> Result:
 
 
 def _on_ray(settings: dict[str, Any], only: tuple[str, ...]) -> bool:
-    """Take the engine out of settings, and say whether it is Ray.
+    """Remove the engine from the settings, and return whether it is Ray.
 
     Raises:
-        ConfigError: There is no such engine, or a setting is for a cluster only.
+        ConfigError: The engine is unknown, or a setting needs a cluster.
     """
     engine = settings.pop("engine", "local")
     if engine not in ("local", "ray"):
-        raise ConfigError("There is no such engine.", given=f"engine={engine}", expected="local or ray")
+        raise ConfigError("Unknown engine.", given=f"engine={engine}", expected="local or ray")
     if engine == "local" and (idle := [key for key in only if key in settings]):
-        raise ConfigError(f"{idle[0]} is for a cluster.", given=f"{idle[0]}={settings[idle[0]]}", fix="engine=ray")
+        given = f"{idle[0]}={settings[idle[0]]}"
+        raise ConfigError(f"{idle[0]} needs engine=ray.", given=given, fix=f"add engine=ray, or leave {idle[0]} out")
     return bool(engine == "ray")
 
 
 @_command("engine.predict:track")
 def track() -> None:
-    """Follow objects through a video, a camera or a stream: predict, with an id for each object.
+    """Track objects through a video, a camera or a stream: predict, with an id for each object.
 
-    Ids begin at 1 in each video; the pictures of a folder, sorted by name, are taken as one video. conf is 0.1 if not
-    given, because trackers use faint detections too.
+    Ids start at 1 in each video. The pictures of a folder, sorted by name, count as one video. conf is 0.1 if not
+    given, because trackers also use detections with low scores.
 
     [bold]Examples[/bold]
 
@@ -327,17 +333,17 @@ def track() -> None:
 
 @_command("cli:_explain")
 def explain() -> None:
-    """Say and draw where each detection looked: per attention block, per head and together.
+    """Show what each detection attends to: per attention block, per head, and all together.
 
-    Which positions of a block count for a detection is told by the gradient of its score. Drawn are attention, and its
-    effect: attention times the norm of what is read there, behind the gate, so that a head whose gate is near 0 shows
-    no effect. Written are a PNG sheet of each detection in a picture, pictures and videos with all effects laid over
-    them, report.html, and explain.json with shares inside the box, around it, on other objects and on padding, entropy
-    and mean distance.
+    Each position of a block is weighted by the gradient of the detection's score. Two maps are drawn: attention, and
+    its effect, which is attention times the norm of the vector read, after the gate. So a head whose gate is near 0
+    shows no effect. Outputs: a PNG sheet for each detection in a picture; pictures and videos with the sum of all
+    effects as an overlay; report.html; and explain.json with the shares inside the box, around it, on other objects and
+    on padding, the entropy and the mean distance.
 
-    With data= in place of source= it measures whether such maps may be believed for this model, and says yes or no: the
-    score of a detection while the pixels that its map marks most are blanked, or shown alone, beside a random map, a
-    centre prior, the box itself and LayerCAM, with 95 % intervals over images.
+    With data= in place of source=, it measures whether such maps can be trusted for this model, and answers yes or no.
+    It blanks the pixels that a map marks most, or shows only these, and records the score of the detection. The map is
+    compared with a random map, a centre prior, the box itself and LayerCAM, with 95 % intervals over images.
 
     [bold]Examples[/bold]
 
@@ -365,21 +371,21 @@ def _explain(**settings: Any) -> Result:
     with_data = "data" in settings
     if idle := [key for key in settings if key in (OF_PICTURES if with_data else OF_DATA)]:
         raise ConfigError(
-            f"{idle[0]} is for {'pictures' if with_data else 'a dataset'}.",
+            f"{idle[0]} cannot be combined with data." if with_data else f"{idle[0]} needs data.",
             given=" ".join(f"{key}={settings[key]}" for key in (*idle, *(["data"] if with_data else []))),
-            expected="source=..., to draw where detections looked, or data=..., to measure whether that is true",
+            expected="source=... to draw what detections attend to, or data=... to measure whether the maps are right",
         )
     return faithfulness(**settings) if with_data else explain(**settings)
 
 
 @_command("inspection.explore:explore")
 def explore() -> None:
-    r"""Serve a page that shows what detections attend to, until Ctrl-C.
+    r"""Serve a web page that shows what detections attend to, until Ctrl-C.
 
-    Choose a picture and a detection, and see where each block and head looks, what becomes of the score when the
-    positions that a map marks most are blanked, and what is lost when heads are silenced. other= shows a second model
-    beside it. The page is served to this machine alone, and asks no other host for anything; with host=0.0.0.0 whoever
-    reaches the port can use it, without a password. Needs pip install 'yolo-mha\[ui]'.
+    Choose a picture and a detection. The page shows what each block and head attends to, how the score changes when
+    the positions that a map marks most are blanked, and how it changes when heads are silenced. other= shows a second
+    model beside the first. The page is served to this machine only and makes no requests to other hosts. With
+    host=0.0.0.0 anyone who can reach the port can use it, without a password. Needs pip install 'yolo-mha\[ui]'.
 
     [bold]Examples[/bold]
 
@@ -393,12 +399,12 @@ def explore() -> None:
 
 @_command("inspection.heads:heads")
 def heads() -> None:
-    """Say which attention heads matter, and how alike they are.
+    """Measure which attention heads matter, and how similar they are.
 
-    Each head is measured in two ways: by the gradient of the loss by a gate on it, and by the AP that is lost when it
-    is silenced, which takes a validation for each head. Both come with 95 % intervals over images, with their ranks,
-    and with the rank correlation of the two. How alike the heads of a block are is the correlation of their attention
-    maps. Written are heads.json and heads.png.
+    Each head is measured in two ways: by the gradient of the loss with respect to a gate on the head, and by the AP
+    lost when the head is silenced, which takes one validation per head. Both are given with 95 % intervals over images,
+    with ranks, and with the rank correlation of the two. The similarity of two heads of a block is the correlation of
+    their attention maps. Writes heads.json and heads.png.
 
     [bold]Examples[/bold]
 
@@ -412,18 +418,18 @@ def heads() -> None:
 
 @_command("inspection.prune:prune")
 def prune() -> None:
-    """Cut attention heads out of a checkpoint.
+    """Remove attention heads from a checkpoint.
 
-    Weights leave for real, and the row says how many heads are left, so the new checkpoint loads, trains on, resumes
-    and exports as any other. Before any more training it gives what the model gives with these heads silenced. A block
-    whose heads all go is removed, with its MLP.
+    The weights of the heads are deleted, and the row of the block gives the number of heads left. So the new checkpoint
+    loads, trains, resumes and exports like any other. Before further training it gives the same outputs as the model
+    with these heads silenced. A block that loses all its heads is removed, with its MLP.
 
-    A share takes the heads that matter least on the training images of data=, and AP before and after is taken on its
-    validation images. heads=auto takes as many as keep AP within margin= on one half of these, and reports AP on the
-    other. Both are compared with as many heads at random (up to five draws) and with those of least weight norm, and AP
-    and latency in PyTorch and ONNX Runtime are measured against the number of heads removed, also as a picture. That
-    takes about 15 validations.
-    With epochs= the pruned model is trained further, into a checkpoint of its own.
+    A share removes the heads that matter least on the training images of data=, and measures AP before and after on
+    its validation images. heads=auto removes as many heads as keep AP within margin= on one half of the validation
+    images, and reports AP on the other half. Both are compared with removing as many heads at random (up to five draws)
+    and those with the smallest weight norm. AP and latency in PyTorch and ONNX Runtime are measured against the number
+    of heads removed, and plotted. This takes about 15 validations.
+    With epochs= the pruned model is trained further, into a separate checkpoint.
 
     [bold]Examples[/bold]
 
@@ -439,17 +445,17 @@ def prune() -> None:
 
 @_command("deploy.export:export")
 def export() -> None:
-    """Export a model, and prove that it does what the checkpoint does.
+    """Export a model, and check that its outputs are those of the checkpoint.
 
-    ONNX, TorchScript and OpenVINO models are run beside PyTorch in their own runtime: with dynamic=True at four sizes
-    and batches of 1 and 3, otherwise at the exported shape. With data= the AP of both is taken too. A model out of
-    tolerance is kept under a name that says so, and the exit code is 1; so it is where nothing could be compared: half
-    precision and nms=True need pictures in which the model finds something, which data= gives. Other formats (TensorRT,
-    CoreML, ...) are made by Ultralytics alone and not proved.
+    ONNX, TorchScript and OpenVINO models are run in their own runtime and compared with PyTorch: with dynamic=True at
+    four sizes and batches of 1 and 3, otherwise at the exported shape. With data=, the AP of both is measured too. A
+    model outside the tolerance is kept under a name that says so, and the exit code is 1. The exit code is also 1 if
+    nothing could be compared. half=True and nms=True can only be compared on pictures in which the model detects
+    something; data= provides them. Other formats (TensorRT, CoreML, ...) are exported by Ultralytics and not checked.
 
-    int8=True calibrates on the training images of data=. fuse_attention=True is faster at P4 and P3 and has no N x N
-    matrix, but only ONNX Runtime has its operator. Beside an ONNX model lies onnx_infer.py, one file that runs it with
-    numpy, OpenCV and ONNX Runtime alone.
+    int8=True calibrates on the training images of data=. fuse_attention=True is faster at P4 and P3 and needs no N x N
+    matrix, but runs in ONNX Runtime only. With each ONNX model comes onnx_infer.py, a single file that runs the model
+    with only numpy, OpenCV and ONNX Runtime.
 
     [bold]Examples[/bold]
 
@@ -467,12 +473,12 @@ def export() -> None:
 
 @_command("deploy.benchmark:benchmark")
 def benchmark() -> None:
-    """Measure latency, throughput, memory and AP of a model in several formats, beside its baseline.
+    """Measure latency, throughput, memory and AP of a model and its baseline in several formats.
 
-    Each format of each model runs in a process of its own; all are timed in turn, round by round, and a second process
-    with the same model (A/A) shows how much of a difference is noise. Exits with 1 if a format cannot be made or run.
+    Each format of each model runs in its own process. All are timed in turn, round by round. A second process with the
+    same model (A/A) shows how much of a difference is noise. Exits with 1 if a format cannot be exported or run.
 
-    onnx-fused is attention as ONNX Runtime's own operator; all formats are exported for any size.
+    onnx-fused uses ONNX Runtime's own attention operator. All formats are exported with dynamic image sizes.
 
     [bold]Examples[/bold]
 
@@ -486,20 +492,20 @@ def benchmark() -> None:
 
 @_command("cli:_compare")
 def compare() -> None:
-    r"""Train a baseline, its attention variant and a control with several seeds, and say what that shows.
+    r"""Train a baseline, its attention variant and a control with several seeds, and compare them.
 
-    Arms x seeds: all arms of a seed start from the same weights and see the same batches; a convolution with as many
-    parameters as the attention tells "attention" from "more parameters". The answer has AP with intervals over seeds
-    and images, a verdict in words, cost, and a report as a page, Markdown and JSON. Run it again after an interruption
-    and it goes on; finished runs are never trained again.
+    All arms of a seed start from the same weights and see the same batches. The control is a convolution with as many
+    parameters as the attention: it separates the effect of attention from that of more parameters. The result has AP
+    with intervals over seeds and images, a verdict in words, the cost, and a report as HTML, Markdown and JSON. After
+    an interruption run the same command again: it continues, and never trains a finished run again.
 
-    On several machines with the same files, only=ARM/SEED trains one run, conclude=True scores and reports, and
-    emit=slurm writes a job array of such commands; status=True says what runs where. With engine=ray each run goes to a
-    machine of a Ray cluster that is running, and goes on elsewhere if its machine is lost. Needs
-    pip install 'yolo-mha\[ray]' there and here.
+    On several machines with shared files, only=ARM/SEED trains one run, conclude=True scores the finished runs and
+    writes the report, and emit=slurm writes a job array of such commands. status=True shows which runs run where.
+    engine=ray sends each run to a machine of a running Ray cluster; if that machine is lost, the run continues on
+    another. Needs pip install 'yolo-mha\[ray]' here and on the cluster.
 
-    With models or predictions nothing is trained: runs that you already have, by arm and seed, are scored and compared
-    in the same way, and the report says what is not known of how they were trained.
+    With models= or predictions=, nothing is trained. Runs that you already have, by arm and seed, are scored and
+    compared in the same way, and the report says what is unknown about their training.
 
     [bold]Examples[/bold]
 
@@ -535,7 +541,7 @@ PLANNING = ("pilot", "sd_seeds", "se_images")  # settings of compare that only a
 
 
 def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: Any) -> Result:
-    """Run, continue or estimate a comparison of a recipe or of settings."""
+    """Run, continue or estimate a comparison, given by a recipe or by settings."""
     from .cluster.ray_runs import compare_on_ray
     from .cluster.single import train_run
     from .cluster.slurm import emit_jobs
@@ -548,11 +554,11 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
     instead = {"dry_run": dry_run, "status": status, "engine": "ray" if on_ray else None}
     instead |= {key: settings.get(key) for key in ("conclude", "only", "emit")}
     if len(asked := [f"{key}={value}" for key, value in instead.items() if value]) > 1:
-        raise ConfigError("These do not go together.", given=" ".join(asked), expected="one of them")
+        raise ConfigError("These settings cannot be combined.", given=" ".join(asked), expected="one of them")
     if status:
         if idle := [key for key in settings if key not in ("name", "project")]:
             given, expected = f"{idle[0]}={settings[idle[0]]}", "a recipe or name=, and project="
-            raise ConfigError("status does not take this.", given=given, expected=expected)
+            raise ConfigError(f"status does not take {idle[0]}.", given=given, expected=expected)
         return comparison_status(recipe, **settings)
     if "only" in settings:
         return train_run(recipe, **settings)
@@ -560,29 +566,29 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
         return compare_on_ray(recipe, **settings)
     if "emit" in settings:
         return emit_jobs(recipe, **settings)
-    if {"models", "predictions"} & settings.keys():  # with which neither goes, as it says
+    if {"models", "predictions"} & settings.keys():  # compare refuses recipe and dry_run beside these
         settings |= {key: value for key, value in (("recipe", recipe), ("dry_run", dry_run)) if value}
         return compare(**settings)
     if dry_run:
         return estimate(recipe, **settings)
     if planning := [key for key in PLANNING if key in settings]:
         given = " ".join(f"{key}={settings[key]}" for key in planning)
-        raise ConfigError(f"{planning[0]} is for planning.", given=given, expected="dry_run=True beside it")
+        raise ConfigError(f"{planning[0]} needs dry_run=True.", given=given, expected=f"{given} dry_run=True")
     if recipe is not None:
         return run_recipe(recipe, **settings)
-    return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # it says what is missing
+    return compare(settings.pop("model", None), settings.pop("data", None), **settings)  # names a missing setting
 
 
 @_command("diagnosis.prepare:prepare_data")
 def data() -> None:
-    r"""Say what a folder of labelled images is, and write a data.yaml of it that train, val and compare take.
+    r"""Read a folder of labelled images in any common format, and write a data.yaml for train, val and compare.
 
-    Known are YOLO, COCO, Pascal VOC, CVAT, CSV tables with a file name and two corners, LabelMe and Ultralytics NDJSON,
-    with labels in any folder or beside the images. The answer has classes, counts, sizes, images without labels, files
-    that cannot be used, and images of different splits that look alike. A dataset without a split gets one: every class
-    has its share in each part, and near duplicates stay together. The folder is only read, and no image is copied where
-    links can be made. Beside data.yaml lie labels.jpg, a sheet of images with their labels, and histograms.png. Exits
-    with 1 if files were skipped.
+    The format can be YOLO, COCO, Pascal VOC, CVAT, a CSV table with a file name and two corners, LabelMe or Ultralytics
+    NDJSON, with labels in any folder or beside the images. The result lists classes, counts, sizes, images without
+    labels, files that cannot be used, and images in different splits that look alike. A dataset without a split gets
+    one: each class is spread over the parts in proportion, and near duplicates stay together. The folder is only read.
+    Images are linked, and copied only where links cannot be made. labels.jpg (a sheet of images with their labels) and
+    histograms.png are written beside data.yaml. Exits with 1 if files were skipped.
 
     [bold]Examples[/bold]
 
@@ -598,10 +604,10 @@ def data() -> None:
 
 @_command("diagnosis.doctor:doctor")
 def doctor() -> None:
-    """Examine a model, a dataset and this machine before hours of training; exits with 1 if something would fail.
+    """Check a model, a dataset and this machine before hours of training. Exits with 1 if something would fail.
 
-    One page: registration, heads, image sizes, a real forward and backward pass, memory and time of a training step
-    with attention and without, the dataset, an export.
+    Checks registration of the blocks, heads, image sizes, a real forward and backward pass, memory and time of a
+    training step with and without attention, the dataset, and an export.
 
     [bold]Examples[/bold]
 
@@ -613,7 +619,7 @@ def doctor() -> None:
 
 @app.command()
 def version(json: AsJson = False, debug: Debug = False) -> None:
-    """Print what belongs in a bug report: versions, the device, and which extras are installed.
+    """Print what a bug report needs: versions, the device, and the installed extras.
 
     [bold]Examples[/bold]
 
@@ -624,5 +630,5 @@ def version(json: AsJson = False, debug: Debug = False) -> None:
 
 for _registered in app.registered_commands:
     text = inspect.cleandoc(str(getattr(_registered.callback, "__doc__", "")))
-    _registered.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # of paragraphs, where every line end would be kept
+    _registered.help = re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # typer would keep every line end within a paragraph
     _registered.cls = _Command

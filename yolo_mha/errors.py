@@ -13,7 +13,7 @@ ENDS = 160  # characters of a long line that are kept at either end; the reason 
 
 
 class YoloMHAError(Exception):
-    """Base of every fault that a user can mend; the command line prints it and exits with code 2.
+    """Base of all errors that a user can fix; the command line prints them and exits with code 2.
 
     Args:
         problem: One sentence that says what is wrong.
@@ -44,7 +44,7 @@ class ModelError(YoloMHAError, ValueError):
 
 
 class CheckpointError(YoloMHAError, ValueError):
-    """A weights file cannot be read, or may not be."""
+    """A weights file cannot be read, or was refused as unsafe."""
 
 
 class DataError(YoloMHAError, ValueError):
@@ -64,7 +64,7 @@ class RunError(YoloMHAError, RuntimeError):
 
 
 class DownloadError(YoloMHAError, ConnectionError):
-    """Something would have been downloaded; Ultralytics treats it as being offline."""
+    """A download was refused or failed; Ultralytics treats it like being offline."""
 
 
 class DependencyError(YoloMHAError, ImportError):
@@ -72,10 +72,10 @@ class DependencyError(YoloMHAError, ImportError):
 
 
 def check_flag(name: str, value: object) -> None:
-    """Make sure that a setting is True or False, and no word that looks like one.
+    """Make sure that a setting is a bool, not a string such as "yes".
 
     Raises:
-        ConfigError: It is anything else.
+        ConfigError: It is not.
     """
     if not isinstance(value, bool):
         raise ConfigError(
@@ -84,13 +84,13 @@ def check_flag(name: str, value: object) -> None:
 
 
 def one_line(text: object) -> str:
-    """Put a text, such as what a library says, into one line; of a long one the middle is left out."""
+    """Put a text, such as a library's message, on one line; the middle of a long text is left out."""
     line = " ".join(str(text).split())
     return line if len(line) <= 2 * ENDS else f"{line[:ENDS]} ... {line[-ENDS:]}"
 
 
 def with_type(error: BaseException) -> str:
-    """Say in one line what an exception is and says."""
+    """Return the type and message of an exception on one line."""
     return f"{type(error).__name__}: {one_line(error)}"
 
 
@@ -98,17 +98,17 @@ DISK_FULL, FREE_SPACE = "The disk is full.", "free some space and run the same c
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Say whether an error is that a disk is full, or that of it which a user may fill."""
+    """Say whether an error means that the disk, or the user's quota, is full."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def run_failed(work: str, error: Exception, where: object = None) -> YoloMHAError:
-    """Turn whatever a library raised during some work into one readable error; one of ours stays as it is.
+    """Turn an exception that a library raised into one readable error; a `YoloMHAError` is returned unchanged.
 
     Args:
-        work: What was being done, the first word of the sentence.
+        work: What was being done, such as "Training"; the message begins with it.
         error: What was raised.
-        where: The folder that it writes to, where the error does not name it.
+        where: The folder that was written to, if the error does not name it.
     """
     if isinstance(error, YoloMHAError):
         return error
@@ -118,12 +118,12 @@ def run_failed(work: str, error: Exception, where: object = None) -> YoloMHAErro
 
 
 def nearest(word: object, valid: Iterable[object], limit: int = 3) -> str:
-    """Name the valid words that look most like ``word``, or all of them where none does.
+    """Name the valid words most similar to ``word``, or all of them if none is similar.
 
     Args:
         word: What was given.
-        valid: The words that would have been accepted.
-        limit: How many near words to name at most.
+        valid: The accepted words.
+        limit: Largest number of similar words to name.
 
     Returns:
         A phrase for the ``expected`` line of an error.

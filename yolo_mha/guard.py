@@ -1,4 +1,4 @@
-"""Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
+"""Run Ultralytics so that untrusted files run no code, and nothing is downloaded or installed automatically.
 
 Ultralytics' own weights are downloaded by their name, by `engine.assets` alone.
 
@@ -82,7 +82,7 @@ def replaced(*changes: tuple[Any, str, Any]) -> Iterator[None]:
 
 def _refuse_download(url: object = None, *_: Any, **__: Any) -> None:
     raise DownloadError(
-        "Nothing is downloaded.", given=url, expected="a local file", fix="download it yourself and give its path"
+        "Files are not downloaded.", given=url, expected="a local file", fix="download it yourself and give its path"
     )
 
 
@@ -103,7 +103,7 @@ def _local_font(font: str = "Arial.ttf") -> Any:
 
 
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
-    """Stand for `torch_safe_load`, and look first whether the archive is whole, which PyTorch does not do."""
+    """Replace `torch_safe_load`; first check that the archive is complete, which PyTorch does not do."""
     if Path(weight).is_file() and zipfile.is_zipfile(weight):
         with zipfile.ZipFile(weight) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -114,7 +114,7 @@ def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
 
 
 def _load(f: Any, *args: Any, **kwargs: Any) -> Any:
-    """Stand for `torch.load`, which all loading comes to in the end."""
+    """Replace `torch.load`, which all loading ends up calling."""
     if not restricted():
         return _torch_load(f, *args, **kwargs)
     known = contextlib.nullcontext() if hasattr(f, "read") else tasks._SafeLoad.loading(f)
@@ -123,14 +123,14 @@ def _load(f: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _load_program(f: Any, *args: Any, **kwargs: Any) -> Any:
-    """Stand for `torch.jit.load`."""
+    """Replace `torch.jit.load`."""
     if restricted():
         raise _refused_program(f, "TorchScript")
     return _torch_jit_load(f, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def _open_backend(self: BaseBackend, weight: Any, *args: Any, **kwargs: Any) -> None:
-    """Stand for the constructor of every runtime of Ultralytics."""
+    """Replace the constructor of each of Ultralytics' runtimes."""
     if not isinstance(weight, nn.Module):
         check_exported(weight)
     _backend_init(self, weight, *args, **kwargs)
@@ -152,10 +152,10 @@ def check_exported(file: str | Path) -> None:
 
 def _refused_program(file: object, kind: str) -> CheckpointError:
     return CheckpointError(
-        "This exported model is a program that could do anything on this machine, so it was not opened.",
+        "This exported model can run any code on this machine, so it was not opened.",
         given=f"{getattr(file, 'name', file)}, of the format {kind}",
-        expected="a .pt, or an ONNX or OpenVINO model, which hold data only",
-        fix="trust=True if you exported it yourself; otherwise export the checkpoint yourself, or ask for an .onnx",
+        expected="a .pt, ONNX or OpenVINO model, which contain only data",
+        fix="trust=True if you exported it yourself; if not, export the checkpoint yourself, or ask for an .onnx",
     )
 
 
@@ -166,7 +166,7 @@ def _print_safely(record: logging.LogRecord) -> bool:
 
 
 def _run_child(*args: Any, **kwargs: Any) -> Any:
-    """Stand for `subprocess.run` where Ultralytics starts a process for each GPU."""
+    """Replace `subprocess.run` where Ultralytics starts a process for each GPU."""
     return subprocess.run(*args, **{"env": environment(), **kwargs})
 
 
@@ -176,14 +176,14 @@ def environment() -> dict[str, str]:
 
 
 def restricted() -> bool:
-    """Say whether a stranger's file may run no code here: in a guard that does not trust, or by the environment."""
+    """Say whether files may not run code here: inside a guard without trust, or because the environment says so."""
     trusted = _trusted.get()
     return bool(_stock_restricted()) if trusted is None else not trusted
 
 
 @contextlib.contextmanager
 def guarded(trust: bool = False) -> Iterator[None]:
-    """Run Ultralytics so that a stranger's file runs no code, and nothing is downloaded or installed by itself.
+    """Run Ultralytics so that untrusted files run no code, and nothing is downloaded or installed automatically.
 
     Pickles of checkpoints may fill objects with values and do nothing else, ``activation:`` is read as a literal
     ``nn.X(...)`` instead of being evaluated, exported models that are programs are refused, a dataset's ``download:``

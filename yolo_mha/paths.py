@@ -23,7 +23,7 @@ def given_path(value: object, key: str) -> Path:
         ConfigError: It is no text or path, or no file can have it as its name.
     """
     if not isinstance(value, (str, Path)) or not can_be_path(str(value)):
-        raise ConfigError(f"{key} is no path.", given=f"{key}={str(value)[:80]!r}", expected=f"{key}=path/to/file")
+        raise ConfigError(f"{key} is not a path.", given=f"{key}={str(value)[:80]!r}", expected=f"{key}=path/to/file")
     return Path(value)
 
 

@@ -24,7 +24,7 @@ from .errors import CheckpointError
 
 
 def _member(owner: Any, name: str) -> Any:
-    """Stand for `getattr`, by which checkpoints name members of enumerations and the way that a head runs."""
+    """Replace `getattr`, with which checkpoints name enumeration members and the forward method of a head."""
     if isinstance(owner, type) and issubclass(owner, enum.Enum):
         return owner[name]
     if name.startswith("forward") and isinstance(owner, nn.Module):
@@ -35,7 +35,7 @@ def _member(owner: Any, name: str) -> Any:
 
 
 def _byte_array(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
-    """Stand for `bytearray`, which makes as many zeros as a number says."""
+    """Replace `bytearray`, which would allocate any number of zeros."""
     return bytearray(content if isinstance(content, bytes) else content.encode("latin1"))
 
 
@@ -149,10 +149,10 @@ def _check_names(names: Iterable[Any]) -> None:
 
 def _refused(given: str) -> CheckpointError:
     return CheckpointError(
-        "A checkpoint does more than hold a model, so it was not loaded.",
+        "A checkpoint does more than store a model, so it was not loaded.",
         given=given,
         expected="objects with their values, as training writes them",
-        fix="take the file from somebody else, or pass trust=True if you made it yourself",
+        fix="get the file from a source that you trust, or pass trust=True if you made it yourself",
     )
 
 

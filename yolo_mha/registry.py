@@ -102,7 +102,7 @@ class ModelYAML(TypedDict, total=False):
 
 
 class Network(Protocol):
-    """What is used of a model of Ultralytics, a `BaseModel`, which has no types."""
+    """Types of the attributes used of an Ultralytics `BaseModel`, which has no type hints."""
 
     model: nn.Sequential
     yaml: ModelYAML
@@ -193,7 +193,7 @@ def _literal(value: Any) -> Any:
 
 
 def _adaptor(block: type[nn.Module]) -> type[nn.Module]:
-    """Return the class that stands under the block's name in `ultralytics.nn.tasks`."""
+    """Return the class that `ultralytics.nn.tasks` has under the block's name."""
 
     class Adaptor(nn.Module):
         yolo_mha_block = block
@@ -241,7 +241,7 @@ def check_rows(model: Any) -> ModelYAML:
         if not _is_layer(source.get(module.removeprefix(prefix))):
             layers = {prefix + n for n, v in source.items() if _is_layer(v)}
             raise ModelError(
-                f"{row_name(model, i)} names an unknown module.",
+                f"{row_name(model, i)}: unknown module.",
                 given=module,
                 expected=nearest(module, layers),
                 fix="correct the name, or register your own block first: yolo_mha.register(MyBlock)",
@@ -335,9 +335,9 @@ def build(model: ModelYAML) -> Network:
     _, repeats, head, _ = model["head"][-1]
     kind = getattr(tasks, MODEL_CLASSES.get(str(head), ""), None)
     if kind is None:
-        raise ModelError("The last row is no known head.", given=head, expected=nearest(head, MODEL_CLASSES))
+        raise ModelError("The last row is not a known head.", given=head, expected=nearest(head, MODEL_CLASSES))
     if repeats != 1:
-        raise ModelError("A model has one head.", given=f"{head} with repeats: {repeats}", expected="repeats: 1")
+        raise ModelError("The head cannot be repeated.", given=f"{head} with repeats: {repeats}", expected="repeats: 1")
     try:
         with BoundedMaps():
             return cast(Network, kind(deepcopy(model), ch=model.get("channels", 3), verbose=False))
@@ -350,7 +350,7 @@ def build(model: ModelYAML) -> Network:
 def does_not_build(name: str, error: Exception) -> ModelError:
     """Say in one sentence why a model YAML was not built."""
     return forward_error(error, inspect.unwrap(tasks.parse_model)) or ModelError(
-        f"{name} does not build.",
+        f"{name} cannot be built.",
         given=with_type(error),
         expected="rows that fit each other, see https://docs.ultralytics.com/guides/model-yaml-config",
     )
@@ -508,18 +508,18 @@ def register(block: type[nn.Module], *, parts: Iterable[type[nn.Module]] = ()) -
             raise RegistrationError(
                 "Only a block class can be registered.",
                 given=repr(given),
-                expected="a subclass of torch.nn.Module at the top of a module, where checkpoints can find it",
+                expected="a subclass of torch.nn.Module at the top level of a module, where checkpoints can import it",
             )
     if type(inputs := getattr(block, "inputs", 1)) is not int or inputs < 1:
         raise RegistrationError(
-            "inputs is the number of layers that a block reads.",
+            "inputs, the number of layers that a block reads, must be a positive integer.",
             given=f"{block.__name__}.inputs = {inputs!r}",
             expected="1, 2, ..., or no such attribute",
         )
     if block.__module__ == "__main__":
         warnings.warn(
-            f"{block.__name__} is defined in the script that runs, so its checkpoints open in that script only; "
-            "put it into a module of its own and import that.",
+            f"{block.__name__} is defined in the script that is running, so only this script can open its checkpoints; "
+            "move it into a module and import that.",
             stacklevel=2,
         )
     name, path = block.__name__, f"{block.__module__}.{block.__qualname__}"

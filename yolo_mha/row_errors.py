@@ -1,7 +1,7 @@
-"""What is wrong with a row of a model YAML: which row, on which line, and what its module takes.
+"""What is wrong with a row of a model YAML: which row, on which line, and which arguments its module takes.
 
-Rows of Ultralytics' own modules have no description of their arguments. What a module takes is read from its signature
-and from what `parse_model` makes of a probe; what would be right is found by trying.
+Ultralytics does not describe the arguments of its modules' rows. They are read from the module's signature and from
+what `parse_model` does with a probe row. A correct row is found by trying.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Parse = Callable[[Any, int, bool], Any]
 
 
 class SizeError(ValueError):
-    """A network is larger than any that could be meant, or nothing of it is left."""
+    """A network is far larger than any real one, or has a layer without values."""
 
 
 class Bounded(TorchFunctionMode):
-    """Stop before more or larger tensors are made than any network has, or a matrix without values.
+    """Stop before more or larger tensors are made than any real network has, or a matrix without values.
 
     Args:
-        tensors: How many there may be.
+        tensors: Largest number of tensors.
     """
 
     MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
@@ -114,17 +114,17 @@ def row_name(model: Mapping[str, Any], index: int) -> str:
 
 
 def check_row(model: Mapping[str, Any], index: int, row: Any, depth: float, is_block: Callable[[Any], bool]) -> None:
-    """Check a row's form, and that it reads what is before it.
+    """Check the form of a row, and that it only reads earlier rows.
 
     Args:
-        model: The content that it is of.
-        index: Its index.
+        model: The content of the model YAML.
+        index: Index of the row.
         row: The row.
-        depth: What repeats are multiplied by.
-        is_block: Says of a module whether it is a block, whose arguments may be named.
+        depth: The factor that repeats are multiplied by.
+        is_block: Whether a module is a block; the arguments of a block can be a mapping.
 
     Raises:
-        ModelError: It is malformed, reads what does not come before it, or repeats an unusable number of times.
+        ModelError: The row is malformed, reads a row that does not precede it, or has an unusable number of repeats.
     """
     if not isinstance(row, list) or len(row) != 4:
         raise ModelError(f"{row_name(model, index)} is not a row.", given=row, expected=FORM)
@@ -157,7 +157,7 @@ def check_row(model: Mapping[str, Any], index: int, row: Any, depth: float, is_b
 
 
 def check_scale(model: Mapping[str, Any]) -> float:
-    """Check what stands beside the rows, and return what repeats are multiplied by.
+    """Check the keys beside the rows, and return the factor that repeats are multiplied by.
 
     Raises:
         ModelError: A number of classes or channels, or a scale, is unusable, or the scale is not among the model's.
@@ -191,10 +191,10 @@ def check_scale(model: Mapping[str, Any]) -> float:
 
 @contextlib.contextmanager
 def explained(model: Mapping[str, Any], parse: Parse) -> Iterator[None]:
-    """Parse a model within bounds, and say of the row that fails what is wrong with it.
+    """Parse a model within size limits; if a row fails, say which one and why.
 
     Args:
-        model: Its content.
+        model: The content of the model YAML.
         parse: Ultralytics' `parse_model`.
 
     Raises:
@@ -224,7 +224,7 @@ def forward_error(error: Exception, parse: Parse) -> ModelError | None:
     row = [*content["backbone"], *content["head"]][index]
     maps = " and ".join("x".join(map(str, x.shape[1:])) for x in read if isinstance(x, torch.Tensor))
     return ModelError(
-        f"{row_name(content, index)}: {row[2]} does not run on what it reads.",
+        f"{row_name(content, index)}: {row[2]} fails on its input.",
         given=f"{row} on {maps}: {with_type(error)}",
         expected=f"{_named(_taken(parse, row[2]))}, and a 'from' whose layers fit",
     )

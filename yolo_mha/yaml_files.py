@@ -30,7 +30,7 @@ def read_yaml(path: Path, error: type[YoloMHAError], expected: str) -> dict[str,
     """
     try:
         if not path.is_file():
-            raise error(f"{path} is no file.", given=path, expected="a YAML file")
+            raise error(f"{path} is not a file.", given=path, expected="a YAML file")
         if (size := path.stat().st_size) > MOST_BYTES:
             raise error(f"{path} is too large.", given=f"{size:,} bytes", expected=f"{MOST_BYTES:,} at most")
         content = load_yaml(path.read_text(encoding="utf-8-sig"), str(path), error)

@@ -125,10 +125,10 @@ def test_compare__no_machine_has_room(cluster, recipe):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["engine=dask"], "There is no such engine."),
-        (["engine=ray", "only=attention/0"], "These do not go together."),
-        (["engine=ray", "dry_run=True"], "These do not go together."),
-        (["cpus_per_run=2"], "cpus_per_run is for a cluster."),
+        (["engine=dask"], "Unknown engine."),
+        (["engine=ray", "only=attention/0"], "These settings cannot be combined."),
+        (["engine=ray", "dry_run=True"], "These settings cannot be combined."),
+        (["cpus_per_run=2"], "cpus_per_run needs engine=ray."),
     ],
     ids=" ".join,
 )

@@ -143,5 +143,5 @@ def test_read_dataset__says_that_nothing_is_left(tmp_path):
 
 
 def test_read_dataset__refuses_another_way(data):
-    with pytest.raises(ConfigError, match="bad says"):
+    with pytest.raises(ConfigError, match="bad, the way to treat"):
         read_dataset(load_dataset(data), ["train"], "ignore")

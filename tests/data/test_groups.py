@@ -65,15 +65,15 @@ def test_read_groups__by_a_table_tells_images_of_one_name_apart_by_their_folders
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        ("(writer", "no regular expression"),
+        ("(writer", "not a valid regular expression"),
         (r"writer\d+", "no brackets"),
         ("foldr", "folder; or image"),
         (r"(writer8\d)", "1 of 4 images do not match"),
         (r"(writer8\d)", "ex02_writer90.jpg"),
         (r"ex0[01]_(writer)|ex", "do not match"),
         ("ex(0)", "All images are in one group"),
-        (7, "none of what it can be"),
-        ("", "none of what it can be"),
+        (7, "has an unusable value"),
+        ("", "has an unusable value"),
     ],
 )
 def test_read_groups__refuses_what_leaves_images_without_a_group(group, words):
@@ -86,8 +86,8 @@ def test_read_groups__refuses_what_leaves_images_without_a_group(group, words):
     ("table", "words"),
     [
         (None, "cannot be read"),
-        ("", "lacks 4 of 4 images"),
-        ("image,group\nex00_writer88.jpg,a\n", "lacks 2 of 4 images"),
+        ("", "4 of 4 images are not in"),
+        ("image,group\nex00_writer88.jpg,a\n", "2 of 4 images are not in"),
         ("ex00_writer88.jpg,a\nex01_writer89.jpg\n", "Line 2 of"),
         ("image,group\n,a\n", "Line 2 of"),
         ("\x00\xff", ""),

@@ -56,5 +56,5 @@ def test_write_yaml__keeps_what_the_dataset_says_of_itself(tmp_path):
 def test_datasets_folder__has_to_be_there(tmp_path):
     data = listed(tmp_path / "x", ["images/a.png"])
     Path("runs").write_text("a file")
-    with pytest.raises(DataError, match="cannot be mirrored"):
+    with pytest.raises(DataError, match="No mirror of the dataset"):
         read_dataset(load_dataset(data), ["val"])

@@ -74,7 +74,7 @@ def test_mirror__leaves_nothing_after_an_error(tmp_path):
     folder = coco(tmp_path / "pets")
     (folder / "val2017" / "b.png").write_text("no picture")
     (folder / "annotations" / "instances_val2017.json").write_text("{")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="not valid JSON"):
         load_dataset(folder)
     assert not list((tmp_path / "runs" / "datasets").iterdir())
 
@@ -99,7 +99,7 @@ def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
 
 def test_mirror__needs_a_working_directory_that_can_be_written_to(tmp_path):
     Path("runs").write_text("a file")
-    with pytest.raises(DataError, match="cannot be mirrored") as failed:
+    with pytest.raises(DataError, match="No mirror of the dataset") as failed:
         load_dataset(coco(tmp_path / "pets"))
     assert "working directory" in failed.value.expected
 

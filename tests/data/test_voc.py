@@ -58,7 +58,7 @@ def test_load_dataset__voc_faults_of_files_and_sizes_are_recorded(tmp_path):
     about = json.loads(dataset.annotations["val"].read_text())["info"]["yolo_mha"]
     assert (about["images_without_truth"], about["truth_without_image"], about["other_sizes"]) == (1, 1, 1)
     notes = " ".join(about["notes"])
-    for words in ("alone.xml", "said 400x200, is 40x20", "begin at pixel 0", "reach out of their image"):
+    for words in ("alone.xml", "said 400x200, is 40x20", "begin at pixel 0", "beyond their image"):
         assert words in notes
     without, clipped = read_split(dataset, "val")
     assert len(without.classes) == 0

@@ -497,7 +497,7 @@ def test_footprints__a_step_that_fails_is_one_error():
     case.model.model[5].attn.qkv = torch.nn.Conv2d(3, 3, 1)
     with pytest.raises(yolo_mha.errors.RunError, match="training step failed") as caught:
         footprints({"broken": case})
-    assert "ConfigError: The input is no feature map" in caught.value.given
+    assert "ConfigError: The input does not fit this module" in caught.value.given
 
 
 def test_free_memory__honours_the_limit_of_a_container(monkeypatch, tmp_path):
@@ -521,7 +521,7 @@ def test_block_shares__the_larger_block_has_the_larger_share(tmp_path):
     assert block_shares(yolo_mha.YOLO("demo-baseline.yaml").model, 64) == []
 
 
-def test_cost__a_dear_block_is_blamed(monkeypatch):
+def test_cost__an_expensive_block_is_named(monkeypatch):
     diagnosis = page.Diagnosis()
     steps = {"with attention": Step(300.0, 2.0), "without attention": Step(100.0, 1.0)}
     diagnosis.footprints.update({n: Footprint(s, s, {}, 700.0) for n, s in steps.items()})
@@ -529,5 +529,5 @@ def test_cost__a_dear_block_is_blamed(monkeypatch):
     diagnosis.blocks.extend([page.BlockShare(4, "Cheap", 0.1, 0.1, 0.1), page.BlockShare(9, "Dear", 0.4, 0.6, 0.1)])
     (check,) = page._dear(diagnosis)
     assert check.status == "warning"
-    assert "Dear at row 9 is to blame, with up to 60%" in check.message
+    assert "Dear in row 9 costs most, up to 60%" in check.message
     assert "training memory x3.00" in check.message

@@ -213,7 +213,7 @@ def test_prepare_data__text_that_is_broken(name, file, old, new, left, disguised
     path = disguised(name) / file
     path.write_text(path.read_text().replace(old, new, 1 if left else -1))
     if not left:
-        with pytest.raises(DataError, match="no image that they are of"):
+        with pytest.raises(DataError, match="none of their images"):
             yolo_mha.prepare_data(path.parent)
         return
     found = yolo_mha.prepare_data(path.parent)
@@ -270,9 +270,9 @@ def test_prepare_data__finds_near_duplicates_across_splits(tmp_path):
         ({"ratios": 0.8}, ConfigError, "ratios has an unusable value"),
         ({"ratios": (0.8, 0.8)}, ConfigError, "ratios has an unusable value"),
         ({"ratios": (1.0, 0.0)}, ConfigError, "ratios has an unusable value"),
-        ({"out": "pets/out"}, ConfigError, "only read"),
+        ({"out": "pets/out"}, ConfigError, "never changed"),
         ({"out": "full"}, ConfigError, "not empty"),
-        ({"group": "("}, ConfigError, "no regular expression"),
+        ({"group": "("}, ConfigError, "not a valid regular expression"),
     ],
 )
 def test_prepare_data__refuses(settings, error, words, tmp_path):

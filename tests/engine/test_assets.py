@@ -95,7 +95,7 @@ def test_existing__takes_what_is_in_the_folder_of_weights(server, tmp_path, monk
 def test_existing__fetches_by_the_name_alone(server, name):
     with pytest.raises(CheckpointError, match="Model not found"):
         existing(name)
-    with pytest.raises(ModelError, match="not downloaded from an address"):
+    with pytest.raises(ModelError, match="not downloaded from a URL"):
         existing(f"{assets.RELEASE}/{NAME}")
     assert server.asked == []
 
@@ -108,7 +108,7 @@ def test_existing__fetches_by_the_name_alone(server, name):
         ({"body": CHECKPOINT[:50_000], "promised": 50_000}, "could not be downloaded"),
         ({"status": 404}, "could not be downloaded(.|\n)*404"),
         ({"status": 503}, "could not be downloaded(.|\n)*503"),
-        ({"body": b"<html>" + bytes(200_000), "promised": 200_006}, "is no checkpoint(.|\n)*a web page"),
+        ({"body": b"<html>" + bytes(200_000), "promised": 200_006}, "is not a checkpoint(.|\n)*a web page"),
     ],
     ids=["more promised", "broken off", "too small", "404", "503", "a page"],
 )
@@ -158,7 +158,7 @@ def test_existing__without_a_server_says_what_to_put_where(server, capsys):
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out) == (2, "")
     assert captured.err.count("error: ") == 1
-    assert f"put the file of {assets.RELEASE}/{NAME} there" in captured.err
+    assert f"download {assets.RELEASE}/{NAME} yourself" in captured.err
     assert nothing_here()
 
 

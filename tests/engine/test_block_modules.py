@@ -65,7 +65,7 @@ def test_block_sources__are_of_blocks_alone_and_without_torch():
 def test_block_sources__need_a_file(monkeypatch):
     block = type("InNoFile", (torch.nn.Identity,), {"__module__": "nowhere"})
     monkeypatch.setitem(registry._blocks, "InNoFile", block)
-    with pytest.raises(ConfigError, match="source of a block is in no file") as refused:
+    with pytest.raises(ConfigError, match="A block has no source file") as refused:
         block_sources(block())
     assert "InNoFile, of module nowhere" in refused.value.given
 
@@ -93,7 +93,7 @@ def test_import_blocks__says_what_is_wrong(tmp_path):
     (tmp_path / "json.py").write_text("")
     (tmp_path / "typo.py").write_text("def (")
     for word, problem in (
-        (str(tmp_path / "json.py"), "Another module is called json"),
+        (str(tmp_path / "json.py"), "Another module is already called json"),
         (str(tmp_path / "typo.py"), "cannot be imported"),
         (str(tmp_path / "missing.py"), "cannot be imported"),
         ("nothing_here", "cannot be imported"),

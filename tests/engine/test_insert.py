@@ -160,13 +160,13 @@ def test_insert__context_shifts_with_a_block_in_front_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"block": "CrossScaleMHA"}, ["reads two layers", "context=P5"]),
-        ({"block": "CrossScaleMHA", "context": "neck"}, ["one layer", "context=neck"]),
+        ({"block": "CrossScaleMHA"}, ["context is missing", "context=P5"]),
+        ({"block": "CrossScaleMHA", "context": "neck"}, ["several layers", "context=neck"]),
         ({"block": "CrossScaleMHA", "context": "P9"}, ["context=P9"]),
-        ({"block": "CrossScaleMHA", "context": "layer:15"}, ["must stand before", "row 15"]),
+        ({"block": "CrossScaleMHA", "context": "layer:15"}, ["must precede", "row 15"]),
         ({"block": "CrossScaleMHA", "context": "P5", "scope": "window"}, ["no such option", "scope"]),
         ({"context": "P5"}, ["no such option", "context"]),
-        ({"scope": "axial", "kv_stride": 2}, ["global scope"]),
+        ({"scope": "axial", "kv_stride": 2}, ["scope=global"]),
     ],
 )
 def test_insert__refuses_what_does_not_go_together(options, words, tmp_path):
@@ -235,7 +235,7 @@ def test_remove__one_block_by_two_names_is_refused(base):
 
 def test_remove__of_a_part_needs_a_name_and_of_all_never_takes_the_baselines(tmp_path):
     yolo_mha.insert("yolo11n.yaml", "P4,P5")
-    with pytest.raises(ConfigError, match="needs a name"):
+    with pytest.raises(ConfigError, match="out is missing"):
         yolo_mha.remove("yolo11n-mha-p4p5.yaml", "P4")
     assert Path(yolo_mha.remove("yolo11n-mha-p4p5.yaml").yaml).name == "yolo11-mha-p4p5-plain.yaml"
 
@@ -335,13 +335,13 @@ def test_insert__refuses_a_block_that_changes_the_shape(tmp_path, monkeypatch):
         ({"model": "yolov8n.yaml", "at": "P5", "num_hedas": 4}, ConfigError, "no such option"),
         ({"model": "yolov8n.yaml", "at": "P5", "num_heads": 7}, ModelError, "Row 10"),
         ({"model": "yolov8n.yaml", "at": "P5", "block": "SpatialMHSA"}, ModelError, "No such block"),
-        ({"model": "yolov8n.yaml", "at": "P5", "out": "x.pt"}, ConfigError, "another kind"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": "x.pt"}, ConfigError, "same file type"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml"}, ConfigError, "exists already"),
         ({"model": "yolov9q.yaml", "at": "P5"}, ModelError, "not found"),
-        ({"model": "x.onnx", "at": "P5"}, ConfigError, "no model to work on"),
+        ({"model": "x.onnx", "at": "P5"}, ConfigError, "not a model"),
         ({"model": "none.pt", "at": "P5"}, CheckpointError, "not found"),
         ({"model": "broken.pt", "at": "P5"}, CheckpointError, "not a PyTorch checkpoint"),
-        ({"model": "BASE", "at": "P5", "out": "x.yaml"}, ConfigError, "another kind"),
+        ({"model": "BASE", "at": "P5", "out": "x.yaml"}, ConfigError, "same file type"),
         ({"model": "BASE", "at": "P5", "out": "yolo11x-mine.pt"}, ConfigError, "another scale"),
         ({"model": "BASE", "at": "P5", "out": "BASE", "exist_ok": True}, ConfigError, "exists already"),
         ({"model": "BASE", "at": "P5", "out": "taken.pt"}, ConfigError, "taken.yaml exists already"),
@@ -353,12 +353,12 @@ def test_insert__refuses_a_block_that_changes_the_shape(tmp_path, monkeypatch):
         ({"model": "yolov8n.yaml", "at": "P5", "out": "dir.yaml", "exist_ok": True}, ConfigError, "is a folder"),
         ({"model": "BASE", "at": "P5", "out": "dir.pt"}, ConfigError, "dir.yaml is a folder"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "taken.yaml/x.yaml"}, ConfigError, "cannot be written"),
-        ({"model": "yolov8n.yaml", "at": "P5", "out": 300 * "x" + ".yaml"}, ConfigError, "no path"),
+        ({"model": "yolov8n.yaml", "at": "P5", "out": 300 * "x" + ".yaml"}, ConfigError, "not a path"),
         ({"model": "yolov8n.yaml", "at": "P5", "out": "/proc/x.yaml"}, ConfigError, "cannot be written"),
         ({"model": "taken8n.yaml", "at": "P5", "out": "taken8.yaml", "exist_ok": True}, ConfigError, "exists already"),
         ({"model": "yolov8n.yaml", "at": "P5", "block": [1]}, ModelError, "No such block"),
-        ({"model": "list.pt", "at": "P5", "trust": True}, CheckpointError, "no YOLO checkpoint"),
-        ({"model": "yolo11-cls-resnet18.yaml", "at": "P5"}, DownloadError, "Nothing is downloaded"),
+        ({"model": "list.pt", "at": "P5", "trust": True}, CheckpointError, "not a YOLO checkpoint"),
+        ({"model": "yolo11-cls-resnet18.yaml", "at": "P5"}, DownloadError, "Files are not downloaded"),
     ],
     ids=lambda v: str(v)[:60],
 )

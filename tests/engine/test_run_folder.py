@@ -31,7 +31,7 @@ def test_run_folder__names_are_those_of_ultralytics(given):
 
 @pytest.mark.parametrize("name", [".", "..", "a/.."])
 def test_run_folder__refuses_a_name_that_is_none(name):
-    with pytest.raises(ConfigError, match="new folder"), run_folder({"name": name}, "val"):
+    with pytest.raises(ConfigError, match="not a usable folder name"), run_folder({"name": name}, "val"):
         pass
 
 

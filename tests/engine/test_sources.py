@@ -67,7 +67,7 @@ def test_find__takes_what_no_file_could_be_called_for_missing(folder):
     found = find("list.txt")
     assert (names(found), len(found.missing)) == (["a/x.png"], 2)
     for source in ("y" * 300, "a\0b", "a\0b.txt"):
-        with pytest.raises(DataError, match="source is no path"):
+        with pytest.raises(DataError, match="source is not a valid path"):
             find(source)
 
 

@@ -72,7 +72,7 @@ def test_commands__refuse_key_points_and_folders_of_classes_for_detection(comman
     )
     with pytest.raises(DataError, match="another task than detection"):
         command("demo-baseline.yaml" if settings else "demo-mha.pt", data, **settings)
-    with pytest.raises(DataError, match="is no dataset"):
+    with pytest.raises(DataError, match="is not a dataset"):
         command("demo-baseline.yaml" if settings else "demo-mha.pt", classes(tmp_path / "classes"), **settings)
 
 

@@ -87,7 +87,7 @@ def test_resume__after_kill_9(beacons, tiny, tmp_path, caplog):
         result = yolo_mha.train(resume=str(last))
     finally:
         LOGGER.removeHandler(caplog.handler)
-    assert f"the run goes on with data={beacons}" in caplog.messages
+    assert f"the run continues with data={beacons}" in caplog.messages
     assert result.save_dir == str(tmp_path / "run")
     epochs = [int(float(line.split(",")[0])) for line in results.read_text().splitlines()[1:]]
     assert epochs == list(range(1, state["epoch"] + 4))
@@ -184,7 +184,7 @@ def test_weight_decay__is_for_projections_alone(optimizer):
         ({}, "data is missing"),
         ({"model": None, "data": "x.yaml"}, "model is missing"),
         ({"resume": True}, "resume needs a checkpoint"),
-        ({"data": 5}, "no path"),
+        ({"data": 5}, "not a path"),
         ({"data": "x.yaml", "epochz": 1}, "did you mean epochs"),
     ],
 )
@@ -294,7 +294,7 @@ def test_yolo_insert__refuses(plain, tmp_path):
             network.insert(**words)
     with pytest.raises(ConfigError, match="this model has none"):
         network.train(data="x.yaml", freeze_base=1)
-    with pytest.raises(ConfigError, match="goes on as it began"):
+    with pytest.raises(ConfigError, match="cannot be changed when a run is resumed"):
         network.insert("neck", num_heads=2).train(resume="last.pt")
     del network.model
     network.model = "x.onnx"  # what it is for an exported model
@@ -361,13 +361,13 @@ yolo_mha.train(sys.argv[1], sys.argv[2], at="neck", freeze_base=2, epochs=2, img
     ("settings", "problem"),
     [
         ({"model": "demo-baseline.yaml", "at": "P9"}, "no such level"),
-        ({"model": "demo-baseline.yaml", "num_heads": 4}, "need a place"),
+        ({"model": "demo-baseline.yaml", "num_heads": 4}, "need at"),
         ({"model": "demo-baseline.yaml", "freeze_base": 1}, "this model has none"),
         ({"model": "demo-mha.yaml", "freeze_base": -1}, "must be a whole number"),
         ({"model": "demo-mha.yaml", "freeze_base": True}, "must be a whole number"),
         ({"model": "demo-mha.yaml", "num_haeds": 4}, "Unknown setting"),
-        ({"resume": "last.pt", "at": "P3"}, "goes on as it began"),
-        ({"model": "demo-baseline.yaml", "at": "neck", "freeze_base": 1, "freeze": 3}, "different things"),
+        ({"resume": "last.pt", "at": "P3"}, "cannot be changed when a run is resumed"),
+        ({"model": "demo-baseline.yaml", "at": "neck", "freeze_base": 1, "freeze": 3}, "cannot be combined"),
     ],
 )
 def test_train_at__refuses(beacons, tiny, settings, problem):

@@ -146,7 +146,7 @@ with run_folder({"project": "p", "name": "x", "exist_ok": True}, "train"):
             assert process.poll() is None
             time.sleep(0.05)
         settings = {**tiny, "project": "p", "name": "x", "exist_ok": True}
-        with pytest.raises(ConfigError, match="Another process works in this folder") as caught:
+        with pytest.raises(ConfigError, match="Another process is using this folder") as caught:
             yolo_mha.train("demo-baseline.yaml", beacons, **settings)
         assert f"process {process.pid} on" in str(caught.value)
         with run_folder({"project": "p", "name": "x"}, "train") as folder:
@@ -175,7 +175,7 @@ def test_resume__is_locked_and_takes_away_what_a_kill_left(trained, tmp_path):
 
 
 def test_locked__says_so_where_the_holder_is_not_known_yet(tmp_path):
-    with FileLock(tmp_path / LOCK), pytest.raises(ConfigError, match="held by another process"), locked(tmp_path):
+    with FileLock(tmp_path / LOCK), pytest.raises(ConfigError, match="locked by another process"), locked(tmp_path):
         pass
 
 

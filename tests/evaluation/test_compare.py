@@ -274,10 +274,10 @@ def test_compare__concludes_what_is_finished(finished, copied):
 
 def test_compare__concludes_nothing_that_was_not_begun(finished, copied):
     folder, settings = copied
-    with pytest.raises(ConfigError, match="not begun") as caught:
+    with pytest.raises(ConfigError, match="no comparison with this recipe") as caught:
         yolo_mha.compare(**{**settings, "epochs": 7}, conclude=True)
     assert f"{folder} differs in train" in caught.value.given
-    with pytest.raises(ConfigError, match="not begun"):
+    with pytest.raises(ConfigError, match="no comparison with this recipe"):
         yolo_mha.compare(**settings, conclude=True, project="nowhere")
     assert not Path("nowhere").exists()
     shutil.rmtree(folder / "arms")
@@ -336,7 +336,7 @@ def test_conclude__reports_stored_scores_of_blocks_that_changed_since(finished, 
 def test_conclude__scores_no_run_by_other_code(finished, monkeypatch, tmp_path):
     plan, folder, runs = changed(finished[2], monkeypatch, tmp_path)
     shutil.rmtree(folder / "val" / "attention" / "seed1")
-    with pytest.raises(ConfigError, match="other code of its blocks") as refused:
+    with pytest.raises(ConfigError, match="has changed since its training") as refused:
         conclude(plan, folder, runs)
     assert "attention seed 1: the source of SpatialMHABlock" in refused.value.given
     assert not (folder / "val" / "attention" / "seed1").exists()
@@ -429,7 +429,7 @@ def test_compare__resamples_groups(finished, monkeypatch, tmp_path):
     assert (effect.groups, effect.images, alone.groups) == (10, 12, None)
     assert effect.effective_groups == pytest.approx(16**2 / 40)  # eight of one image, two of two
     assert group in grouped.method
-    assert "Images are taken as independent" in result.method
+    assert "Images are assumed to be independent" in result.method
     for report in ("report.html", "report.md"):
         assert "10 groups (12 images)" in (folder / report).read_text()
     jsonschema.validate(json.loads((folder / "compare.json").read_text()), SCHEMA)
@@ -500,7 +500,7 @@ def test_compare__of_given_runs_is_the_comparison_that_trained_them(finished, tm
     assert (found.objections, found.start) == ([], [])
     assert found.runs[0].weights == given(folder, kind).format(arm="baseline", seed=0)
     assert (found.arms["baseline"].cost is None) == (kind == "predictions")
-    assert not any("All arms of a seed began" in note for note in found.notes)
+    assert not any("All arms of a seed started" in note for note in found.notes)
     assert any("before this plan was written" in note for note in found.notes)
     written = Path(found.save_dir)
     jsonschema.validate(json.loads((written / "compare.json").read_text()), SCHEMA)

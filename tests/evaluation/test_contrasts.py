@@ -128,7 +128,7 @@ def test_contrasts__with_too_few_images_say_so():
     runs = {arm: {seed: match_detections(few, detections) for seed in range(3)} for arm in ("baseline", "attention")}
     (first,), _, _ = contrasts(plan(arms={k: ARMS[k] for k in runs}), runs, ["x"] * 9)
     assert first.verdict.word == "no verdict"
-    assert "for which 9 images are too few; 10 or more are needed" in first.verdict.sentence
+    assert "because 9 images are too few; 10 or more are needed" in first.verdict.sentence
 
 
 def runs(seeds: int = 3, shift: float = 4) -> dict:
@@ -185,7 +185,7 @@ def test_contrasts__of_too_few_groups_say_so():
     (contrast,), _, _ = contrasts(TWO, runs(), FILES, groups=[f"video{i % 7}" for i in range(IMAGES)])
     assert set(contrast.effects.values()) == {None}
     assert contrast.verdict.word == "no verdict"
-    assert "for which 7 groups (30 images) are too few; 10 or more are needed" in contrast.verdict.sentence
+    assert "because 7 groups (30 images) are too few; 10 or more are needed" in contrast.verdict.sentence
 
 
 def test_contrasts__that_are_named_are_judged_together_where_the_primary_one_stands_out(compared):

@@ -66,9 +66,9 @@ def test_control__repeats_as_the_block_does(tmp_path):
 @pytest.mark.parametrize(
     ("attention", "words"),
     [
-        ({"model": "narrow.yaml", "at": "layer:0", "num_heads": 1}, "No convolution has within 2%"),
-        ({"model": "yolov8n.yaml", "at": "P5"}, "another model than the baseline"),
-        ({"model": "narrow.yaml"}, "no block to match"),
+        ({"model": "narrow.yaml", "at": "layer:0", "num_heads": 1}, "to within 2%"),
+        ({"model": "yolov8n.yaml", "at": "P5"}, "differs from the baseline"),
+        ({"model": "narrow.yaml"}, "has no blocks"),
     ],
 )
 def test_control__that_cannot_be_matched_is_refused(tmp_path, attention, words):

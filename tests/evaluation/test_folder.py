@@ -76,7 +76,7 @@ def test_open_folder__is_the_same_for_another_plan_of_the_same_runs(data):
 def test_open_folder__of_what_was_begun(data, monkeypatch):
     """With other code of a block since, too, which is a new comparison when something is to be trained."""
     recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data)})
-    with pytest.raises(ConfigError, match="not begun"), open_folder(prepare(recipe), begun=True):
+    with pytest.raises(ConfigError, match="no comparison with this recipe"), open_folder(prepare(recipe), begun=True):
         pass
     assert not Path("runs", "compare").exists()
     monkeypatch.setattr(folder, "fingerprint", lambda plan: {**fingerprint(plan), "source of Own": "1"})

@@ -65,7 +65,7 @@ def test_gates__that_never_opened_are_told(own):
     _, result, _ = own
     (row,) = result["runs"][1]["gates"]
     assert result["runs"][1]["gates"] == {row: 0.0}
-    told = f"The block of row {row} of Own never opened with seed 0"
+    told = f"The gates of the block in row {row} of Own are still 0 with seed 0"
     assert any(note.startswith(told) for note in result["notes"])
     assert told in (Path(result["save_dir"]) / "report.md").read_text()
 
@@ -92,5 +92,5 @@ def test_recipe__of_a_stranger_runs_no_code(own):
     compare, *_ = result["commands"]
     refused = command(compare[: compare.index(" 'blocks=")], there)
     assert refused.returncode == 2
-    assert "a recipe alone imports none" in refused.stderr
+    assert "a recipe cannot import code" in refused.stderr
     assert f"add blocks={result['recipe']['blocks'][0]} to the command" in refused.stderr

@@ -31,28 +31,28 @@ def written(text: str) -> Path:
         ("- 1", "holds no settings"),
         ("data: x.yaml\narmz: {}", "did you mean arms"),
         ("data: x.yaml", "lacks 'arms'"),
-        ("data: x.yaml\narms: {a: x}\ntrain: [1]", "holds no settings"),
-        (f"{TWO}train: {{seeds: 3}}", "stands beside 'train'"),
-        (f"{TWO}train: {{data: other.yaml}}", "stands beside 'train'"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need a place"),
-        (f"{TWO}blocks: [1]", "blocks names modules"),
-        (f"{TWO}blocks: {{a: b}}", "blocks names modules"),
+        ("data: x.yaml\narms: {a: x}\ntrain: [1]", "is not a mapping"),
+        (f"{TWO}train: {{seeds: 3}}", "is not a training setting"),
+        (f"{TWO}train: {{data: other.yaml}}", "is not a training setting"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, block: S2Attention}}", "need at"),
+        (f"{TWO}blocks: [1]", "blocks has an unusable value"),
+        (f"{TWO}blocks: {{a: b}}", "blocks has an unusable value"),
         ("[" * 3000, "more than 50 deep"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml}", "nothing to compare"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml}", "at least two arms"),
         (TWO + "train: {epoch: 1}", "did you mean epochs"),
         (TWO + "jobs: 0", "positive integer"),
-        (TWO + "looks: 2", "after how many seeds"),
-        (TWO + "seeds: [0, 1, 2]\nlooks: 3", "after how many seeds"),
-        (TWO + "seeds: [0, 1, 2, 3, 4, 5, 6]\nlooks: [5, 3]", "after how many seeds"),
+        (TWO + "looks: 2", "looks has an unusable value"),
+        (TWO + "seeds: [0, 1, 2]\nlooks: 3", "looks has an unusable value"),
+        (TWO + "seeds: [0, 1, 2, 3, 4, 5, 6]\nlooks: [5, 3]", "looks has an unusable value"),
         (TWO + "metric: mAP", "No such metric"),
         (TWO + "contrasts: [nothing]", "No arm 'nothing'"),
         (TWO + "contrasts: [b]", "named twice"),
-        (TWO + "contrasts: 5", "pairs of arms"),
-        (TWO + "contrasts: [5]", "pairs of arms"),
-        (TWO + "contrasts: 'b vs a: APsmall;'", "pairs of arms"),
+        (TWO + "contrasts: 5", "contrasts has an unusable value"),
+        (TWO + "contrasts: [5]", "contrasts has an unusable value"),
+        (TWO + "contrasts: 'b vs a: APsmall;'", "contrasts has an unusable value"),
         (TWO + "metric: 7", "No such metric"),
         (TWO + "keep_best: sometimes", "True or False"),
-        (TWO + "train: {resume: true}", "set for each run"),
+        (TWO + "train: {resume: true}", "itself, for each run"),
         (TWO + "train: {seed: 1}", "seeds=0,1,2"),
         (TWO + "train: {batch: -1}", "one batch size"),
         (TWO + "train: {time: 1}", "same number of epochs"),
@@ -73,12 +73,12 @@ def written(text: str) -> Path:
             "'b' comes twice .*\n.*lines 4 and 5",
         ),
         (TWO + "train: {epochs: 1, lr0: 0.1, epochs: 2}", "'epochs' comes twice"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: a}}", "makes the control of another arm"),
-        ("data: x.yaml\narms: {a: {match: b}, b: yolov8n.yaml}", "makes the control of another arm"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: b}}", "makes the control of another arm"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: [1]}}", "makes the control of another arm"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: a}}", "that can have a control"),
+        ("data: x.yaml\narms: {a: {match: b}, b: yolov8n.yaml}", "that can have a control"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: b}}", "that can have a control"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: {match: [1]}}", "that can have a control"),
         ("data: x.yaml\narms: {a: yolov8n.yaml, b: {model: yolov8n.yaml, att: P5}}", "did you mean at"),
-        ("data: x.yaml\narms: {a: yolov8n.yaml, b: }", "names no model"),
+        ("data: x.yaml\narms: {a: yolov8n.yaml, b: }", "has no model"),
     ],
 )
 def test_recipe__says_what_is_wrong(content, words):
@@ -190,10 +190,10 @@ def test_saved_recipe__gives_the_same_plan(tmp_path, monkeypatch):
 def test_recipe__imports_no_blocks_by_itself(tmp_path, monkeypatch):
     (tmp_path / "strange.py").write_text("open('ran', 'w')")
     for blocks in ("strange", str(tmp_path / "strange.py")):
-        with pytest.raises(ConfigError, match="a recipe alone imports none") as refused:
+        with pytest.raises(ConfigError, match="a recipe cannot import code") as refused:
             read_recipe(written(f"{TWO}blocks: [{blocks}]"), {})
         assert f"add blocks={blocks} to the command" in refused.value.fix
-    with pytest.raises(ConfigError, match="a recipe alone imports none"):
+    with pytest.raises(ConfigError, match="a recipe cannot import code"):
         read_recipe(written(f"{TWO}blocks: strange"), {})
     assert not Path("ran").exists()
     monkeypatch.setitem(sys.modules, "strange", sys)
@@ -235,7 +235,7 @@ def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
     torch.save(content, tmp_path / "other.pt")
     for baseline in (DEMO, "demo-baseline.yaml"):
         plan = recipe_from_settings({"model": baseline, "attention": tmp_path / "other.pt", "data": "x"})
-        with pytest.raises(ConfigError, match="brings weights that the baseline does not have"):
+        with pytest.raises(ConfigError, match="starts from other weights than the baseline"):
             build_arms(plan)
     settings = {"model": "demo-baseline.yaml", "attention": tmp_path / "other.pt", "data": "x", "pretrained": str(DEMO)}
     build_arms(recipe_from_settings(settings))  # the weights are those of `pretrained` then
@@ -244,10 +244,10 @@ def test_checkpoint__with_weights_of_its_own_is_refused(tmp_path):
 def test_block_of_the_calling_script__is_refused(monkeypatch):
     monkeypatch.setattr(registry, "_blocks", dict(registry._blocks))
     block = type("InScript", (torch.nn.Identity,), {"__module__": "__main__"})
-    with pytest.warns(UserWarning, match="open in that script only"):
+    with pytest.warns(UserWarning, match="only this script can open its checkpoints"):
         yolo_mha.register(block)
     settings = {"model": "demo-baseline.yaml", "at": "neck", "block": "InScript", "control": False, "data": "x"}
-    with pytest.raises(ConfigError, match="A block of the calling script"):
+    with pytest.raises(ConfigError, match="defined in the calling script"):
         build_arms(recipe_from_settings(settings))
 
 

@@ -46,5 +46,5 @@ def test_gate_notes__say_what_never_opened():
         "Gates of attention at the end, mean absolute weight, seeds 0, 1, 2: row 5 0.0100, 0.0000, 0.0100; row 8 "
         "0.0200, 0.0200, 0.0200."
     )
-    assert closed.startswith("The block of row 5 of attention never opened with seed 1: ")
+    assert closed.startswith("The gates of the block in row 5 of attention are still 0 with seed 1: ")
     assert gate_notes(runs[:1]) == []

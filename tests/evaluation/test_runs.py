@@ -171,7 +171,7 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     plan = prepare(Recipe("x", str(data), {"a": Arm("demo-baseline.yaml"), "b": Arm("demo-mha.yaml")}))
     label = next((data.parent / "labels" / "train").glob("*2.txt"))
     label.unlink()
-    with pytest.raises(DataError, match="A file of the dataset is gone") as caught:
+    with pytest.raises(DataError, match="A file of the dataset is missing") as caught:
         train_runs(plan, tmp_path, [("a", 0)])
     assert caught.value.given == str(label)
 

@@ -76,7 +76,7 @@ def test_summarize__joins_what_is_known_of_the_control():
 def test_summarize__without_an_interval():
     none = no_interval("attention", "baseline", 3, Support(6, None))
     found = summary(Contrast("attention", "baseline", True, [0, 1, 2], {"AP": None}, {}, none, best=0.5))
-    assert found.finding.startswith("There is no interval, for which 6 images are too few")
+    assert found.finding.startswith("There is no interval, because 6 images are too few")
     assert (found.next_step, found.command) == ("Test on more images, or on more groups of them.", None)
 
 

@@ -110,7 +110,7 @@ def test_explain__nothing_detected_is_no_fault(picture, capsys):
         main(["explain", f"source={picture}", "conf=0.999", "--json"])
     result = json.loads(capsys.readouterr().out)
     assert (stop.value.code, result["detections"]) == (0, [])
-    assert "In 1 of 1 images or frames nothing was detected; a lower conf finds more." in result["notes"]
+    assert "In 1 of 1 images or frames nothing was detected. A lower conf detects more." in result["notes"]
     assert Path(result["outputs"]["report"]).is_file()
 
 
@@ -123,9 +123,9 @@ def test_explain__a_broken_picture_is_named_and_the_others_are_explained(picture
 @pytest.mark.parametrize(
     ("settings", "problem", "expected"),
     [
-        ({"layer": 4}, "no attention block in this row", "one of 5"),
-        ({"layer": "P5"}, "no attention block in this row", "one of 5"),
-        ({"layer": []}, "no attention block in this row", "one of 5"),
+        ({"layer": 4}, "This row has no attention block", "one of 5"),
+        ({"layer": "P5"}, "This row has no attention block", "one of 5"),
+        ({"layer": []}, "This row has no attention block", "one of 5"),
         ({"head": 0.5}, "head has an unusable value", "numbers of heads"),
         ({"box": (0, 0, float("inf"), 5)}, "box has an unusable value", "x1,y1,x2,y2"),
         ({"head": 2}, "no such head", "0 to 1"),
@@ -149,7 +149,7 @@ def test_explain__bad_settings(picture, settings, problem, expected):
 
 
 def test_explain__a_model_without_blocks(picture):
-    with pytest.raises(ConfigError, match="no attention that can be recorded") as error:
+    with pytest.raises(ConfigError, match="no attention blocks that can be recorded") as error:
         yolo_mha.explain("demo-baseline.pt", picture)
     assert "at=P5" in error.value.fix
 

@@ -40,7 +40,7 @@ def address(folder) -> Iterator[str]:
         server = subprocess.Popen([*START, "other=demo-mha.pt"], cwd=folder, stderr=subprocess.PIPE, text=True)
     try:
         line = server.stderr.readline()
-        yield re.fullmatch(r"open (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", line)[1]
+        yield re.fullmatch(r"open (http://127\.0\.0\.1:\d+) \(stop with Ctrl-C\)\n", line)[1]
         server.send_signal(signal.SIGINT)
         _, said = server.communicate(timeout=20)
     finally:
@@ -204,8 +204,8 @@ def test_page__takes_no_file_of_the_machine_for_an_upload(address, folder):
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"model": "demo-baseline.pt"}, ConfigError, "no attention that can be recorded"),
-        ({"other": "demo-baseline.pt"}, ConfigError, "no attention that can be recorded"),
+        ({"model": "demo-baseline.pt"}, ConfigError, "no attention blocks that can be recorded"),
+        ({"other": "demo-baseline.pt"}, ConfigError, "no attention blocks that can be recorded"),
         ({"model": "yolo11n-seg.yaml"}, UnsupportedTaskError, "box detection only"),
         ({"iou": 0.5}, ConfigError, "explore does not take iou"),
         ({"conf": 2}, ConfigError, "conf"),

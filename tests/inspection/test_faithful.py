@@ -249,9 +249,9 @@ def test_faithfulness__a_gate_of_zero_has_a_map_that_depends_on_nothing(beacons,
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["data=beacons", "source=x.png"], "source is for pictures."),
-        (["data=beacons", "box=1,2,3,4"], "box is for pictures."),
-        (["source=x.png", "detections=9"], "detections is for a dataset."),
+        (["data=beacons", "source=x.png"], "source cannot be combined with data."),
+        (["data=beacons", "box=1,2,3,4"], "box cannot be combined with data."),
+        (["source=x.png", "detections=9"], "detections needs data."),
         (["data=nowhere.yaml"], "Dataset YAML not found."),
         (["data=beacons", "detections=0"], "detections must be a whole number."),
         (["data=beacons", "classes=night"], "classes are given by index."),
@@ -274,5 +274,5 @@ def test_faithfulness__a_model_of_other_classes(beacons):
 
 
 def test_faithfulness__a_model_without_blocks(beacons):
-    with pytest.raises(ConfigError, match="no attention that can be recorded"):
+    with pytest.raises(ConfigError, match="no attention blocks that can be recorded"):
         yolo_mha.faithfulness("demo-baseline.pt", beacons)

@@ -115,7 +115,7 @@ def test_heads__says_what_pruning_would(beacons, five_heads, capsys):
 
 
 def test_heads__bad_input(beacons):
-    with pytest.raises(ConfigError, match="The model has no heads"):
+    with pytest.raises(ConfigError, match="The model has no attention heads"):
         yolo_mha.heads(opened("demo-baseline.yaml"), beacons)
     with pytest.raises(ConfigError, match=r"heads does not take epochs.*\n.*epochs=3"):
         yolo_mha.heads(data=beacons, epochs=3)

@@ -103,8 +103,8 @@ def test_prune__auto_takes_what_ap_allows_and_reports_the_other_half(beacons, fo
     assert losses[:3] == [0] * 3
     number = max(n for n, lost in enumerate(losses[:-1]) if lost <= 0.02)
     assert sum(map(len, result["heads"].values())) == number >= 2
-    share = f"{number} of 4 heads go ({number / 4:.0%})"
-    assert result["notes"][0] == f"{share}, chosen on 4 images; AP is reported on 4 others."
+    share = f"{number} of 4 heads are removed ({number / 4:.0%})"
+    assert result["notes"][0] == f"{share}, chosen on 4 images. AP is reported on the 4 other images."
     assert result["scores"]["images"] == 4
     assert result["scores"]["ap_left"] == result["curve"][number]["ap"]
     assert sum(heads_of("small.pt").values()) == 4 - number
@@ -116,8 +116,8 @@ def test_prune__auto_that_finds_no_head_writes_nothing(beacons):
     assert (result.heads, result.checkpoint, result.scores, result.picture) == ({}, None, None, None)
     lost = result.curve[1].lost_choosing
     assert lost > 1e-4
-    said = f"without head 5:0 {lost:.4f} of AP is lost on the 4 images for choosing."
-    assert result.notes[0] == f"No head can go, so nothing is written: {said}"
+    said = f"without head 5:0 AP falls by {lost:.4f} on the 4 images."
+    assert result.notes[0] == f"No head can be removed within the margin, so nothing is written: {said}"
     assert result.notes[1].startswith("No latency in ONNX Runtime")
     assert not list(Path().glob("small*"))
 
@@ -136,14 +136,14 @@ def test_prune__tunes_afterwards(beacons, tiny):
     ("heads", "said"),
     [
         ("5:2", "There is no such head.*\n.*5:2\n.*5:0 to 5:1"),
-        ("4:0", "no attention block in this row.*\n.*row 4\n.*one of 5"),
+        ("4:0", "This row has no attention block.*\n.*row 4\n.*one of 5"),
         ("5:0,5:1", "No head would be left"),
         ("5:0,5:0", "A head is named twice"),
         ("5", "heads has an unusable value"),
         (1.5, "heads has an unusable value"),
         (True, "heads has an unusable value"),
-        (0.5, "Heads are chosen on training images.*\n.*heads=0.5 without data"),
-        ("auto", "Heads are chosen on training images"),
+        (0.5, "needs data, to choose heads.*\n.*heads=0.5 without data"),
+        ("auto", "needs data, to choose heads"),
     ],
     ids=str,
 )
@@ -154,16 +154,16 @@ def test_prune__unusable_heads(heads, said):
 
 
 def test_prune__bad_input(beacons):
-    with pytest.raises(ConfigError, match=r"This is no head of 2.*\n.*heads=0\.1\n.*from 0\.5 to 0\.5"):
+    with pytest.raises(ConfigError, match=r"would remove none of the 2 heads.*\n.*heads=0\.1\n.*from 0\.5 to 0\.5"):
         yolo_mha.prune("demo-mha.pt", 0.1, beacons)
-    with pytest.raises(ConfigError, match="chosen on the training images"):
+    with pytest.raises(ConfigError, match="measured on the training images"):
         yolo_mha.prune("demo-mha.pt", 0.5, beacons, split="train")
     for given, said in (
-        ({"group": "image"}, "group needs a dataset"),
-        ({"epochs": 3}, "epochs needs a dataset"),
+        ({"group": "image"}, "group needs data"),
+        ({"epochs": 3}, "epochs needs data"),
         ({"epochs": -1}, "epochs must be a whole number"),
-        ({"margin": 0}, "margin is how much AP may be lost"),
-        ({"margin": True}, "margin is how much AP may be lost"),
+        ({"margin": 0}, "margin, the AP that may be lost"),
+        ({"margin": True}, "margin, the AP that may be lost"),
         ({"lr0": 0.1}, "prune does not take lr0"),
         ({"epochs": 3, "resume": True}, "prune does not take resume"),
     ):
@@ -171,9 +171,9 @@ def test_prune__bad_input(beacons):
             yolo_mha.prune("demo-mha.pt", "5:0", **given)
     with pytest.raises(ConfigError, match="8 of 8 images do not match group"):
         yolo_mha.prune("demo-mha.pt", "5:0", beacons, group="(writer)")
-    with pytest.raises(ConfigError, match="The model has no heads"):
+    with pytest.raises(ConfigError, match="The model has no attention heads"):
         yolo_mha.prune(opened("demo-baseline.yaml", "plain.pt"), "5:0")
-    with pytest.raises(ConfigError, match="cut out of a checkpoint"):
+    with pytest.raises(ConfigError, match="prune needs a checkpoint"):
         yolo_mha.prune("demo-mha.yaml", "5:0")
     with pytest.raises(UnsupportedTaskError, match="prune scores box detection only"):
         yolo_mha.prune(opened("yolo11n-seg.yaml", "seg.pt"), "5:0")

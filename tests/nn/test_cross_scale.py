@@ -96,10 +96,10 @@ def test_gradients__are_those_of_finite_differences():
 @pytest.mark.parametrize(
     ("maps", "words"),
     [
-        (torch.zeros(2, 16, 4, 4), "reads two maps"),
-        ([torch.zeros(2, 16, 4, 4)], "reads two maps"),
-        ([torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)], "context is no feature map"),
-        ([torch.zeros(2, 16, 4, 4), torch.zeros(1, 8, 4, 4)], "differ in batch"),
+        (torch.zeros(2, 16, 4, 4), "needs two feature maps"),
+        ([torch.zeros(2, 16, 4, 4)], "needs two feature maps"),
+        ([torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)], "context does not fit this module"),
+        ([torch.zeros(2, 16, 4, 4), torch.zeros(1, 8, 4, 4)], "different batch sizes"),
     ],
 )
 def test_forward__names_what_it_was_given(maps, words):

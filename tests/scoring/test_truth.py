@@ -57,7 +57,7 @@ def test_read_results__category_ids_counted_from_one():
     found = read_results([prediction(7, 1), prediction(7, 2)], truth, SAMPLES)
     assert [r["category_id"] for r in found] == [0, 1]
     assert truth.audit.prediction_ids.endswith("categories by class index counted from 1")
-    with pytest.raises(DataError, match="category ids of the predictions can be read in two ways"):
+    with pytest.raises(DataError, match="category ids of the predictions are ambiguous"):
         read_results([prediction(7, 1)], truth, SAMPLES)
     for more, category in (({"category_name": "dog"}, 1), ({"file_name": "7.png"}, 0)):
         assert read_results([prediction(7, 1, **more)], truth, SAMPLES)[0]["category_id"] == category
@@ -67,7 +67,7 @@ def test_read_results__category_ids_counted_from_one():
 
 def test_read_results__an_ambiguous_id_is_refused_and_a_file_name_decides():
     samples = [sample(name, [], []) for name in ("1", "2", "3")]
-    with pytest.raises(DataError, match="read in two ways") as caught:
+    with pytest.raises(DataError, match="are ambiguous") as caught:
         read_results([prediction(1, 0)], truth_of(samples), samples)
     assert "image_id 1, as position or as stem as a number" in str(caught.value)
     found = read_results([prediction(1, 0, file_name="1.png")], truth_of(samples), samples)
@@ -88,7 +88,7 @@ def test_read_results__its_own_file_is_never_ambiguous():
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        ({}, "no COCO results file"),
+        ({}, "not in COCO results format"),
         ([5], "Prediction 0 is unusable"),
         ([prediction([1], 0)], "Prediction 0 is unusable"),
         ([prediction(7, 0), prediction(55, 0)], "1 of 2 image ids"),
@@ -148,7 +148,7 @@ def test_read_truth__annotations_of_a_yolo_dataset(tmp_path):
     assert [(r["image_id"], r["category_id"]) for r in named] == [(12, 5)]  # names decide over ids that are known too
 
     instances(path, [(11, "z.png")], [])
-    with pytest.raises(DataError, match="knows none of the images"):
+    with pytest.raises(DataError, match="has none of the images"):
         read_truth(dataset, "val", samples)
     instances(path, [(11, "a.png")], [(11, 5, [0, 0, 1, 1], {})], ("cow", "dog"))
     with pytest.raises(DataError, match="only in names: cat; only in the COCO file: cow"):
@@ -216,5 +216,5 @@ def test_read_results__as_ultralytics_writes_them(test_data):
     assert [(r["image_id"], r["category_id"]) for r in read] == [(r["image_id"], r["category_id"]) for r in own]
     for r in written:
         del r["file_name"]
-    with pytest.raises(DataError, match="read in two ways"):
+    with pytest.raises(DataError, match="are ambiguous"):
         read_results(written, truth, samples)

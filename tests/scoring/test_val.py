@@ -57,13 +57,13 @@ def test_val__refuses_to_score_other_classes_than_the_dataset_has(beacons, setti
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({}, "something to score"),
-        ({"model": DEMO}, "something to score"),
-        ({"predictions": "a.json"}, "something to score"),
-        ({"annotations": "a.json", "data": "beacons"}, "something to score"),
-        ({"predictions": "a", "annotations": "b", "model": "c"}, "something to score"),
+        ({}, "one input to score"),
+        ({"model": DEMO}, "one input to score"),
+        ({"predictions": "a.json"}, "one input to score"),
+        ({"annotations": "a.json", "data": "beacons"}, "one input to score"),
+        ({"predictions": "a", "annotations": "b", "model": "c"}, "one input to score"),
         ({"predictions": "a", "data": "b", "conf": 0.5, "imgsz": 64}, "conf=0.5 imgsz=64"),
-        ({"predictions": "a", "annotations": "b", "split": "test"}, "one split already"),
+        ({"predictions": "a", "annotations": "b", "split": "test"}, "cannot be combined with annotations"),
         ({"model": DEMO, "data": "beacons", "backend": "fast"}, "Unknown backend"),
     ],
 )
@@ -293,5 +293,5 @@ def test_val__group_takes_frames_of_a_video_for_one_image(tmp_path):
     assert ends[8, "image"] < ends[8, "folder"] / 2
     del truth["images"][3]["file_name"]
     (tmp_path / "t.json").write_text(json.dumps(truth))
-    with pytest.raises(DataError, match="without a file name"):
+    with pytest.raises(DataError, match="needs a file name"):
         yolo_mha.val(predictions="p.json", annotations="t.json", group="folder")

@@ -136,7 +136,7 @@ def test_prune_heads__rows_that_repeat():
     pruned, _ = prune_heads(model, heads)
     with silenced(model, heads):
         assert_equal(pruned, model, torch.rand(1, 3, 32, 40))
-    with pytest.raises(ConfigError, match="repeats, and its blocks have one number of heads"):
+    with pytest.raises(ConfigError, match="must keep the same number of heads"):
         prune_heads(model, {"3.0": [0]})
     pruned, _ = prune_heads(network([-1, 2, "SpatialMHABlock", [1]], block()), {"3.0": [0], "3.1": [0]})
     assert len(pruned.model) == 6
@@ -151,9 +151,9 @@ def test_prune_heads__nothing_to_cut_is_the_same_model():
 @pytest.mark.parametrize(
     ("rows", "heads", "said"),
     [
-        ([], {"3": [0]}, "The model has no heads"),
-        ([[-1, 1, "S2Attention", []]], {"3": [0]}, "The model has no heads"),
-        ([block(num_heads=2)], {"2": [0]}, "no attention block in this row.*\n.*row 2.*\n.*one of 3"),
+        ([], {"3": [0]}, "The model has no attention heads"),
+        ([[-1, 1, "S2Attention", []]], {"3": [0]}, "The model has no attention heads"),
+        ([block(num_heads=2)], {"2": [0]}, "This row has no attention block.*\n.*row 2.*\n.*one of 3"),
         ([block(num_heads=2)], {"3": [2]}, "no such head.*\n.*3:2\n.*3:0 to 3:1"),
         ([block(num_heads=2)], {"3": [-1]}, "no such head"),
     ],
@@ -179,7 +179,7 @@ def test_silenced__leaves_no_trace(heads):
 def test_silenced__leaves_no_trace_after_an_error():
     model = network(block(num_heads=2))
     before = deepcopy(model.state_dict())
-    with pytest.raises(ConfigError, match="no feature map"), silenced(model, {"3": [0]}):
+    with pytest.raises(ConfigError, match="does not fit this module"), silenced(model, {"3": [0]}):
         model.model[3](torch.rand(1, 1, 4, 4))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -198,7 +198,7 @@ class OwnBlock(torch.nn.Module):
 def test_prune_heads__not_of_blocks_that_are_not_known():
     register(OwnBlock)
     model = network([-1, 1, "OwnBlock", []], block(num_heads=2))
-    with pytest.raises(ConfigError, match=r"this package's own blocks alone\.\n.*row 3, OwnBlock"):
+    with pytest.raises(ConfigError, match=r"this package's own blocks only\.\n.*row 3, OwnBlock"):
         prune_heads(model, {"3.inner": [0]})
     pruned, _ = prune_heads(model, {"4": [0]})
     assert pruned.model[3].inner.num_heads == 2

@@ -49,20 +49,20 @@ def test_find_hosts(described, model, at, hosts):
         ("P99999999999", "Unknown place", "P2"),
         ("layer:" + 5000 * "9", "Unknown place", "layer:9"),
         ("P\uff15", "Unknown place", "P2"),
-        ({"P4": 1}, "names no place", "P2"),
+        ({"P4": 1}, "has an unusable value", "P2"),
         ("neck:P2", "no such level", "neck:P3, neck:P4, neck:P5"),
         ("Q5", "Unknown place", "P2 to P6"),
         ("after:", "Unknown place", "after:SPPF"),
         ("after:SPFF", "no such layer", "SPPF"),
-        ("after:C2f", "Several layers", "layer:2"),
-        ("layer:22", "No block can stand there", "layer:21"),
+        ("after:C2f", "several C2f layers", "layer:2"),
+        ("layer:22", "No block can be inserted", "layer:21"),
         ("layer:-1", "Unknown place", "layer:9"),
         ("P5,after:SPPF", "the same layer", "once"),
         ("P5,P5", "the same layer", "once"),
-        ("", "names no place", "P2 to P6"),
-        ("P3,,P4", "names no place", "P2 to P6"),
-        (5, "names no place", "P2 to P6"),
-        ([None], "names no place", "P2 to P6"),
+        ("", "has an unusable value", "P2 to P6"),
+        ("P3,,P4", "has an unusable value", "P2 to P6"),
+        (5, "has an unusable value", "P2 to P6"),
+        ([None], "has an unusable value", "P2 to P6"),
     ],
 )
 def test_find_hosts__refuses(described, at, problem, expected):
@@ -74,7 +74,7 @@ def test_find_hosts__refuses(described, at, problem, expected):
 def test_find_hosts__refuses_a_layer_without_one_feature_map(described):
     world = described("yolov8-world.yaml")
     assert world[16].module == "ImagePoolingAttn"
-    with pytest.raises(ConfigError, match="one feature map"):
+    with pytest.raises(ConfigError, match="needs a feature map"):
         find_hosts("layer:16", world)
 
 

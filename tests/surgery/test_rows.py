@@ -60,7 +60,7 @@ def test_insertion__of_a_block_that_reads_another_layer_too():
     again = apply(plan_insertion(5, [3], cross), done)
     assert sources(again) == [-1, -1, -1, -1, [-1, 1], -1]
     for late in (2, 3):
-        with pytest.raises(ModelError, match="must stand before"):
+        with pytest.raises(ModelError, match="must precede"):
             plan_insertion(4, [2], [[-1, late], 1, "CrossScaleMHA", []])
 
 

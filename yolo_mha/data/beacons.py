@@ -24,7 +24,7 @@ from .files import write_text
 
 NAMES = ("day", "night", "beacon")
 COLOURS = ((40, 170, 245), (235, 130, 40))  # BGR: amber for day, blue for night
-EMBEDDED = "beacons"  # what stands for this dataset in data=...
+EMBEDDED = "beacons"  # the name of this dataset in data=...
 MIN_DISTANCE = 90
 BEACON_RADIUS = 8
 

@@ -67,7 +67,7 @@ def coco_dataset(root: Path, base: Path, files: Mapping[str, Path], names: Seque
                 f"names: of {root} are not the categories of its COCO files.",
                 given=f"only in names: {sorted(differing - found.keys())}; "
                 f"only in COCO: {sorted(differing - set(names))}",
-                expected="the same names, in the order that classes shall have; or no names:",
+                expected="the same names, in the order of the class indices; or no names:",
             )
         classes = list(names or found)
         splits, absent = {}, {split: "no instances file" for split in ("train", "val") if split not in files}

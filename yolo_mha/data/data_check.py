@@ -1,4 +1,4 @@
-"""What was found wrong in a dataset, and what was done about it: counts for the screen, and a list of all files."""
+"""The faults found in a dataset and what was done about them: counts for the screen, and a list of all files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class DataCheck:
     """What was found in the images and labels that a command read.
 
     Attributes:
-        bad: What was to be done about faults: "stop", "skip" or "repair".
+        bad: What to do about faults: "stop", "skip" or "repair".
         images: Number of images that were checked, by split.
         bad_images: How many of them have faults, by split.
         reasons: Number of faults by reason.
         actions: Number of faults by what was done.
-        harmless: Number of what is unusual and makes nothing wrong, by what it is.
+        harmless: Number of harmless irregularities, by kind.
         first: The first faults: file and what is wrong.
         file: CSV file with all faults; None where there are none.
     """
@@ -80,7 +80,9 @@ def check_bad(bad: object) -> str:
     """
     if bad not in BAD:
         raise ConfigError(
-            "bad says what is done about damaged images and labels.", given=f"bad={bad}", expected=", ".join(BAD)
+            "bad, the way to treat damaged images and labels, has an unusable value.",
+            given=f"bad={bad}",
+            expected=f"one of {', '.join(BAD)}",
         )
     return str(bad)
 

@@ -163,9 +163,9 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
     if shape := content.get("kpt_shape"):
         raise DataError(
             f"{path} is for another task than detection.",
-            given=f"kpt_shape: {shape}, so labels of key points",
+            given=f"kpt_shape: {shape}, so the labels are keypoints",
             expected="labels of boxes or polygons",
-            fix="take a pose model, such as model=yolo11n-pose.yaml",
+            fix="use a pose model, such as model=yolo11n-pose.yaml",
         )
     root = Path(content.get("path") or path.parent)
     if not root.is_absolute() and not root.exists():
@@ -177,7 +177,7 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             f"{path} names a COCO file for some splits only.",
             given=", ".join(f"{split}: {entry}" for split, entry in named_splits.items()),
             expected="COCO files for all splits, or for none",
-            fix="to score a YOLO split against a COCO file, name its images there and the file under annotations:",
+            fix="to score a YOLO split against a COCO file, give the images as the split and the file in annotations:",
         )
     files = {split: _coco_file(root, content[split], f"{split}: of {path}") for split in coco}
     names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
@@ -220,7 +220,7 @@ def _foreign(folder: Path) -> ForeignDataset:
             f"{folder} holds COCO files and Pascal VOC files.",
             given=", ".join(p.name for p in files.values()),
             expected="one format",
-            fix="write a data YAML whose train: and val: name the COCO files, or move one kind away",
+            fix="write a data YAML whose train: and val: are the COCO files, or move the files of one format away",
         )
     if files:
         return coco_dataset(folder, folder, files)
@@ -228,10 +228,10 @@ def _foreign(folder: Path) -> ForeignDataset:
         return voc
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
     raise DataError(
-        f"{folder} is no dataset.",
+        f"{folder} is not a dataset in a known layout.",
         given=f"a folder with {inside}",
         expected=ACCEPTED,
-        fix=f"yolo-mha data source={shlex.quote(str(folder))} knows more formats, and writes a data.yaml",
+        fix=f"yolo-mha data source={shlex.quote(str(folder))} reads more formats and writes a data.yaml",
     )
 
 
@@ -255,7 +255,7 @@ def _find(data: str | Path) -> Path:
         return shipped[name]
     near = nearest(path.name, Path.cwd().glob("*.yaml"))
     raise DataError(
-        f"{path.name} is no dataset YAML." if path.is_file() else "Dataset YAML not found.",
+        f"{path.name} is not a dataset YAML." if path.is_file() else "Dataset YAML not found.",
         given=f"data={data}",
         expected=f"{near} or {ACCEPTED}" if near.startswith("did you mean") else ACCEPTED,
         fix="give the path of your dataset; a YOLO data.yaml is described at "
@@ -326,7 +326,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
                 f"The {split} images are missing.",
                 given=str(source),
                 expected="an existing folder or list of images",
-                fix=f"correct '{split}:' or 'path:' in {dataset.source}, or put the images there; nothing is fetched",
+                fix=f"correct '{split}:' or 'path:' in {dataset.source}, or put the images there; none are downloaded",
             )
     images = sorted(f for f in files if f.rpartition(".")[-1].lower() in IMG_FORMATS)
     if not images:
@@ -401,7 +401,7 @@ def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progr
                 f"No {split} image has a label.",
                 given=f"{len(entries)} images; label files looked for in {entries[0].label.parent}",
                 expected="one .txt beside each image's folder, with images/ replaced by labels/",
-                fix="put the label files there",
+                fix="put the label files there, or correct the path of the images",
             )
         links[split], places = link_split(entries, folder, f"{name}-{split}", progress)
         samples[split] = [_sample(entry, place) for entry, place in zip(entries, places, strict=True)]

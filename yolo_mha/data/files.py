@@ -119,7 +119,7 @@ def read_json(path: str | Path, key: str) -> Any:
     except FileNotFoundError as e:
         raise DataError(f"The {key} file is missing.", given=f"{key}={path}", expected="an existing JSON file") from e
     except (ValueError, OSError, RecursionError) as e:
-        raise DataError(f"The {key} file is no JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
+        raise DataError(f"The {key} file is not valid JSON.", given=f"{path}: {e}", expected="COCO JSON") from e
 
 
 def read_text(path: Path) -> str:

@@ -13,8 +13,8 @@ from .labels import MAX_NAMED
 
 IMAGE, FOLDER, TABLE = "image", "folder", ".csv"
 FORMS = (
-    r"a pattern whose brackets hold the group's name in a file name, such as group='(writer\d+)'; a .csv file with the "
-    "columns image,group; folder; or image, each for itself"
+    r"a pattern for file names with the group in brackets, such as group='(writer\d+)'; a .csv file with the columns "
+    "image,group; folder, one group per folder; or image, one group per image"
 )
 NUMBERED = r"(.*\D)\d+\.\w+$"  # the names of frames: what stands before the number at the end
 WITH_WORD = re.compile(r"([A-Za-z]+)\d+\.\w+$")
@@ -40,7 +40,7 @@ def read_groups(group: object, images: Sequence[Path]) -> list[str] | None:
     if group is None or group == IMAGE:
         return None
     if not isinstance(group, (str, Path)) or not str(group):
-        raise ConfigError("group is none of what it can be.", given=f"group={group!r}", expected=FORMS)
+        raise ConfigError("group has an unusable value.", given=f"group={group!r}", expected=FORMS)
     if group == FOLDER:
         groups = _by_folder(images)
     elif is_table(group):
@@ -94,7 +94,7 @@ def _by_pattern(pattern: str, images: Sequence[Path]) -> list[str]:
         compiled = re.compile(pattern)
     except re.error as e:
         raise ConfigError(
-            "group is no regular expression.", given=f"group={pattern}: {one_line(e)}", expected=FORMS
+            "group is not a valid regular expression.", given=f"group={pattern}: {one_line(e)}", expected=FORMS
         ) from e
     if not compiled.groups:
         raise ConfigError("group has no brackets around the group's name.", given=f"group={pattern}", expected=FORMS)
@@ -103,7 +103,7 @@ def _by_pattern(pattern: str, images: Sequence[Path]) -> list[str]:
         raise ConfigError(
             f"{len(lacking)} of {len(images)} images do not match group.",
             given=f"group={pattern}: {', '.join(lacking[:MAX_NAMED])}",
-            expected="a pattern that is found in the file name of every image",
+            expected="a pattern that matches the file name of every image",
         )
     return [str(match[1]) for match in found if match]
 
@@ -132,9 +132,9 @@ def _by_table(path: Path, images: Sequence[Path]) -> list[str]:
         lacking += [] if found else [image.name]
     if lacking:
         raise DataError(
-            f"{path} lacks {len(lacking)} of {len(images)} images.",
+            f"{len(lacking)} of {len(images)} images are not in {path}.",
             given=", ".join(lacking[:MAX_NAMED]),
-            expected="a row image,group for each, with its file name or the end of its path",
+            expected="a row image,group for each image, with its file name or the end of its path",
         )
     return groups
 

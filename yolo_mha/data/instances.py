@@ -56,7 +56,7 @@ class Instances(TypedDict):
 
 @final
 class Prediction(TypedDict):
-    """An entry of a results file; names beside the ids, where they are, say what the ids stand for."""
+    """An entry of a results file; optional names beside the ids say which image and class the ids mean."""
 
     image_id: Id
     category_id: Id
@@ -99,7 +99,7 @@ def check_instances(content: Any, file: object) -> Instances:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(
-                f"{file} is no COCO instances file.",
+                f"{file} is not a COCO instances file.",
                 given=f"no list '{key}'",
                 expected="a JSON object with the lists images, annotations and categories",
             )
@@ -147,7 +147,7 @@ def check_predictions(results: Any) -> list[Prediction]:
     """
     if not isinstance(results, list):
         raise DataError(
-            "The predictions are no COCO results file.",
+            "The predictions file is not in COCO results format.",
             given=f"JSON {type(results).__name__}",
             expected="a list of {image_id, category_id, bbox: [x, y, width, height], score}",
         )

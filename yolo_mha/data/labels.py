@@ -1,4 +1,4 @@
-"""Which label file belongs to which image: faults that training and scoring run on with, without a word."""
+"""Which label file belongs to which image: mismatches that training and scoring would silently accept."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ def datasets_folder() -> Path:
             pass
     except OSError as e:
         raise DataError(
-            "The dataset cannot be mirrored: datasets are only read, and what training writes goes into a mirror.",
+            "No mirror of the dataset can be made; training writes into it, because datasets are never changed.",
             given=f"{folder}: {one_line(e)}",
-            expected="a working directory that can be written to",
-            fix="change to another folder, and call the same command there",
+            expected="a working directory with write permission",
+            fix="change to another folder and run the same command there",
         ) from e
     clear_unfinished(folder)
     return folder
@@ -120,7 +120,7 @@ def write_yaml(content: Mapping[str, Any], folders: Mapping[str, Path], folder: 
 
 
 def source_of(data: object) -> str:
-    """Return the dataset that a YAML of `write_yaml` stands for; anything else as it is."""
+    """Return the dataset that a YAML of `write_yaml` was made for; anything else is returned unchanged."""
     with contextlib.suppress(DataError):
         return str(read_yaml(Path(str(data)), DataError, expected="names:").get("mirror_of", data))
     return str(data)

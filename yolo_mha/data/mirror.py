@@ -58,7 +58,7 @@ class ForeignSplit:
 
 @dataclass(frozen=True)
 class ForeignContent:
-    """What was read from a foreign dataset.
+    """The content of a dataset in another format than YOLO.
 
     Attributes:
         names: Class names in the order of their indices.
@@ -228,10 +228,13 @@ def _write_split(
     notes = [*part.notes]
     if others:
         notes.append(
-            f"{len(others)} images have another size than their annotations say, such as {others[0]}; the image counts."
+            f"The size of {len(others)} images differs from their annotations, such as {others[0]}; that of the image "
+            "is used."
         )
     if outside:
-        notes.append(f"{outside} boxes reach out of their image by more than a pixel: clipped in labels, not in truth.")
+        notes.append(
+            f"{outside} boxes extend more than a pixel beyond their image; they are clipped for training only."
+        )
     remarks = {
         "format": foreign.format,
         "images_without_truth": len(part.unlabelled),

@@ -27,7 +27,7 @@ def check_ratios(ratios: object) -> tuple[float, ...]:
         raise ConfigError(
             "ratios has an unusable value.",
             given=f"ratios={ratios}",
-            expected="the shares of train, val and test, which together are 1, such as 0.8,0.1,0.1 or 0.8,0.2",
+            expected="the shares of train, val and test, which sum to 1, such as 0.8,0.1,0.1 or 0.8,0.2",
         )
     return shares
 
@@ -58,7 +58,7 @@ def stratified(
     if len(units) < len(shares):
         raise DataError(
             "There are too few images to split.",
-            given=f"{len(classes)} images in {len(units)} groups that stay together",
+            given=f"{len(classes)} images in {len(units)} groups that must stay together",
             expected=f"{len(shares)} groups or more",
             fix="add images, or give them a split yourself: folders train and val",
         )

@@ -1,4 +1,4 @@
-"""Picture files of which a decoder makes another picture without a word."""
+"""Picture files that a decoder silently reads as a different picture."""
 
 from __future__ import annotations
 

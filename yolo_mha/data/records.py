@@ -37,10 +37,10 @@ def read_record(file: Path, shape: Any) -> Any:
 def damaged(file: Path, reason: str) -> ConfigError:
     """Say that a record cannot be used."""
     return ConfigError(
-        "A record of a comparison is damaged.",
+        "A file of the comparison is damaged.",
         given=f"{file}: {reason}",
         expected="the file as it was written",
-        fix="restore it, or move the folder that it is in away and begin that anew",
+        fix="restore it, or move its folder away and start that part again",
     )
 
 

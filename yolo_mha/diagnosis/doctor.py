@@ -41,7 +41,7 @@ from .step import MOST_IMAGES, check_step, training_batch
 
 WITH_BLOCKS, WITHOUT_BLOCKS = "with attention", "without attention"
 MOST_BUSY = 0.3  # share of the processor in other hands, beyond which times are rough
-MOST_TIMES_DEARER = 1.5  # than without blocks, beyond which a block is to blame
+MOST_TIMES_DEARER = 1.5  # times the cost without blocks; above it, a warning names the block that costs most
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def doctor(
 
     Args:
         model: Model YAML or checkpoint.
-        data: Dataset YAML; without one a made-up batch is used.
+        data: Dataset YAML; without one, a generated batch is used.
         at: Where `train` would put attention into the model first, see `insert`.
         block: Class name of the block that goes there; its options are settings too.
         bad: What is done about damaged images and labels, see `read_dataset`.
@@ -108,10 +108,10 @@ def doctor(
     check_bad(bad)
     for key in ("imgsz", "batch"):
         if passed.get(key) is not None and (type(passed[key]) is not int or passed[key] < 1):
-            raise ConfigError(f"doctor needs a whole {key}.", given=f"{key}={passed[key]}", expected="1 or more")
+            raise ConfigError(f"{key} must be a whole number.", given=f"{key}={passed[key]}", expected="1 or more")
     if "," in str(passed.get("device", "")):
         raise ConfigError(
-            "doctor looks at one device.",
+            "doctor checks one device at a time.",
             given=f"device={passed['device']}",
             expected="one of them",
             fix="device=0, and the batch divided by the number of GPUs",
@@ -181,7 +181,7 @@ def _open(model: str | Path, trust: bool, page: Diagnosis) -> YOLO | None:
 def _examine(dataset: Dataset | None, split: str, bad: str) -> tuple[list[Check], Sequence[Sample]]:
     """Check the dataset; return also the samples to train on."""
     if dataset is None:
-        return [Check("dataset", "skipped", "No dataset given, so the batch is made up.", "add data=...")], []
+        return [Check("dataset", "skipped", "No dataset given, so the batch is generated.", "add data=...")], []
     try:
         return check_data(dataset, ("train", split), with_bar, bad)
     except Exception as e:  # as with every other check
@@ -196,9 +196,9 @@ def _same_classes(network: YOLO, dataset: Dataset | None) -> list[Check]:
     known = set(names) & set(dataset.names.values())
     message = (
         f"The checkpoint has {len(names)} classes and the dataset {len(dataset.names)}, so the last layers of the head "
-        f"start anew, apart from {len(known)} classes of the same name."
+        f"are newly initialized, except for {len(known)} classes of the same name."
     )
-    return [Check("classes of the checkpoint", "warning", message, "nothing, if you mean to train for new classes")]
+    return [Check("classes of the checkpoint", "warning", message, "nothing, if you want to train new classes")]
 
 
 def _step(case: TrainingCase, dataset: Dataset | None, samples: Sequence[Sample], page: Diagnosis) -> Check:
@@ -256,7 +256,7 @@ def _fits(case: TrainingCase, page: Diagnosis) -> Check:
 
 
 def _dear(page: Diagnosis) -> list[Check]:
-    """Say what attention costs, and blame a block where that is much."""
+    """Say what attention costs, and name the most expensive block if it costs much."""
     if len(page.footprints) < 2 or not page.blocks:
         return []
     both = [page.footprints[name] for name in (WITH_BLOCKS, WITHOUT_BLOCKS)]
@@ -270,10 +270,10 @@ def _dear(page: Diagnosis) -> list[Check]:
     said = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in ratios.items())
     if max(ratios.values()) < MOST_TIMES_DEARER:
         return [Check("cost of attention", "ok", f"{said}.", None, ratios)]
-    dearest = max(page.blocks, key=lambda b: max(b.training, b.memory, b.inference))
-    share = max(dearest.training, dearest.memory, dearest.inference)
-    message = f"{said}; {dearest.block} at row {dearest.row} is to blame, with up to {share:.0%} of the network."
-    fix = "put it at a larger stride, give it scope=window or kv_stride=2, or lower imgsz"
+    costliest = max(page.blocks, key=lambda b: max(b.training, b.memory, b.inference))
+    share = max(costliest.training, costliest.memory, costliest.inference)
+    message = f"{said}; {costliest.block} in row {costliest.row} costs most, up to {share:.0%} of the network."
+    fix = "move it to a larger stride, set scope=window or kv_stride=2, or lower imgsz"
     return [Check("cost of attention", "warning", message, fix, ratios)]
 
 

@@ -173,7 +173,9 @@ def _check_out(out: str | Path | None, root: Path) -> Path | None:
     folder = given_path(out, "out").expanduser().absolute()
     if folder.resolve().is_relative_to(root.resolve()):
         raise ConfigError(
-            "out lies in the dataset, which is only read.", given=f"out={out}", expected=f"a folder outside {root}"
+            "out is inside the dataset, which is never changed.",
+            given=f"out={out}",
+            expected=f"a folder outside {root}",
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("out is not empty.", given=f"out={out}", expected="a new or an empty folder")

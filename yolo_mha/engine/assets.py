@@ -56,7 +56,7 @@ def fetched(name: str) -> Path:
     if (known := Path(SETTINGS["weights_dir"]) / name).is_file():
         return known
     url, target = f"{RELEASE}/{name}", Path.cwd() / name
-    by_hand = f"put the file of {url} there, or give its path"
+    by_hand = f"download {url} yourself to {target.parent}, or give its path"
     off = "" if _allowed.get() else "download=False"
     if os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"):
         off = "YOLO_OFFLINE is set"
@@ -82,10 +82,10 @@ def fetched(name: str) -> Path:
             ) from e
         if kind := file_format(file):
             raise DownloadError(
-                f"What was downloaded as {name} is no checkpoint.",
+                f"The file downloaded as {name} is not a checkpoint.",
                 given=f"{url}: {kind}",
                 expected=target,
-                fix=f"look whether a proxy answers in place of the server, or {by_hand}",
+                fix=f"check whether a proxy answered instead of the server, or {by_hand}",
             )
         size = file.stat().st_size / 1e6
         file.replace(target)

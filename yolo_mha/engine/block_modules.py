@@ -23,7 +23,7 @@ LEFT_OUT = {"torch", "ultralytics", *sys.stdlib_module_names}  # their versions 
 def import_blocks(words: Iterable[str]) -> None:
     """Import modules that register blocks, also from the working directory.
 
-    The working directory may be a stranger's, so nothing is found there unless the user names modules.
+    The working directory may be untrusted, so nothing is imported from there unless the user names modules.
 
     Args:
         words: Names of modules, or their files (``path/to/my_module.py``) or the folder of a package.
@@ -43,15 +43,15 @@ def import_blocks(words: Iterable[str]) -> None:
             raise ConfigError(problem, given=f"blocks={word}: {with_type(e)}", expected=expected) from e
         if _is_path(word) and Path(file_of(name)).resolve() != Path(word).resolve():
             raise ConfigError(
-                f"Another module is called {name}.",
+                f"Another module is already called {name}.",
                 given=f"blocks={word}",
-                expected=f"a name of its own; {name} is {file_of(name)}",
+                expected=f"a unique module name; {name} is {file_of(name)}",
                 fix="rename the file",
             )
 
 
 def require_imported(words: Iterable[str], where: object) -> None:
-    """Make sure that the modules which a file names are imported already: only the user's own word imports code.
+    """Make sure that the modules named in a file are already imported: only the user may have code imported.
 
     Args:
         words: As for `import_blocks`.
@@ -63,9 +63,9 @@ def require_imported(words: Iterable[str], where: object) -> None:
     missing = [word for word in words if _located(word)[0] not in sys.modules]
     if missing:
         raise ConfigError(
-            f"{where} needs modules of blocks, and a recipe alone imports none.",
+            f"{where} needs modules of blocks that are not imported; a recipe cannot import code by itself.",
             given=f"blocks: {', '.join(missing)}",
-            expected="modules whose code you trust, imported by you",
+            expected="these modules imported by you, if you trust their code",
             fix=f"add blocks={','.join(missing)} to the command; in Python, import them first",
         )
 
@@ -152,7 +152,7 @@ def _with_imports(block: str, modules: set[str]) -> dict[str, Path]:
             continue
         if file is None:
             raise ConfigError(
-                "The source of a block is in no file, so changes of it could not be seen.",
+                "A block has no source file, so changes to its code could not be detected.",
                 given=f"{block}, of module {name}",
                 expected="a block in a module file",
                 fix="move the class into a module, and import that",

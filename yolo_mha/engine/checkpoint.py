@@ -16,7 +16,7 @@ from .foreign import described, file_format, framework
 
 
 class Checkpoint(TypedDict, total=False):
-    """What is read of a checkpoint, which Ultralytics' training writes."""
+    """The part of an Ultralytics checkpoint that is used here."""
 
     model: Network
     ema: Network | None
@@ -72,12 +72,12 @@ def checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointErr
             return CheckpointError(
                 f"{path} is a checkpoint of {made}, not of Ultralytics.",
                 given=names,
-                expected="a checkpoint of Ultralytics 8 or newer; a YOLOv5 model of that is called yolov5nu.pt",
-                fix="train a model of Ultralytics, or run this one with the program that trained it",
+                expected="a checkpoint of Ultralytics 8 or newer; its YOLOv5 models have names such as yolov5nu.pt",
+                fix="train an Ultralytics model, or run this one with the program that trained it",
             )
         if any(name.startswith("__main__.") for name in refused):
             return CheckpointError(
-                f"{path} holds classes of the script that trained it, which nothing else can import.",
+                f"{path} needs classes that were defined in the training script, which cannot be imported.",
                 given=names,
                 expected="blocks in a module of their own",
                 fix="move the class into a module, import it there and train again",
@@ -92,15 +92,15 @@ def checkpoint_error(path: Path, error: Exception, trust: bool) -> CheckpointErr
     with contextlib.suppress(Exception):  # what cannot be read is damaged
         if not _model_in(content := read_checkpoint(path, trust)):
             return CheckpointError(
-                f"{path} holds no model of Ultralytics.",
+                f"{path} does not contain an Ultralytics model.",
                 given=described(content),
-                expected="a checkpoint written by Ultralytics, which holds the model itself",
-                fix="name such a checkpoint, or train one",
+                expected="a checkpoint written by Ultralytics, which contains the whole model",
+                fix="give such a checkpoint, or train one",
             )
     return CheckpointError(
-        f"{path} is damaged, or no YOLO checkpoint.",
+        f"{path} is damaged or is not a YOLO checkpoint.",
         given=one_line(error),
-        expected="a checkpoint written by training, which holds the model itself",
+        expected="a checkpoint written by training, which contains the whole model",
         fix="copy the file again, or train one",
     )
 

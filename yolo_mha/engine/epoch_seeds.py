@@ -37,7 +37,7 @@ class EpochSeeds:
         if self.batch not in (None, trainer.batch_size):
             raise RunError(
                 f"A batch of {self.batch} does not fit into memory.",
-                given=f"Ultralytics went on with {trainer.batch_size}",
+                given=f"Ultralytics continued with {trainer.batch_size}",
                 expected="the same batch in all runs",
                 fix=f"batch={trainer.batch_size} for all of them",
             )

@@ -20,27 +20,27 @@ def check_freeze_base(epochs: object, rows: list[int], freeze: object = None) ->
         freeze: Ultralytics' setting of that name.
 
     Raises:
-        ConfigError: It is no number of epochs, there is no block, or Ultralytics is told to freeze layers too.
+        ConfigError: The number of epochs is unusable, there is no block, or ``freeze`` is given too.
     """
     FREEZE_BASE.check(epochs)
     if epochs and not rows:
         raise ConfigError(
-            "freeze_base trains the attention blocks alone, and this model has none.",
+            "freeze_base needs attention blocks to train, and this model has none.",
             given=f"freeze_base={epochs}",
-            expected="a model with blocks, or at=P5 to put one in",
+            expected="a model with blocks, or at=P5 to insert one",
         )
     if epochs and freeze:
         raise ConfigError(
-            "freeze and freeze_base say different things of the same layers.",
+            "freeze and freeze_base cannot be combined.",
             given=f"freeze={freeze} freeze_base={epochs}",
             expected="one of them",
         )
 
 
 class FreezeBase:
-    """Training callbacks that keep all layers but the given ones as they are for the first epochs.
+    """Training callbacks that freeze all layers except the given ones for the first epochs.
 
-    Neither their parameters nor the running statistics of their norms change.
+    Neither the parameters nor the running BatchNorm statistics of frozen layers change.
 
     Args:
         epochs: For how many epochs.

@@ -42,13 +42,13 @@ class Surgery(Result):
         base: The model that was read.
         yaml: The YAML that was written.
         checkpoint: The checkpoint that was written, where the base was one.
-        open_as: The name under which Ultralytics opens the YAML at the base's scale.
+        open_as: The file name with which Ultralytics opens the YAML at the base's scale.
         layers: The new model, row by row.
         new: Indices of the new rows.
         removed: Indices, in the base, of the rows that are gone.
-        tensors: Number of the base's tensors, without those of removed rows.
-        kept: How many of them are in the new model as they were.
-        identical: Whether both models gave equal outputs for one random image; None where no checkpoint was read.
+        tensors: Number of tensors of the base, without those of removed rows.
+        kept: How many of these are unchanged in the new model.
+        identical: Whether both models gave equal outputs for one random image; None if no checkpoint was read.
     """
 
     base: str
@@ -94,20 +94,20 @@ def insert(
     trust: bool = False,
     **options: Any,
 ) -> Surgery:
-    """Put attention into a model YAML or a checkpoint.
+    """Insert attention into a model YAML or a checkpoint.
 
-    Every reference to a layer that gets a block goes to the block, all others shift. From a checkpoint, all of its
-    weights are kept, and with the default gate of zero its outputs are the same as before.
+    Layers that read a layer with a new block read the block instead, and all other indices are shifted. All weights
+    of a checkpoint are kept. With the default gate of zero its outputs do not change.
 
     Args:
         model: A model YAML of Ultralytics or your own, by path or bare name; or a checkpoint.
-        at: Where: ``P2`` to ``P6`` (behind the last backbone layer at that stride), ``neck`` (behind every layer that
-            feeds the head), ``neck:P3`` (one of them), ``after:SPPF``, ``layer:9``; several separated by commas.
+        at: Where: ``P2`` to ``P6`` (after the last backbone layer of that stride), ``neck`` (after every layer that
+            feeds the head), ``neck:P3`` (one of these), ``after:SPPF``, ``layer:9``; several separated by commas.
         block: Class name of a registered block.
-        out: The file to write, ``.yaml`` or ``.pt`` as the model; a checkpoint's YAML goes beside it. By default it is
-            named after the model and the places, in the working directory.
-        exist_ok: Replace files that exist.
-        trust: Read the checkpoint with full pickle, if you made it yourself.
+        out: The file to write, ``.yaml`` or ``.pt`` like the model; the YAML of a checkpoint is written beside it. By
+            default the file is named after the model and the places, and is in the working directory.
+        exist_ok: Overwrite existing files.
+        trust: Unpickle the checkpoint without restrictions. Only for files that you made yourself.
         **options: Arguments of the block, see `SpatialMHABlock`; for `CrossScaleMHA` also ``context``, the place of
             the layer that keys and values come from.
 
@@ -159,7 +159,9 @@ def remove(
         base = read_base(model, trust)
         if out is None and at is not None:
             raise ConfigError(
-                "A model that keeps some of its blocks needs a name.", given=f"at={at}", expected="out=new.yaml or .pt"
+                "out is missing: only some blocks are removed, so there is no default name.",
+                given=f"at={at}",
+                expected="out=new.yaml or out=new.pt",
             )
         target = output_file(base, out, "-plain", exist_ok)
         return write_model(base, *remove_blocks(base.model, at), target)
@@ -181,14 +183,14 @@ def read_base(model: str | Path, trust: bool) -> Base:
         rows = read_model_yaml(existing(name))
         return Base(name, Path(str(find_model_yaml(name))), build(rows), model_text(name, rows), None)
     if not name.endswith(".pt"):
-        raise ConfigError("This is no model to work on.", given=f"model={name}", expected="a .yaml or a .pt file")
+        raise ConfigError("This file is not a model.", given=f"model={name}", expected="a .yaml or a .pt file")
     source = Path(existing(name))
     checkpoint = check_checkpoint(source, trust)
     module = checkpoint.get("ema") or checkpoint["model"]
     content = getattr(module, "yaml", None)
     if not isinstance(content, dict) or not content.get("backbone") or not content.get("head"):
         raise CheckpointError(
-            f"{name} does not say of which rows its model is built.",
+            f"{name} does not contain the YAML of its model.",
             given=f"a {type(module).__name__}",
             expected="a checkpoint of an Ultralytics model with its YAML",
         )
@@ -213,7 +215,7 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool,
         path = given_path(out, "out")
         if path.suffix != kind:
             raise ConfigError(
-                "The output is a file of another kind than the model.",
+                "The output must have the same file type as the model.",
                 given=f"model={base.name} out={out}",
                 expected=f"out=...{kind}",
             )
@@ -225,7 +227,7 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool,
     scales = (yaml.safe_load(base.text).get("scales") or {}) if base.checkpoint else {}
     if letter and scales and letter not in scales:
         raise ConfigError(
-            "The output's name has the letter of another scale.",
+            "The output's name ends in the letter of another scale.",
             given=f"out={path.name}, scale {letter}",
             expected=f"scale {', '.join(scales)}, or a name without a letter",
         )
@@ -238,14 +240,14 @@ def output_file(base: Base, out: str | Path | None, suffix: str, exist_ok: bool,
                     f"{written.name} exists already.",
                     given=str(written),
                     expected="a new file",
-                    fix="name another with out=, or pass exist_ok=True; a model is never replaced by its own copy",
+                    fix="choose another file with out=, or pass exist_ok=True; the input model is never overwritten",
                 )
     return path
 
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Turn what the system says of a path or a disk into an error of ours."""
+    """Turn an OSError about a path or a disk into an error of this package."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:

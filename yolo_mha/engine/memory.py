@@ -1,4 +1,4 @@
-"""How much memory is in use: the functions say of what, and which peak they mean."""
+"""How much memory a process uses, now and at its peak, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def process_peak_mib() -> float:
 
 
 def reset_peak() -> None:
-    """Let the peak of this process start anew, which Linux alone can do."""
+    """Reset the peak of this process; only Linux can do this."""
     with contextlib.suppress(OSError):
         (PROC / "clear_refs").write_text("5")
 

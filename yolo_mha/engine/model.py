@@ -185,9 +185,8 @@ class YOLO(ultralytics.YOLO):
         if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
             check_goes_on_as_it_began(resume, record.at, freeze_base)
             data = kwargs.get("data") or ((self.ckpt or {}).get("train_args") or {}).get("data")
-            LOGGER.info(
-                f"the run goes on with data={source_of(data)}"
-            )  # the checkpoint may be a stranger's, and name any folder
+            # say which: the checkpoint may come from somebody else and name any folder
+            LOGGER.info(f"the run continues with data={source_of(data)}")
             record = Record.read(Path(str(self.ckpt_path if resume is True else resume)).resolve().parents[1])
             events: list[tuple[str, Callable[[Any], None]]] = []
         else:
@@ -197,7 +196,7 @@ class YOLO(ultralytics.YOLO):
             if (freeze := moved_freeze(given, network.yaml)) != given:
                 kwargs["freeze"] = freeze
                 LOGGER.info(
-                    f"freeze={given} counts rows without the blocks: rows {freeze} are frozen, the blocks train"
+                    f"freeze={given} counts rows without the blocks, so rows {freeze} are frozen and the blocks train"
                 )
             events = [("on_pretrain_routine_end", record)] if record.at or freeze_base else []
         if record.at:  # with `ckpt` set Ultralytics takes the rows from this object, and the weights from `pretrained`
@@ -238,10 +237,10 @@ def _check_covered(head: str, file: str) -> None:
     """Refuse a model that another class of Ultralytics is for, by the class of its head."""
     if other := next((other for part, other in OTHER_CLASSES.items() if part in head), ""):
         raise UnsupportedTaskError(
-            f"{other} models are not covered here.",
+            f"{other} models are not supported by yolo_mha.YOLO.",
             given=f"{file}, with the head {head}",
             expected="a model of ultralytics.YOLO",
-            fix=f"use ultralytics.{other}; with yolo_mha imported its YAMLs may name blocks too",
+            fix=f"use ultralytics.{other}; after import yolo_mha, its YAMLs can contain blocks too",
         )
 
 
@@ -260,7 +259,7 @@ def _guarded(stock: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: YOLO, *args: Any, **kwargs: Any) -> Any:
         if name in REFUSED:
             raise ConfigError(
-                f"{name} is not done by this class: Ultralytics runs it in ways that a stranger's file can use.",
+                f"{name} is not supported here: in Ultralytics it can run code from an untrusted file.",
                 given=f"YOLO.{name}()",
                 expected=REFUSED[name],
             )
@@ -303,7 +302,7 @@ def existing(model: str | Path, key: str = "model") -> str:
     name = str(given_path(model, key)).strip()
     if name.startswith(REMOTE):
         raise ModelError(
-            "Models are not downloaded from an address.",
+            "Models are not downloaded from a URL.",
             given=f"{key}={name}",
             expected="a local file, or the name of Ultralytics' own weights, such as yolo11n.pt",
             fix="download it yourself and give its path",
@@ -330,7 +329,7 @@ def existing(model: str | Path, key: str = "model") -> str:
         "Model not found.",
         given=f"{key}={name}",
         expected=f"an existing file; {near}" if near else "an existing .pt or .yaml",
-        fix="give the path of a local file, or Ultralytics' own weights by their name alone, such as yolo11n.pt",
+        fix="give the path of a local file, or the bare name of official weights, such as yolo11n.pt",
     )
 
 
@@ -375,10 +374,10 @@ def check_goes_on_as_it_began(resume: object, at: object, freeze_base: object) -
     if at or freeze_base:
         given = {"resume": resume, "at": at, "freeze_base": freeze_base}
         raise ConfigError(
-            "An interrupted run goes on as it began.",
+            "at and freeze_base cannot be changed when a run is resumed.",
             given=" ".join(f"{k}={v}" for k, v in given.items() if v),
             expected="resume= without at= and freeze_base=",
-            fix="to put blocks into what was trained, start a new run: model=path/to/last.pt at=...",
+            fix="to insert blocks into the trained model, start a new run: model=path/to/last.pt at=...",
         )
 
 

@@ -42,7 +42,7 @@ FILE_SETTINGS = ("save", "save_txt", "save_conf", "save_crop", "save_json", "sav
 
 @dataclass(frozen=True)
 class PredictResult(Result):
-    """What was found, and where it is written.
+    """What was detected, and which files were written.
 
     Attributes:
         save_dir: Folder of all that was written.
@@ -226,7 +226,7 @@ def look(
 
 
 class Delivery:
-    """Results on their way to the files, and what is counted by the way.
+    """Writes results to the files as they arrive, and counts them.
 
     Args:
         loader: Where they come from.

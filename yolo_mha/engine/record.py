@@ -72,7 +72,7 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """Return what a run's record says of its first epochs, or an empty one where there is none."""
+        """Return the record of a run, or an empty one if there is none."""
         try:
             content = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
             return cls(content["base"], int(content["freeze_base"]), [int(row) for row in content["rows"]])

@@ -47,7 +47,7 @@ def run_folder(settings: Mapping[str, Any], command: str, below: str = "runs/det
     project = Path(in_working_directory(dict(settings), below)["project"])
     name = str(command if settings.get("name") in (None, "") else settings["name"])
     if Path(name).name in ("", ".."):
-        raise ConfigError("name is that of a new folder.", given=f"name={name}", expected="for example name=first")
+        raise ConfigError("name is not a usable folder name.", given=f"name={name}", expected="for example name=first")
     wanted = (project / name).resolve()
     made: list[Path] = []
     try:
@@ -90,9 +90,9 @@ def locked(
     except Timeout as e:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise FolderInUseError(
-            "Another process works in this folder.",
-            given=f"{folder}, held by {one_line(who)}",
-            expected="one at a time",
+            "Another process is using this folder.",
+            given=f"{folder}, locked by {one_line(who)}",
+            expected="one process at a time",
             fix=f"wait until it is done, or {otherwise}",
         ) from e
     try:

@@ -52,7 +52,7 @@ def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any
 
     Args:
         tokens: Words of the command line.
-        positional: The key that a word without ``=`` stands for, if the command has one.
+        positional: The key of an argument without ``=``, if the command accepts one.
 
     Raises:
         ConfigError: A word is no ``key=value``, or a key comes twice.
@@ -109,20 +109,20 @@ def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any
         if passed.get("device") is not None:
             select_device(passed["device"], verbose=False)
     except (TypeError, ValueError, SyntaxError, AssertionError) as e:
-        expected = "values as Ultralytics documents them"
+        expected = "a value that Ultralytics documents, see https://docs.ultralytics.com/usage/cfg"
         raise ConfigError("A setting has an unusable value.", given=one_line(e), expected=expected) from e
     return passed
 
 
 def check_trains_on(passed: Mapping[str, Any]) -> None:
-    """Make sure that ``device`` is one of PyTorch; tpu, intel and vulkan are of exported models.
+    """Make sure that ``device`` is a PyTorch device; tpu, intel and vulkan only run exported models.
 
     Raises:
         ConfigError: It is not.
     """
     device = passed.get("device")
     if device is not None and not isinstance(select_device(device, verbose=False), torch.device):
-        raise ConfigError("This device does not train.", given=f"device={device}", expected="cpu, mps, 0, or 0,1")
+        raise ConfigError("This device cannot train.", given=f"device={device}", expected="cpu, mps, 0, or 0,1")
 
 
 def check_images_at_once(passed: Mapping[str, Any]) -> None:

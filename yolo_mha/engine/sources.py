@@ -69,7 +69,7 @@ class Frame:
         index: Position in the video or stream, from 0.
         fps: Frames per second of the video or stream; None for a picture.
         live: Whether it comes from a camera or stream.
-        silent: Whether it stands in for a frame that a stream did not deliver.
+        silent: Whether it replaces a frame that a stream did not deliver.
         sequence: The same for what belongs together: the frames of a video or stream, the pictures of a folder.
     """
 
@@ -133,12 +133,12 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
         return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
     if not isinstance(source, (str, int, Path)):
         expected = "a path, a list of paths, a camera index or a stream address"
-        raise DataError("source is of a kind that is not read.", given=type(source).__name__, expected=expected)
+        raise DataError("source has an unsupported type.", given=type(source).__name__, expected=expected)
     text, path = str(source), Path(str(source))
     if text.isdigit() or "://" in text:
         return _address(text)
     if not can_be_path(text):
-        raise DataError("source is no path.", given=text[:80], expected="a path that a file could have")
+        raise DataError("source is not a valid path.", given=text[:80], expected="the path of a file or folder")
     if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
         entries = _entries(path)
         if path.suffix.lower() != ".streams":
@@ -225,7 +225,7 @@ def _address(text: str) -> Source:
 
 
 def _probe(address: str) -> None:
-    """Make sure within seconds that a camera or stream opens; by itself OpenCV waits for half a minute."""
+    """Make sure within seconds that a camera or stream opens; OpenCV's own timeout is half a minute."""
     if "youtu" in (urlsplit(address).hostname or ""):
         return  # Ultralytics asks there for the address of the video itself
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
@@ -314,7 +314,7 @@ def _near(path: Path) -> str:
 
 
 def _files(text: str) -> list[str]:
-    """List the absolute paths that a path stands for: a file, the files in a folder, or those that a glob matches."""
+    """List the absolute paths of a file, of the files in a folder, or of the matches of a glob."""
     if not can_be_path(text):
         return []
     path = Path(text).absolute()

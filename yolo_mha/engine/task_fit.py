@@ -52,10 +52,10 @@ def _check_class_folders(path: Path) -> None:
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
     if not any(p.suffix[1:].lower() in IMG_FORMATS for p in (path / "train").glob("*/*")):
         raise DataError(
-            f"{path} is no dataset for a classification model.",
+            f"{path} is not a dataset for a classification model.",
             given=f"a folder with {inside}",
             expected=CLASS_FOLDERS,
-            fix="make these folders; they are not made beside your data by themselves",
+            fix="create these folders yourself; yolo-mha never changes a dataset",
         )
 
 

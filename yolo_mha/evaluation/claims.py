@@ -40,7 +40,7 @@ class Claim:
     Attributes:
         token: Tells this claim from all others.
         machine: Name of the machine.
-        processes: Stands for the processes that this one can see; containers of one machine have their own.
+        processes: Identifier of the process namespace; each container of a machine has its own.
         process: Number of the process there.
         since: When the claim began, in UTC, ISO 8601.
         job: What a scheduler calls the process, such as "SLURM job 17_3"; empty without one.
@@ -151,7 +151,7 @@ def _own() -> Claim:
 
 
 def _processes() -> str:
-    """Return what stands for the processes that this one can see; empty where the system does not say it."""
+    """Return an identifier of the process namespace; empty if the system has none."""
     try:
         return f"{Path(BOOT).read_text(encoding='ascii').strip()} {os.stat(PROCESSES).st_ino}"
     except OSError:

@@ -152,7 +152,7 @@ def estimate(
         raise ConfigError(
             "Nothing is trained, so there is nothing to estimate.",
             given=f"arms of {wanted.given}",
-            expected="no dry_run, or arms that are trained",
+            expected="arms to train, or no dry_run",
         )
     plan = prepare(wanted)
     known = find_power(plan, pilot, sd_seeds, se_images)
@@ -174,7 +174,7 @@ def run_comparison(recipe: Recipe, project: str | Path | None, train: Trainer | 
     """
     plan, given = prepare_given(recipe) if recipe.given else (prepare(recipe), [])
     if len(recipe.seeds) < LEAST_SEEDS and not given:
-        LOGGER.warning(f"{len(recipe.seeds)} of the {LEAST_SEEDS} seeds that a verdict needs, such as seeds=0,1,2")
+        LOGGER.warning(f"A verdict needs {LEAST_SEEDS} seeds, such as seeds=0,1,2; this plan has {len(recipe.seeds)}")
     with open_folder(plan, project, begun=train is None and not given) as folder:
         for objection in review(read_declarations(folder)[-1].plan, read_looks(folder)).objections:
             LOGGER.warning(f"There will be no verdict: {objection}")

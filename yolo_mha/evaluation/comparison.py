@@ -41,7 +41,7 @@ METHOD = (
     "seeds it covers the choice of images alone."
 )
 INDEPENDENT = (
-    " Images are taken as independent. Where they are not, such as frames of one video, the intervals are too narrow; "
+    " Images are assumed to be independent. If they are not, such as frames of a video, intervals are too narrow; "
     "group= resamples groups of them. With fewer than 10 images that hold an object of a kind there is no interval."
 )
 GROUPED = (

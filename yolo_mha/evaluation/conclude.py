@@ -1,4 +1,4 @@
-"""What is made of the finished runs of a comparison: scores, contrasts, notes, and the reports."""
+"""Evaluate the finished runs of a comparison: scores, contrasts, notes and reports."""
 
 from __future__ import annotations
 

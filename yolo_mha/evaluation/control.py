@@ -63,15 +63,17 @@ def matched_control(baseline: Network, arm: Network, name: str) -> tuple[ModelYA
         kept = align(baseline.yaml, content).values()
     except ModelError as e:
         raise ConfigError(
-            "No control can be matched to an arm that is another model than the baseline.",
+            "No control can be made for an arm that differs from the baseline in more than its blocks.",
             given=f"{name}: {e.given}",
-            expected="the baseline with blocks put in",
+            expected="the baseline with blocks inserted",
             fix="control=False, or control=my-model.yaml",
         ) from e
     new = [row for row in blocks(content) if row not in kept]
     if not new:
         raise ConfigError(
-            "There is no block to match.", given=name, expected="an arm with a block more than the baseline"
+            f"No control can be made: arm '{name}' has no blocks.",
+            given=name,
+            expected="an arm with at least one block more than the baseline",
         )
     rows, described, substitutes = [*content["backbone"], *content["head"]], layers(arm), []
     for row in new:
@@ -94,7 +96,7 @@ def _substitute(row: int, block: str, channels: int, layer: nn.Module, name: str
     substitute = Substitute(row, block, channels, parameters, hidden, own)
     if not parameters or abs(substitute.difference) > TOLERANCE:
         raise ConfigError(
-            f"No convolution has within {TOLERANCE:.0%} as many parameters as this block.",
+            f"No convolution has as many parameters as this block, to within {TOLERANCE:.0%}.",
             given=f"{name}, row {row}: {block} on {channels} channels with {parameters:,} parameters; the nearest is "
             f"{own:,} with {hidden} hidden channels",
             expected="a block with more parameters",

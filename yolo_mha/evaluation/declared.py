@@ -42,7 +42,7 @@ class Declaration:
 
 
 def planned(recipe: Recipe, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return the plan that a recipe stands for, in the types of JSON.
+    """Return the plan that a recipe declares, in JSON types.
 
     Args:
         recipe: The recipe.

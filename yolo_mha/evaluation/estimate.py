@@ -30,7 +30,7 @@ class ArmEstimate:
     Attributes:
         model: What is trained, in the words of the command line.
         parameters: Number of parameters, with the dataset's classes.
-        substitutes: Convolutions of a control and the blocks that they stand for.
+        substitutes: Convolutions of a control and the blocks that they replace.
         step_seconds: Time of a training step.
         image_seconds: Time of one validation image in the network, without finding boxes and scoring them.
         seconds: Time of the run: all steps, and validation after each epoch and at the end.

@@ -1,4 +1,4 @@
-"""How the numbers of a comparison are written: with the decimals that it takes for what is said of them to be true."""
+"""Format the numbers of a comparison with enough decimals for the statements about them to be true."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def figures(interval: Interval, margin: float) -> tuple[str, str]:
 
 
 def heading(intervals: Iterable[Interval | None]) -> str:
-    """Write what stands above intervals: whether they are about seeds as well as images."""
+    """Return the heading of intervals: over images, or over seeds and images."""
     scopes = {interval.scope for interval in intervals if interval}
     if scopes == {"images"}:
         return "95 % interval, images only"

@@ -179,11 +179,11 @@ def _find(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
         if all(key.startswith(SOURCE) for key in tried[folder]):
             return folder
     raise ConfigError(
-        "This comparison was not begun, so nothing can be concluded.",
+        "There is no comparison with this recipe to conclude.",
         given="; ".join(f"{folder} differs in {', '.join(changed)}" for folder, changed in tried.items())
         or f"no folder {recipe.name} in {root}",
         expected="the recipe of a comparison with finished runs",
-        fix="name its folder's recipe.yaml, and project= where it is; or train it without conclude=True",
+        fix="give the recipe.yaml in its folder, and project=; or train it first, without conclude=True",
     )
 
 
@@ -193,7 +193,7 @@ def _find_or_make(recipe: Recipe, inputs: dict[str, str], root: Path) -> Path:
     candidates = chain(known, (root / name for name in names if root / name not in known))
     folder = next(candidates)
     while changed := _changes(folder, recipe, inputs):
-        LOGGER.warning(f"{folder} differs in {', '.join(changed)}, so it is left as it is")
+        LOGGER.warning(f"{folder} is another comparison, so it is not changed; it differs in {', '.join(changed)}")
         folder = next(candidates)
     return folder
 

@@ -15,7 +15,7 @@ from ..yaml_files import read_yaml
 
 MODELS, PREDICTIONS = "models", "predictions"
 KINDS = (MODELS, PREDICTIONS)
-ARM, SEED = "{arm}", "{seed}"  # what stands in a pattern for the name of the arm and for the seed
+ARM, SEED = "{arm}", "{seed}"  # placeholders in a pattern
 EXAMPLES = {MODELS: "runs/{arm}/seed{seed}/weights/last.pt", PREDICTIONS: "predictions/{arm}-{seed}.json"}
 MAPPING = "arm: {seed: path}, with the seeds as whole numbers"
 
@@ -33,7 +33,7 @@ class Given:
     files: dict[int, str]
 
     def settings(self) -> dict[str, Any]:
-        """Return what stands for it in a recipe."""
+        """Return its entry in a recipe."""
         return {self.kind: dict(self.files)}
 
     def by_content(self, sha256: Mapping[str, str]) -> dict[str, Any]:
@@ -85,11 +85,12 @@ def read_given(arm: str, kind: str, files: object, folder: Path = Path()) -> Giv
         ConfigError: It is no such mapping, or a file is missing.
     """
     if not isinstance(files, Mapping) or not files or not all(type(seed) is int and seed >= 0 for seed in files):
-        raise ConfigError(f"The runs of an arm are named by seed in {kind}.", given=f"{arm}: {files}", expected=MAPPING)
+        raise ConfigError(f"Arm '{arm}' of {kind} is not a mapping.", given=f"{arm}: {files}", expected=MAPPING)
     paths = {seed: folder / given_path(file, f"{kind} of {arm}, seed {seed}") for seed, file in sorted(files.items())}
     for seed, path in paths.items():
         if not path.is_file():
-            raise ConfigError(f"The file of {arm} seed {seed} is missing.", given=path, expected=f"one of the {kind}")
+            problem = f"The file of {arm}, seed {seed}, does not exist."
+            raise ConfigError(problem, given=path, expected=f"an existing file for each run in {kind}")
     return Given(kind, {seed: str(path.resolve()) for seed, path in paths.items()})
 
 
@@ -107,10 +108,12 @@ def chosen_baseline(runs: Mapping[str, Given], baseline: object, primary: object
     name, arms = str(baseline or "baseline"), ", ".join(runs)
     if name not in runs:
         expected = f"baseline=NAME, {nearest(name, runs)}"
-        raise ConfigError("It is not known which arm is the baseline.", given=f"arms {arms}", expected=expected)
+        problem = f"No arm is called '{name}', so the baseline is unknown."
+        raise ConfigError(problem, given=f"arms: {arms}", expected=expected)
     if len(others := [arm for arm in runs if arm != name]) > 1 and not primary:
         expected = f"primary=NAME, one of {', '.join(others)}"
-        raise ConfigError("It is not known which arm the verdict is about.", given=f"arms {arms}", expected=expected)
+        problem = "primary is missing: several arms could be compared with the baseline."
+        raise ConfigError(problem, given=f"arms: {arms}", expected=expected)
     return name
 
 
@@ -121,8 +124,8 @@ def _found(kind: str, pattern: str) -> dict[str, dict[int, str]]:
         raise ConfigError(
             f"The pattern of {kind} has no {' and no '.join(lacking)}.",
             given=f"{kind}={pattern}",
-            expected=f"{ARM} and {SEED} in the place of the arm's name and the seed, such as {example}",
-            fix=f"or name a YAML file with {MAPPING}",
+            expected=f"a path with {ARM} and {SEED} for the arm's name and the seed, such as {example}",
+            fix=f"correct the pattern, or give a YAML file with {MAPPING}",
         )
     regex = re.escape(pattern)
     for place, group, fits in ((ARM, "arm", "[^/]+?"), (SEED, "seed", "[0-9]+")):
@@ -134,11 +137,12 @@ def _found(kind: str, pattern: str) -> dict[str, dict[int, str]]:
             continue
         own, seed = runs.setdefault(fit["arm"], {}), int(fit["seed"])
         if seed in own:
-            raise ConfigError("A run is there twice.", given=f"{own[seed]} and {file}", expected="one file a seed")
+            problem = f"Two files match {fit['arm']}, seed {seed}."
+            raise ConfigError(problem, given=f"{own[seed]} and {file}", expected="one file per arm and seed")
         own[seed] = file
     if not runs:
         raise ConfigError(
-            f"No file fits the pattern of {kind}.",
+            f"No file matches the pattern of {kind}.",
             given=f"{kind}={pattern}, in {Path.cwd()}",
             expected=f"files such as {pattern.replace(ARM, 'baseline').replace(SEED, '0')}",
         )

@@ -40,7 +40,7 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Opened:
-    """What a checkpoint says of itself.
+    """What a checkpoint records about its training.
 
     Attributes:
         names: Its classes.
@@ -136,14 +136,14 @@ def _check_runs(recipe: Recipe, given: Mapping[str, Given], runs: Sequence[Run])
         first = known.setdefault(sha256(run.last), run)
         if first is not run:
             raise ConfigError(
-                "A run is there twice.",
+                "Two runs have the same file.",
                 given=f"{first.last} and {run.last} are the same file or have the same content",
                 expected="a file of its own for each arm and seed",
             )
     own = {name: sorted(given[name].files) for name in (recipe.baseline, recipe.primary)}
     if not set(own[recipe.baseline]) & set(own[recipe.primary]):
         words = "; ".join(f"{name} {', '.join(map(str, seeds))}" for name, seeds in own.items())
-        raise ConfigError("The arms that are compared share no seed.", given=words, expected="the same seeds in both")
+        raise ConfigError("The compared arms have no seed in common.", given=words, expected="the same seeds in both")
 
 
 def _check_predictions(plan: Plan, runs: Sequence[Run]) -> None:
@@ -156,7 +156,7 @@ def _check_predictions(plan: Plan, runs: Sequence[Run]) -> None:
 
 
 def _open(recipe: Recipe, runs: Sequence[Run]) -> tuple[list[Opened], dict[str, PlannedArm]]:
-    """Open the checkpoints one after the other; the first of each arm stands for it, with the blocks of all of them."""
+    """Open the checkpoints one by one; the first of each arm represents it, with the blocks of all its checkpoints."""
     opened: list[Opened] = []
     arms: dict[str, PlannedArm] = {}
     for run in runs:
@@ -195,7 +195,7 @@ def _one_size(opened: Sequence[Opened]) -> int:
     size = next(iter(sizes.values()))
     if len(sizes) > 1 or type(size) is not int:
         raise ConfigError(
-            "It is not known at which image size the models are scored.",
+            "imgsz is missing: the models were trained at different or unknown image sizes.",
             given=f"the checkpoints record {', '.join(sizes)}",
             expected="imgsz=640, or another size for all of them",
         )

@@ -1,9 +1,9 @@
 """Looks at the results of a comparison: each is recorded, and a plan that was changed after one gets no verdict.
 
-A 95 % interval errs in 5 of 100 comparisons if what is compared was fixed before the results were seen. Where seeds are
-added until an answer comes out (optional stopping), it errs more often: with a look after each seed from 3 to 10, a
-difference of zero is taken for a real one in 15 of 100. So each look is noted in ``looks.json`` before any result is
-shown.
+A 95 % interval misses the true difference in 5 of 100 comparisons if the plan was fixed before the results were seen.
+If seeds are added until an answer comes out (optional stopping), it misses more often: with a look after each seed from
+3 to 10, a difference of zero is reported as real in 15 of 100. So each look is recorded in ``looks.json`` before any
+result is shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .given import KINDS
 from .verdict import NONE, Verdict
 
 LOOKS = "looks.json"
-TEST = "data test"  # the input that stands for the test images; missing where they were not scored yet
+TEST = "data test"  # the input that identifies the test images; missing if they were not scored yet
 # beside the seeds, what could be changed until an answer comes out
 CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts", "train")
 # training settings with which the same is trained, as far as a difference of arms goes
@@ -208,7 +208,7 @@ def _same_choices(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
 
 
 def _scored(plan: Mapping[str, Any]) -> str:
-    """Return what stands for the scored images: the SHA-256 of their content, whichever split they are."""
+    """Return an identifier of the scored images: the SHA-256 of their content, independent of the split's name."""
     return str(plan["inputs"].get(f"data {plan['split']}", plan["split"]))
 
 

@@ -56,7 +56,7 @@ def read_contrast(text: str, arms: Sequence[str]) -> Named:
         if name not in arms:
             raise ConfigError(f"No arm '{name}'.", given=f"contrasts: {text}", expected=nearest(name, arms))
     if found.arm == found.against:
-        raise ConfigError("A contrast has two arms.", given=f"contrasts: {text}", expected="attention vs control")
+        raise ConfigError("A contrast needs two arms.", given=f"contrasts: {text}", expected="attention vs control")
     require_metric(found.metric)
     return found
 

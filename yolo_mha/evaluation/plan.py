@@ -182,7 +182,7 @@ def _check(name: str, planned: PlannedArm, baseline: PlannedArm, recipe: Recipe)
     script = {kind.__name__ for kind in kinds if is_block(kind.__name__) and kind.__module__ == "__main__"}
     if script:
         raise ConfigError(
-            "A block of the calling script is unknown in the processes that train.",
+            "A block is defined in the calling script, where the training processes cannot import it.",
             given=f"{name}: {', '.join(sorted(script))}",
             expected="blocks in a module of their own",
             fix="move the class into a module, and import that (on the command line: blocks=my_module)",
@@ -200,8 +200,8 @@ def _check(name: str, planned: PlannedArm, baseline: PlannedArm, recipe: Recipe)
     same = sum(k in state and state[k].shape == v.shape and same_values(state[k], v) for k, v in tensors.items())
     if same < len(tensors):
         raise ConfigError(
-            f"'{name}' brings weights that the baseline does not have, so a difference would not be the block's.",
-            given=f"{arm.model}: {same} of {len(tensors)} tensors are those of {first.model}",
-            expected="one start for all arms",
-            fix="name the arm's model YAML, or at=, and the weights in pretrained= or in the baseline's model",
+            f"Arm '{name}' starts from other weights than the baseline, which alone could make a difference.",
+            given=f"{arm.model}: {same} of {len(tensors)} tensors equal those of {first.model}",
+            expected="the same initial weights for all arms",
+            fix="give the arm a model YAML or at=, and the weights as pretrained= or as the baseline's model",
         )

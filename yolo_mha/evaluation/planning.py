@@ -118,8 +118,8 @@ class Power:
             said += [
                 f"With {seeds} seeds and {self.tested} a true difference of {margin:g} in {recipe.metric} is found "
                 f"with probability {own.finds:.2f}{upper}.",
-                f"It finds {least} with probability {POWER:g}, and cannot be relied on to find less.",
-                f"Where there is no difference, that none of {margin:g} exists is shown with probability "
+                f"A difference of {least} is found with probability {POWER:g}, a smaller one less often.",
+                f"If there is no true difference, one of {margin:g} or more is excluded with probability "
                 f"{own.excludes:.2f}.",
             ]
         else:
@@ -127,11 +127,12 @@ class Power:
         if self.needed is None:
             floor = size(smallest_detectable(self.spread, MOST_SEEDS), margin)
             said.append(
-                f"Even {MOST_SEEDS} seeds find no less than {floor}: take a larger margin, or more test images."
+                f"Even {MOST_SEEDS} seeds find only differences of {floor} or more: use a larger margin, or more test "
+                "images."
             )
         elif self.needed > seeds:
             most = f"up to {self.needed_upper}" if self.needed_upper else f"more than {MOST_SEEDS}"
-            doubt = "" if self.needed_upper == self.needed else f", or {most}, for the spread is uncertain"
+            doubt = "" if self.needed_upper == self.needed else f", or {most}, because the spread is uncertain"
             said.append(f"A difference of {margin:g} takes about {self.needed} seeds{doubt}.")
         return said
 
@@ -139,7 +140,7 @@ class Power:
 def find_power(
     plan: Plan, pilot: str | Path | None = None, sd_seeds: float | None = None, se_images: float | None = None
 ) -> Power | None:
-    """Compute what a comparison can find; None where nothing is said of the spread.
+    """Compute what differences a comparison can find; None if no spread is given.
 
     Args:
         plan: The plan.
@@ -161,14 +162,14 @@ def find_power(
         spread, notes = _scaled(found, tested)
     else:
         raise ConfigError(
-            "Either a pilot or numbers say how large the spread is.",
+            "pilot cannot be combined with sd_seeds or se_images.",
             given=f"pilot={pilot} sd_seeds={sd_seeds} se_images={se_images}",
             expected="pilot=runs/compare/NAME, or sd_seeds=0.01 se_images=0.005",
         )
     if tested.units < LEAST_UNITS:
         notes.append(f"{tested} are too few for an interval; {LEAST_UNITS} or more are needed.")
     if recipe.looks:
-        notes.append("Of declared looks the last one is meant; those before it find large differences earlier.")
+        notes.append("The numbers are for the last look; earlier looks can find large differences sooner.")
     margin, error = recipe.margin, stages(recipe.looks, recipe.seeds)[-1].error
     return Power(
         source=source,
@@ -194,11 +195,13 @@ def find_power(
 def _stated(sd_seeds: float | None, se_images: float | None, tested: Tested) -> tuple[str, Spread, list[str]]:
     """Take the spread from numbers."""
     if sd_seeds is None:
-        raise ConfigError("The spread over seeds is missing.", given=f"se_images={se_images}", expected="sd_seeds=0.01")
+        given = f"se_images={se_images}"
+        raise ConfigError("se_images needs sd_seeds.", given=given, expected=f"sd_seeds=0.01 {given}")
     for name, value in (("sd_seeds", sd_seeds), ("se_images", se_images or 0.0)):
         if type(value) not in (int, float) or not 0 <= value < 1:
-            raise ConfigError(f"{name} is a spread in AP.", given=f"{name}={value}", expected="0 or more, below 1")
-    notes = [] if se_images is not None else ["Without se_images the choice of images is taken to add nothing."]
+            given = f"{name}={value}"
+            raise ConfigError(f"{name} is out of range.", given=given, expected="an AP difference from 0 to below 1")
+    notes = [] if se_images is not None else ["se_images is not given, so variation over images is taken as 0."]
     source = f"sd_seeds={sd_seeds:g}, se_images={se_images or 0:g}"
     return source, Spread(sd_seeds, se_images or 0.0, tested.df), notes
 
@@ -208,7 +211,7 @@ def _scaled(found: Interval, tested: Tested) -> tuple[Spread, list[str]]:
     se, notes = found.se_images, []
     if (found.groups is None) != (tested.sizes is None):
         notes.append(
-            "The pilot and this plan do not both resample groups, so its spread over images is taken as it is."
+            "Only one of the pilot and this plan resamples groups, so the pilot's spread over images is not rescaled."
         )
     elif found.units != tested.units:
         se *= math.sqrt(found.units / tested.units)
@@ -236,11 +239,11 @@ def read_pilot(pilot: str | Path, arm: str, against: str, metric: str) -> tuple[
         found = Interval(**chosen["effects"][metric]) if chosen else None
     except (KeyError, TypeError, AttributeError) as e:
         expected = f"the folder of a finished comparison, or its {RESULTS}"
-        raise ConfigError("A pilot is an earlier comparison.", given=file, expected=expected) from e
+        raise ConfigError("The pilot is not a comparison.", given=file, expected=expected) from e
     if chosen is None or found is None or found.seeds < LEAST_SEEDS:
         what = f"seeds of {chosen['arm']} - {chosen['against']}: {found.seeds}" if found and chosen else "no interval"
         raise ConfigError(
-            f"The pilot does not say how much {metric} varies over seeds.",
+            f"The pilot cannot tell how much {metric} varies over seeds.",
             given=f"{file}: {what}",
             expected=f"a comparison with {LEAST_SEEDS} seeds or more and an interval of {metric}",
         )

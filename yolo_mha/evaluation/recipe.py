@@ -76,7 +76,7 @@ class Control:
     match: str
 
     def settings(self) -> dict[str, Any]:
-        """Return what stands for it in a recipe."""
+        """Return its entry in a recipe."""
         return {"match": self.match}
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compared, and how all of it is trained.
+    """What a comparison compares, and how its arms are trained.
 
     Attributes:
         name: Name of the folder under ``runs/compare``.
@@ -183,12 +183,13 @@ def read_arm(name: str, words: object) -> Arm | Control | Given:
     if unknown := [key for key in rest if key != "freeze_base"]:
         valid = ["model", "freeze_base", "match", *insertion_keys(given.get("block", BLOCK))]
         raise ConfigError(
-            f"Unknown key '{unknown[0]}' of an arm.",
+            f"Unknown key '{unknown[0]}' in arm '{name}'.",
             given=f"{name}: {given}",
-            expected=nearest(unknown[0], valid) if unknown[0] != "match" else "match: alone",
+            expected=nearest(unknown[0], valid) if unknown[0] != "match" else "match: as the only key",
         )
     if not given.get("model"):
-        raise ConfigError("An arm names no model.", given=f"{name}: {given}", expected="a model YAML or a checkpoint")
+        expected = "model: and a model YAML or a checkpoint"
+        raise ConfigError(f"Arm '{name}' has no model.", given=f"{name}: {given}", expected=expected)
     return Arm(str(_plain(given["model"], path=True)), insertion, rest.get("freeze_base", 0))
 
 
@@ -219,10 +220,11 @@ def read_recipe(recipe: str | Path, overrides: Mapping[str, Any]) -> Recipe:
                 f"{path} lacks '{key}'.", given=f"{key}: {content.get(key)!r}", expected=f"a {kind.__name__}"
             )
     if not isinstance(content.get("train") or {}, dict):
-        raise ConfigError(f"'train' of {path} holds no settings.", given=content["train"], expected="key: value lines")
+        raise ConfigError(f"'train' in {path} is not a mapping.", given=content["train"], expected="key: value lines")
     for key in content.get("train") or {}:
         if key in FIELDS:
-            raise ConfigError(f"'{key}' stands beside 'train', not in it.", given=f"{path}, train: {key}", expected=key)
+            expected = f"{key}: at the top level of the recipe"
+            raise ConfigError(f"'{key}' is not a training setting.", given=f"{path}, train: {key}", expected=expected)
     blocks = _blocks(content.get("blocks") or [])
     require_imported(blocks, path)
     arms = {str(name): read_arm(str(name), words) for name, words in content["arms"].items()}
@@ -252,7 +254,8 @@ def recipe_from_settings(settings: Mapping[str, Any]) -> Recipe:
         raise ConfigError("model is missing.", expected=example)
     if bool(attention) == (insertion is not None):
         given = f"attention={attention} at={settings.get('at')}"
-        raise ConfigError("Either at or attention says what is compared.", given=given, expected=example)
+        problem = "at and attention cannot be combined." if attention else "at or attention is missing."
+        raise ConfigError(problem, given=given, expected=example)
     if rest.get("data") is None:
         raise ConfigError("data is missing.", expected="data=path/to/data.yaml")
     inserted = insertion.settings() if insertion else {}
@@ -278,15 +281,15 @@ def recipe_of_given(settings: Mapping[str, Any]) -> Recipe:
     kinds = ("model", "recipe", *KINDS)
     if len(found := [key for key in kinds if key in settings]) != 1 or found[0] not in KINDS:
         raise ConfigError(
-            "A comparison is of models that are trained here, of given models, or of given predictions.",
+            "A comparison needs exactly one of these settings.",
             given=" ".join(f"{key}=..." for key in (*found, "baseline") if key in settings),
-            expected=f"one of {', '.join(kinds)}; baseline with models or predictions",
+            expected=f"one of {', '.join(kinds)}; baseline only with models or predictions",
         )
     kind = found[0]
     value, baseline = settings.pop(kind), settings.pop("baseline", None)
     _refuse_training(kind, {key: value for key, value in settings.items() if key not in OF_GIVEN})
     if "data" not in settings:
-        raise ConfigError("data is missing.", expected="data=path/to/data.yaml, which is scored")
+        raise ConfigError("data is missing.", expected="data=path/to/data.yaml, the dataset to score on")
     runs = read_runs(kind, value)
     baseline = chosen_baseline(runs, baseline, settings.get("primary"))
     return _recipe({baseline: runs[baseline], **runs}, {"name": "compare", **settings})
@@ -343,8 +346,8 @@ def _plain(value: Any, path: bool = False) -> Any:
 def _blocks(value: object) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        expected = "blocks: and a list of modules or their files"
-        raise ConfigError("blocks names modules that register blocks.", given=f"blocks: {value}", expected=expected)
+        expected = "a list of modules that register blocks, by name or file"
+        raise ConfigError("blocks has an unusable value.", given=f"blocks: {value}", expected=expected)
     return tuple(words)
 
 
@@ -352,7 +355,7 @@ def _contrasts(value: object) -> tuple[str, ...]:
     texts = value.split(";") if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in texts):
         expected = "'attention vs control; attention: APsmall', or a list of such texts"
-        raise ConfigError("contrasts names pairs of arms.", given=f"contrasts={value}", expected=expected)
+        raise ConfigError("contrasts has an unusable value.", given=f"contrasts={value}", expected=expected)
     return tuple(text.strip() for text in texts)
 
 
@@ -363,13 +366,13 @@ def _numbers(name: str, value: object, least: int, end: int) -> tuple[int, ...]:
     whole = all(type(number) is int and least <= number < end for number in numbers)
     if name == "looks" and (not whole or list(numbers) != sorted(set(numbers))):
         raise ConfigError(
-            "looks says after how many seeds the results are looked at, before all are trained.",
+            "looks has an unusable value.",
             given=f"looks={value} with {end} seeds",
-            expected=f"ascending numbers, {least} or more and fewer than the seeds, such as looks=3,6 with 10 seeds",
+            expected=f"ascending numbers of seeds, from {least} to below the total, such as looks=3,6 with 10 seeds",
         )
     if name == "seeds" and (not whole or not numbers or len(set(numbers)) < len(numbers)):
-        expected = "seeds=0,1,2, each one once, 0 or more"
-        raise ConfigError("Seeds are different whole numbers.", given=f"seeds={value}", expected=expected)
+        expected = "different whole numbers, 0 or more, such as seeds=0,1,2"
+        raise ConfigError("seeds has an unusable value.", given=f"seeds={value}", expected=expected)
     return numbers
 
 
@@ -377,33 +380,36 @@ def _check_own(recipe: Recipe) -> None:
     if type(recipe.jobs) is not int or recipe.jobs < 1:
         raise ConfigError("jobs must be a positive integer.", given=f"jobs={recipe.jobs}", expected="1, 2, ...")
     if type(recipe.keep_best) is not bool:
-        raise ConfigError("keep_best is True or False.", given=f"keep_best={recipe.keep_best}", expected="True, False")
+        given = f"keep_best={recipe.keep_best}"
+        raise ConfigError("keep_best must be True or False.", given=given, expected="True or False")
     for name in (recipe.name, *recipe.arms):
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ConfigError("This name cannot be a folder.", given=repr(name), expected="letters, digits, - and _")
     if len(recipe.arms) < 2:
-        raise ConfigError("There is nothing to compare.", given=f"arms {list(recipe.arms)}", expected="two or more")
+        given = f"arms: {', '.join(recipe.arms)}"
+        raise ConfigError("A comparison needs at least two arms.", given=given, expected="two or more arms")
     baseline, *others = recipe.arms
     if recipe.primary not in others:
         raise ConfigError(
-            "primary names the arm that is compared with the baseline first of all.",
-            given=f"primary={recipe.primary}, baseline {baseline}",
+            "primary is not one of the arms compared with the baseline.",
+            given=f"primary={recipe.primary}, baseline: {baseline}",
             expected=nearest(recipe.primary, others),
         )
     require_metric(recipe.metric)
     repeated = [named for named in recipe.named()[1:] if recipe.named().count(named) > 1]
     if repeated:
-        raise ConfigError("A contrast is named twice.", given=str(repeated[0]), expected="each once; primary is one")
+        expected = "each contrast once; that of primary is always included"
+        raise ConfigError("A contrast is named twice.", given=str(repeated[0]), expected=expected)
     if type(recipe.margin) not in (int, float) or not 0 < recipe.margin < 1:
         raise ConfigError(
-            "margin is the smallest difference in AP that matters.",
+            "margin, the smallest difference in AP that matters, is out of range.",
             given=f"margin={recipe.margin}",
             expected="above 0 and below 1, for example margin=0.01",
         )
     check_bad(recipe.bad)
     if recipe.split not in SCORED:
         raise ConfigError(
-            "split says which images are scored in the end.",
+            "Runs cannot be scored on this split.",
             given=f"split={recipe.split}",
             expected=" or ".join(SCORED),
         )
@@ -411,9 +417,9 @@ def _check_own(recipe: Recipe) -> None:
     for name, arm in recipe.arms.items():
         if isinstance(arm, Control) and (name == baseline or arm.match not in controlled):
             raise ConfigError(
-                "match makes the control of another arm.",
+                "match does not name an arm that can have a control.",
                 given=f"{name}: {arm.settings()}",
-                expected=f"match: and the name of an arm with blocks, {nearest(arm.match, controlled)}",
+                expected=f"match: and the name of another arm with blocks, {nearest(arm.match, controlled)}",
             )
 
 
@@ -421,7 +427,8 @@ def _check_given(recipe: Recipe, seeds: tuple[int, ...]) -> None:
     """Refuse other seeds than those of the given runs, what has a meaning for training alone, and mixed arms."""
     if len({arm.kind if isinstance(arm, Given) else "trained" for arm in recipe.arms.values()}) > 1:
         words = "; ".join(f"{name}: {arm}" for name, arm in recipe.arms.items())
-        raise ConfigError("Arms of different kinds.", given=words, expected="models, predictions or arms to train")
+        expected = "only models, only predictions, or only arms to train"
+        raise ConfigError("The arms are of different kinds.", given=words, expected=expected)
     usual = {"seeds": seeds, "looks": (), "jobs": JOBS, "keep_best": False}
     other = {key: getattr(recipe, key) for key, value in usual.items() if getattr(recipe, key) != value}
     _refuse_training(recipe.given, {**other, **recipe.train})
@@ -430,11 +437,11 @@ def _check_given(recipe: Recipe, seeds: tuple[int, ...]) -> None:
 def _check_train(train: Mapping[str, Any]) -> None:
     """Check training settings, and refuse those that would not be the same for all runs."""
     if "seed" in train:
-        raise ConfigError("compare takes several seeds.", given=f"seed={train['seed']}", expected="seeds=0,1,2")
+        raise ConfigError("compare has seeds, not seed.", given=f"seed={train['seed']}", expected="seeds=0,1,2")
     for key in PER_RUN:
         if key in train:
             raise ConfigError(
-                f"'{key}' is set for each run, so it is no training setting here.",
+                f"compare sets '{key}' itself, for each run.",
                 given=f"{key}={train[key]}",
                 expected=f"a comparison without {key}",
             )

@@ -23,7 +23,7 @@ from ..errors import ConfigError
 CODE = "code.json"
 PACKAGES = ("torch", "ultralytics", "yolo-mha")
 ASK_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-SOURCE = "source of "  # begins the names of inputs that stand for the code of a block
+SOURCE = "source of "  # prefix of the inputs that identify the code of a block
 Sources = Mapping[str, str]  # SHA-256 by block
 
 
@@ -61,7 +61,7 @@ class CodeRecord:
                 "The source of a block changed after the comparison was planned.",
                 given="; ".join(f"{name} of {', '.join(map(str, files[name].values()))}" for name in changed),
                 expected="the same code for all runs",
-                fix="undo the change, or call compare again: with other code it begins another folder",
+                fix="undo the change, or call compare again: with changed code it starts a new folder",
             )
         folder = Path(trainer.save_dir)
         before = read_code(folder)
@@ -107,7 +107,7 @@ def hardware(device: torch.device) -> dict[str, str]:
 
 
 def source_inputs(arms: Iterable[Sources]) -> dict[str, str]:
-    """Return the inputs of a comparison that stand for the source of its blocks.
+    """Return the inputs of a comparison that identify the source of its blocks.
 
     Args:
         arms: Sources of the blocks of each arm. Options may give a block other parts in one arm than in another; then

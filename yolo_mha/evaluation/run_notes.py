@@ -1,4 +1,4 @@
-"""What a report says of its runs: what may be concluded from them, how they went, what trained them, their gates."""
+"""Notes of a report about its runs: what can be concluded, how they went, versions and hardware, gates."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ def run_notes(
         notes.append(MADE_TASK)
     if resumed := [f"{run.arm} seed {run.seed}" for run in runs if run.resumed]:
         notes.append(
-            f"Went on from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics keeps checkpoints in "
-            "half precision, so such a run is not bit for bit what it would have been."
+            f"Resumed from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics stores checkpoints in "
+            "half precision, so the result differs slightly from that of an uninterrupted run."
         )
     if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state == FAILED]:
         notes.append(
-            f"Failed, and left out: {'; '.join(failed)}. The same command tries them again. "
-            "Means of an arm are over its own finished seeds, differences over those that both arms finished."
+            f"Failed and left out: {'; '.join(failed)}. The same command tries them again. "
+            "The mean of an arm is over its own finished seeds, a difference over the seeds that both arms finished."
         )
     other = [str(check.seed) for check in start if not check.same_batches]
     apart = sorted({arm for check in start for arm, shared in check.shared.items() if shared < check.tensors})
     if other:
         notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
     if apart:
-        notes.append(f"Another start than the baseline's: {', '.join(apart)}.")
+        notes.append(f"Started from other weights than the baseline: {', '.join(apart)}.")
     if start and not other and not apart:
         notes.append(
-            "All arms of a seed began with the same weights in the layers that they share, and the same batch."
+            "All arms of a seed started with the same weights in their common layers, and with the same batch."
         )
     if changed:
         notes.append(
@@ -106,8 +106,8 @@ def gate_notes(runs: Sequence[Run]) -> list[str]:
         for row, found in rows.items():
             if closed := [str(seed) for seed, value in found.items() if value == 0]:
                 notes.append(
-                    f"The block of row {row} of {arm} never opened with seed {', '.join(closed)}: its gates are 0, and "
-                    "the model computes what it would without it."
+                    f"The gates of the block in row {row} of {arm} are still 0 with seed {', '.join(closed)}: it has "
+                    "no effect on the model."
                 )
     return notes
 

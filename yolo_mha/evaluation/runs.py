@@ -235,10 +235,10 @@ def _check_files(plan: Plan) -> None:
             for file in (sample.image, *([Path(label)] if len(sample.classes) else [])):
                 if not file.is_file():
                     raise DataError(
-                        "A file of the dataset is gone.",
+                        "A file of the dataset is missing.",
                         given=file,
                         expected="the images and labels that the other runs are trained on",
-                        fix="bring it back and call the same command again; finished runs are kept",
+                        fix="restore it and run the same command again; finished runs are kept",
                     )
 
 

@@ -84,10 +84,10 @@ def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
         return found
     if changed := changed_blocks(run, plan):
         raise ConfigError(
-            "A run cannot be scored with other code of its blocks than it was trained with.",
-            given=f"{run.arm} seed {run.seed}: the source of {', '.join(changed)} has changed since",
+            "The code of a run's blocks has changed since its training, so it cannot be scored.",
+            given=f"{run.arm} seed {run.seed}: the source of {', '.join(changed)} has changed",
             expected="the source with which the comparison was planned",
-            fix="bring that source back, or call compare for a new comparison with the present one",
+            fix="restore that source, or call compare to start a new comparison with the current one",
         )
     train, split = plan.recipe.train, plan.recipe.split
     if plan.recipe.given == PREDICTIONS:

@@ -116,12 +116,12 @@ def no_interval(arm: str, against: str, seeds: int, tested: Support) -> Verdict:
     reason = "no seed finished in both"
     if seeds:
         few = sample(tested.images, tested.groups)
-        reason = f"there is no interval, for which {few} are too few; {LEAST_UNITS} or more are needed"
+        reason = f"there is no interval, because {few} are too few; {LEAST_UNITS} or more are needed"
     return Verdict(NONE, f"No verdict on {arm} against {against}: {reason}.")
 
 
 def word_of(interval: Interval, margin: float) -> str:
-    """Return the word of a verdict that an interval allows, see `judge`."""
+    """Return the verdict that an interval allows, see `judge`."""
     if no_spread(interval) or interval.scope == "images":
         return NONE
     if interval.low > 0:

@@ -39,7 +39,7 @@ def with_verdicts(contrasts: Sequence[Contrast], margin: float, stage: Stage) ->
 
 
 def stopping(primary: Contrast, margin: float, stage: Stage) -> str:
-    """Return why a comparison stops at a look although seeds are left: a word of the verdict, or "futility".
+    """Return why a comparison stops at a look although seeds are left: a verdict, or "futility".
 
     Args:
         primary: The primary contrast of the look.

@@ -97,16 +97,17 @@ def chosen_blocks(network: YOLO, layer: Any, head: Any) -> tuple[list[str] | Non
     heads = numbers("head", head, "numbers of heads from 0, such as 0,3", int)
     if not isinstance(network.model, torch.nn.Module):
         given = f"model={network.model_name}"
-        raise ConfigError("An exported model cannot be explained.", given=given, expected="the .pt it was made of")
+        expected = "the .pt checkpoint that it was exported from"
+        raise ConfigError("An exported model cannot be explained.", given=given, expected=expected)
     if network.task != "detect":
         given, expected = f"a model for the task '{network.task}'", "a detection model"
-        raise UnsupportedTaskError("Attention is shown for box detection only.", given=given, expected=expected)
+        raise UnsupportedTaskError("Attention can be explained for box detection only.", given=given, expected=expected)
     blocks = Recorder(network.model).blocks
     if not blocks:
         raise ConfigError(
-            "The model has no attention that can be recorded.",
+            "The model has no attention blocks that can be recorded.",
             given=f"model={network.model_name}",
-            expected="a model with SpatialMHABlock or CrossScaleMHA in it",
+            expected="a model with SpatialMHABlock or CrossScaleMHA",
             fix="train one: yolo-mha train model=... at=P5 data=...",
         )
     layers = None
@@ -114,7 +115,7 @@ def chosen_blocks(network: YOLO, layer: Any, head: Any) -> tuple[list[str] | Non
         layers = [str(v) for v in (layer if isinstance(layer, (list, tuple)) else str(layer).split(","))]
         if not layers or (unknown := [v for v in layers if v not in blocks]):
             rows, given = ", ".join(blocks), f"layer={','.join(unknown if layers else [])}"
-            raise ConfigError("There is no attention block in this row.", given=given, expected=f"one of {rows}")
+            raise ConfigError("This row has no attention block.", given=given, expected=f"one of {rows}")
         blocks = {name: blocks[name] for name in layers}
     most = max(block.num_heads for block in blocks.values())
     if unknown := [str(h) for h in heads or [] if not 0 <= h < most]:

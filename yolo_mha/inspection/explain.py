@@ -201,13 +201,13 @@ class _Run:
         notes = []
         if self.without:
             what = "no detection overlaps the box" if self.box else "nothing was detected"
-            notes.append(f"In {self.without} of {self.images} images or frames {what}; a lower conf finds more.")
+            notes.append(f"In {self.without} of {self.images} images or frames {what}. A lower conf detects more.")
         if self.without_sheet:
             notes.append(
-                f"Sheets are drawn of the first {self.sheets} detections of each picture; "
-                f"of {self.without_sheet} others there are numbers alone. sheets= draws more, and box= picks one."
+                f"Only the first {self.sheets} detections of each picture have a sheet. The other {self.without_sheet} "
+                "are in explain.json. sheets= draws more, and box= selects one."
             )
-        notes.append(f"Maps take {self.mib:.1f} MiB at a time, whatever the number of detections.")
+        notes.append(f"Computing the maps takes {self.mib:.1f} MiB, for any number of detections.")
         return [*notes, *config.imgsz_notes(self.looker.args.imgsz, self.looker.imgsz)]
 
     def written(self, network: YOLO, skipped: Skipped, stop: BaseException | None = None) -> Explanation:

@@ -64,7 +64,7 @@ def explore(
             explorers = [_opened(given, trust, settings, passed) for given in (model, other) if given is not None]
             page = build_page(explorers, _sample(explorers, Path(folder)))
             address = f"[{host}]" if ":" in host else host
-            print(f"open http://{address}:{listening.getsockname()[1]} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            print(f"open http://{address}:{listening.getsockname()[1]} (stop with Ctrl-C)", file=sys.stderr, flush=True)
             serve(page, listening)  # raises what Ctrl-C and SIGTERM raise, unless they were ignored
     raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def _listening(host: str, port: int) -> socket.socket:
             "The page cannot be served at this address.",
             given=f"host={host} port={port}: {e}",
             expected="an address of this machine and a free port",
-            fix="port=0 takes any that is free",
+            fix="choose another port, or port=0 for any free one",
         ) from e
 
 

@@ -151,17 +151,17 @@ class Explorer:
             return shown, _sentence(where, effect)
 
     def blanked(self, path: str, detection: int, view: View, effect: bool, share: float) -> tuple[Image, str]:
-        """Return the picture with the positions blanked that a map marks most, as RGB, and what becomes of the score.
+        """Blank the positions that a map marks most; return the picture as RGB and a sentence about the score.
 
-        The score is that of the detection's class at its own place in the head. Beside it stands the score with the
-        same number of positions blanked at random.
+        The score is that of the detection's class at the same anchor. The sentence also gives the score with the same
+        number of positions blanked at random.
 
         Args:
             path: The picture.
-            detection: The detection.
-            view: Of which block and head the map is.
-            effect: Whether it is one of effects or of attention.
-            share: Of the picture, from 0 to 1; one position at least.
+            detection: Index of the detection.
+            view: The block and head of the map.
+            effect: Whether to use the effect map, in place of the attention map.
+            share: Share of the picture to blank, from 0 to 1; at least one position is blanked.
         """
         with self._lock:
             (picture, look), (heat, where) = self._seen(path), self._heat(path, detection, view, effect)

@@ -30,7 +30,7 @@ HELP = (
     "Attention: where the model looks from the positions that decide the score of the detection. Effect: attention "
     "times what is read there, behind the gate; an upper bound, to first order, of how far it moves the score's logit."
 )
-PART = 400  # pixels; with less room than twice that, parts stand below each other
+PART = 400  # pixels; in a window narrower than two parts, they are stacked
 Answer = tuple[Any, ...]  # what components show
 NOTHING, SAME = ("", ""), (gr.skip(), gr.skip())  # of a picture and a sentence
 
@@ -91,7 +91,7 @@ def serve(page: gr.Blocks, listening: socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends without a word about pages which are still open."""
+    """A server that stops without messages about pages that are still open."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -168,7 +168,8 @@ def with_heads(model: str | Path, trust: bool, command: str) -> YOLO:
     network = YOLO(model, trust=trust)
     if not isinstance(network.model, torch.nn.Module):
         given = f"model={network.model_name}"
-        raise ConfigError(f"{command} does not take exported models.", given=given, expected="the .pt it was made of")
+        expected = "the .pt that it was exported from"
+        raise ConfigError(f"{command} does not take exported models.", given=given, expected=expected)
     require_detection(network.task, command)
     check_heads(network.model, {})
     return network

@@ -154,7 +154,7 @@ class Looker:
         """
         picture = read_picture(str(sample.file), flags_for(self.channels))
         if picture is None:
-            raise DataError("An image cannot be read.", given=sample.file, expected="a whole picture of 8 bits")
+            raise DataError("An image cannot be read.", given=sample.file, expected="an intact 8-bit image")
         return picture
 
     def prepare(self, picture: Image) -> Tensor:

@@ -49,15 +49,15 @@ class DetectionMaps:
 def detection_maps(
     look: Look, detection: int, layers: Collection[str] | None = None, heads: Collection[int] | None = None
 ) -> DetectionMaps:
-    """Say where a detection looked.
+    """Compute the attention and effect maps of a detection.
 
-    Which positions of a block count is told by the gradient of the detection's logit with respect to what the block
-    adds there: a position's weight is the norm of that gradient over channels. So the effect of a key, the sum over
-    positions of weight times attention times the norm of what is read, is an upper bound: to first order, no change
-    of the vector that the head reads at this key, by at most its own length, moves the logit further (Cauchy-
-    Schwarz). It has no sign. Positions beyond 99 % of all weight are left out, as they are many and weak. The norm
-    is taken rather than the product of gradient and output, because in the product what one key adds and another
-    takes away would cancel, and the weight would depend on what was read as well as on who reads.
+    The weight of a query position is the norm, over channels, of the gradient of the detection's logit with respect to
+    the output that the block adds there. The effect of a key is the sum over query positions of weight x attention x
+    norm of the vector read at the key. It is an upper bound without sign: to first order, changing the vector read at
+    this key by at most its own length cannot move the logit further (Cauchy-Schwarz). The many weak positions beyond
+    99 % of the total weight are left out. The norm is used rather than the product of gradient and output, because in
+    the product positive and negative contributions of different keys would cancel, and the weight of a query would
+    depend on the values read.
 
     Args:
         look: The pass.

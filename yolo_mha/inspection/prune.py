@@ -108,7 +108,7 @@ def prune(
     _check(heads, not named, {"data": data, "split": split, "margin": margin, "group": group, "epochs": epochs})
     base = read_base(model, trust)
     if base.checkpoint is None:
-        raise ConfigError("Heads are cut out of a checkpoint.", given=f"model={model}", expected="a .pt file")
+        raise ConfigError("prune needs a checkpoint.", given=f"model={model}", expected="a .pt file")
     path = output_file(base, out, "-pruned", exist_ok, None if named else CURVE)
     network = with_heads(model, trust, "prune")
     check_heads(network.model, by_block(named))
@@ -173,24 +173,26 @@ def _check(heads: object, chosen: bool, given: Mapping[str, Any]) -> None:
     """
     if chosen and given["data"] is None:
         raise ConfigError(
-            "Heads are chosen on training images.",
+            f"heads={heads} needs data, to choose heads on its training images.",
             given=f"heads={heads} without data",
-            expected="data=my.yaml beside it, or heads by name, such as heads=10:0,10:3",
+            expected="data=my.yaml too, or the heads themselves, such as heads=10:0,10:3",
         )
     if chosen and given["split"] == "train":
         raise ConfigError(
-            "Heads are chosen on the training images, and scored on others.",
+            "AP cannot be measured on the training images, because heads are chosen on them.",
             given="split=train",
             expected="val or test",
         )
     for key in ("group", "epochs"):
         if given[key] and given["data"] is None:
             text = f"{key}={given[key]} without data"
-            raise ConfigError(f"{key} needs a dataset.", given=text, expected="data=my.yaml beside it")
+            raise ConfigError(f"{key} needs data.", given=text, expected=f"data=my.yaml {key}={given[key]}")
     margin = given["margin"]
     if type(margin) not in (int, float) or not 0 < margin < 1:
         expected = f"above 0 and below 1, for example margin={MARGIN}"
-        raise ConfigError("margin is how much AP may be lost.", given=f"margin={margin}", expected=expected)
+        raise ConfigError(
+            "margin, the AP that may be lost, is out of range.", given=f"margin={margin}", expected=expected
+        )
 
 
 def _choose(

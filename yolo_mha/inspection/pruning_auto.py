@@ -39,28 +39,28 @@ def most_within(curve: Sequence[Point], heads: int, margin: float) -> int:
 def describe(
     curve: Sequence[Point], ranked: Sequence[Name], number: int, score: SilencedScores, margin: float
 ) -> list[str]:
-    """Say how many heads go, or why none does.
+    """Say how many heads are removed, or why none is.
 
     Args:
         curve: As for `most_within`.
         ranked: All heads, in the order in which they go.
-        number: How many go.
+        number: How many are removed.
         score: Has the two halves.
         margin: How much AP may be lost.
     """
     choosing, reported = (part.images for part in score.parts)
     all_go = [p for p in curve if p.removed == len(ranked) and _is_within(p, margin)]
     if number:
-        share = f"{number} of {len(ranked)} heads go ({number / len(ranked):.0%})"
-        notes = [f"{share}, chosen on {choosing} images; AP is reported on {reported} others."]
+        share = f"{number} of {len(ranked)} heads are removed ({number / len(ranked):.0%})"
+        notes = [f"{share}, chosen on {choosing} images. AP is reported on the {reported} other images."]
     elif all_go:
-        notes = ["No number of heads but all of them can go, so nothing is written."]
+        notes = ["AP stays within the margin only if all heads are removed, so nothing is written."]
     else:
-        lost = f"without head {':'.join(map(str, ranked[0]))} {curve[1].lost_choosing:.4f} of AP is lost"
-        notes = [f"No head can go, so nothing is written: {lost} on the {choosing} images for choosing."]
+        lost = f"without head {':'.join(map(str, ranked[0]))} AP falls by {curve[1].lost_choosing:.4f}"
+        notes = [f"No head can be removed within the margin, so nothing is written: {lost} on the {choosing} images."]
     if all_go:
-        lost = f"{all_go[0].lost_choosing:.4f} of AP is lost on the images for choosing"
-        notes.append(f"Without any head {lost}: yolo-mha remove takes all attention out.")
+        lost = f"AP falls by {all_go[0].lost_choosing:.4f} on the images used for choosing"
+        notes.append(f"Without any head {lost}. To remove all attention, use yolo-mha remove.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Which heads `prune` takes out: those that are named, a share, or as many as AP allows."""
+"""Which heads `prune` removes: those that are named, a share, or as many as AP allows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def count_of(share: float, network: YOLO) -> int:
     number = round(share * count)
     if not 0 < number < count:
         raise ConfigError(
-            f"This is {'no' if number == 0 else 'every'} head of {count}.",
+            f"This share would remove {'none' if number == 0 else 'all'} of the {count} heads.",
             given=f"heads={share}",
             expected=f"a share from {1 / count:.3g} to {1 - 1 / count:.3g}" if count > 1 else "a model with more heads",
         )

@@ -1,4 +1,4 @@
-"""Whether heads were chosen well: as many at random, and those with the smallest weights, stand beside them."""
+"""Controls for a choice of heads: as many heads at random, and those with the smallest weight norm."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def parts(scorer: Scorer, group: str | Path | None, *, halved: bool) -> list[Par
     if not halved:
         return [Part(units, np.ones(len(units), np.bool_))]
     if not units.max(initial=0):
-        raise ConfigError("auto needs two halves of the images.", given=f"{len(images)} image", expected="20 or more")
+        raise ConfigError("heads=auto needs more images.", given=f"images: {len(images)}", expected="20 or more")
     shuffled = np.random.default_rng(0).permutation(units.max() + 1)
     first = np.isin(units, shuffled[: len(shuffled) // 2])
     return [Part(units, first), Part(units, ~first)]

@@ -64,7 +64,7 @@ class Recorded:
 
     @property
     def gate(self) -> nn.Module:
-        """What stands behind it: the gate, an identity where that is folded; the module itself where there is none."""
+        """The gate after it: an identity if the gate is folded, the module itself if there is no gate."""
         return getattr(self.owner, "gate", self.module)
 
     @property
@@ -184,8 +184,8 @@ class Recorded:
             raise ConfigError(
                 "This block did not run while it was recorded.",
                 given=f"block {self.name}",
-                expected="a pass of the recorded model itself",
-                fix="call it, as in model(images); predict and val of Ultralytics run a copy of the model",
+                expected="a forward pass of the recorded model itself",
+                fix="call the model, as in model(images); predict and val of Ultralytics run a copy of it",
             )
         return self.inputs
 
@@ -292,7 +292,7 @@ def _all_keys(q: Tensor, k: Tensor, queries: Tensor, scale: float) -> Tensor:
 
 
 def _spread(maps: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Divide what goes to each cell among its positions; cells at the right and bottom edge may be smaller."""
+    """Spread the attention of each pooled cell evenly over its positions; edge cells can be smaller."""
     if stride == 1:
         return maps
     H, W = size

@@ -28,7 +28,7 @@ def check_not_negative(**values: float) -> None:
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ConfigError(f"{name} is no number of 0 or more.", given=f"{name}={value!r}", expected="0 or more")
+            raise ConfigError(f"{name} must be a number, 0 or more.", given=f"{name}={value!r}", expected="0 or more")
 
 
 def check_probability(**values: float) -> None:
@@ -53,7 +53,7 @@ def check_map(x: object, channels: int, name: str = "input") -> None:
     if not fits:
         given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ConfigError(
-            f"The {name} is no feature map of this module's width.",
+            f"The {name} does not fit this module.",
             given=f"{name}: {given}",
             expected=f"a tensor of shape (batch, {channels}, height, width)",
         )

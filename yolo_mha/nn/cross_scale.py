@@ -92,13 +92,15 @@ class CrossScaleMHA(nn.Module):
         """
         if not isinstance(maps, (list, tuple)) or len(maps) != 2:
             given = type(maps).__name__ if isinstance(maps, Tensor) else f"{len(maps)} maps"
-            raise ConfigError("Cross-scale attention reads two maps.", given=given, expected="[x, context]")
+            raise ConfigError("Cross-scale attention needs two feature maps.", given=given, expected="[x, context]")
         x, context = maps
         check_map(x, self.q.in_channels)
         check_map(context, self.kv.in_channels, "context")
         counts = (x.shape[0], context.shape[0])
         if is_fixed(*counts) and counts[0] != counts[1]:
-            raise ConfigError("The two maps differ in batch.", given=f"batches {counts}", expected="the same images")
+            raise ConfigError(
+                "The two maps have different batch sizes.", given=f"batches {counts}", expected="the same images"
+            )
         q, k, v = self.heads(x, context)
         core = partial(attend, scale=self.scale, dropout=self.attn_drop.p if self.training else 0.0)
         out = attend_globally(q, k, v, core).permute(0, 3, 1, 2)  # (B, hd, H, W), NHWC in memory

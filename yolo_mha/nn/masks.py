@@ -33,23 +33,23 @@ def check_sequences(
     for name, x, width in zip(("query", "key", "value"), (query, key, value), widths, strict=True):
         if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[2] != width:
             raise ConfigError(
-                f"The {name} is no sequence of this layer's width.",
+                f"The {name} does not fit this layer.",
                 given=f"{name}: {_describe(x)}",
                 expected=f"a tensor of shape (batch, length, {width})",
             )
         cast = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and x.dtype != torch.float64
         if x.dtype != dtype and not cast:  # autocast leaves double precision alone
             raise ConfigError(
-                f"The {name} has another dtype than the weights.",
+                f"The {name} and the weights have different dtypes.",
                 given=f"{name}: {_describe(x)}",
                 expected=dtype,
                 fix="convert the sequence or the layer, or run under torch.autocast",
             )
     if key.shape[0] != query.shape[0] or value.shape[0] != query.shape[0]:
         raise ConfigError(
-            "Query, key and value differ in batch.",
+            "Query, key and value have different batch sizes.",
             given=f"batches {query.shape[0]}, {key.shape[0]} and {value.shape[0]}",
-            expected="one batch",
+            expected="the same batch size for all three",
         )
     if key.shape[1] != value.shape[1] or key.shape[1] == 0:
         raise ConfigError(

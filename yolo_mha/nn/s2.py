@@ -97,7 +97,7 @@ class ShiftAttention(nn.Module):
         super().__init__()
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 4:
             raise ConfigError(
-                "Shifting in four directions takes four channels or more.", given=f"dim={dim!r}", expected="4, 5, ..."
+                "Shifting in four directions needs at least four channels.", given=f"dim={dim!r}", expected="4, 5, ..."
             )
         self.mlp1 = nn.Conv2d(dim, 3 * dim, 1)
         self.split = SplitAttention(dim)

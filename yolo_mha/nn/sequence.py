@@ -136,11 +136,13 @@ class MultiHeadAttention(nn.Module):
         """
         if not isinstance(module, nn.MultiheadAttention):
             raise ConfigError(
-                "This is no module of PyTorch's.", given=type(module).__name__, expected="an nn.MultiheadAttention"
+                "This is not PyTorch's attention module.",
+                given=type(module).__name__,
+                expected="an nn.MultiheadAttention",
             )
         if module.add_zero_attn:
             raise ConfigError(
-                "MultiHeadAttention has no extra key and value of zeros.",
+                "MultiHeadAttention does not support an extra key and value of zeros.",
                 given="add_zero_attn=True",
                 expected="a module with add_zero_attn=False",
             )

@@ -113,9 +113,9 @@ class SpatialMHA(nn.Module):
         check_position(position, POSITIONS, [dim], self.head_dim)
         if position == "relative" and scope != "window":
             raise ConfigError(
-                "A learned bias per distance needs a window: its table would be as large as the map, and of one size.",
+                "position=relative needs scope=window: without windows its table would fix the size of the map.",
                 given=f"scope={scope}, position=relative",
-                expected="position=rope, which knows distances at any size, or scope=window with position=relative",
+                expected="position=rope, which encodes distances at any size, or scope=window with position=relative",
             )
         self.position = position
         inner = self.num_heads * self.head_dim
@@ -218,17 +218,17 @@ def _check_scope(scope: str, window: int | None, kv_stride: int) -> tuple[str, i
     check_positive(kv_stride=kv_stride, window=DEFAULT_WINDOW if window is None else window)
     if window is not None and window > LARGEST_WINDOW:
         raise ConfigError(
-            "A window of so many positions is no window.",
+            "window is out of range.",
             given=f"window={window}",
             expected=f"1 to {LARGEST_WINDOW}, or scope=global for all positions",
         )
     if window is not None and scope != "window":
         raise ConfigError(
-            "A window needs the scope window.", given=f"scope={scope}, window={window}", expected="scope=window"
+            "window needs scope=window.", given=f"scope={scope}, window={window}", expected="scope=window"
         )
     if kv_stride > 1 and scope != "global":
         raise ConfigError(
-            "Pooled keys and values go with the global scope.",
+            "kv_stride needs scope=global.",
             given=f"scope={scope}, kv_stride={kv_stride}",
             expected=f"scope=global with kv_stride={kv_stride}, or scope={scope} alone",
         )

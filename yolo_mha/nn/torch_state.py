@@ -29,7 +29,7 @@ def from_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = set(state)
     if "bias_k" in names or "bias_v" in names:
         raise ConfigError(
-            "MultiHeadAttention has no learned extra key and value.",
+            "MultiHeadAttention does not support a learned extra key and value.",
             given="bias_k, bias_v",
             expected="a module with add_bias_kv=False",
         )
@@ -40,7 +40,7 @@ def from_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         or (names & BIASES and not names >= BIASES)
     ):
         raise ConfigError(
-            "This is no state dict of an nn.MultiheadAttention.",
+            "This is not the state dict of an nn.MultiheadAttention.",
             given=", ".join(sorted(names)) or "no tensor",
             expected="in_proj_weight or q_proj_weight, k_proj_weight and v_proj_weight; out_proj.weight; "
             "in_proj_bias and out_proj.bias or neither",
@@ -71,13 +71,13 @@ def to_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = set(state)
     if any(name.startswith(("q_norm.", "k_norm.")) for name in names):
         raise ConfigError(
-            "nn.MultiheadAttention has no norm of queries and keys.", given="qk_norm=True", expected="qk_norm=False"
+            "nn.MultiheadAttention does not normalize queries and keys.", given="qk_norm=True", expected="qk_norm=False"
         )
     weights = {f"{n}.weight" for n in ("q", "k", "v", "proj")}
     biases = {f"{n}.bias" for n in ("q", "k", "v", "proj")}
     if names not in (weights, weights | biases):
         raise ConfigError(
-            "This is no state dict of a MultiHeadAttention.",
+            "This is not the state dict of a MultiHeadAttention.",
             given=", ".join(sorted(names)) or "no tensor",
             expected="the weights of q, k, v and proj, and all of their biases or none",
         )
@@ -85,7 +85,7 @@ def to_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     inner, dim = q.shape
     if inner != dim:
         raise ConfigError(
-            "nn.MultiheadAttention has no inner width of its own.",
+            "nn.MultiheadAttention has the same inner width as its input.",
             given=f"num_heads * head_dim = {inner}, dim={dim}",
             expected="num_heads * head_dim = dim",
         )

@@ -1,4 +1,4 @@
-"""How sure a difference is, over training seeds and over test images.
+"""Confidence intervals of a difference, over training seeds and over test images.
 
 Every model of a comparison is trained with the same seeds and scored on the same images: seeds and images are crossed.
 The difference of one seed s on one set of images i is, to first order,

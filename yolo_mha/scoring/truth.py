@@ -1,4 +1,4 @@
-"""Ground truth and predictions on common ids: which image and which class an id stands for."""
+"""Ground truth and predictions with common ids: which image and which class an id means."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def ground_truth(samples: Sequence[Sample], names: Mapping[int, str]) -> Instanc
 
 
 def detections(samples: Sequence[Sample], records: Sequence[Detections], truth: Truth) -> list[Prediction]:
-    """Return predictions as a COCO results list; where ids are made up here, names stand beside them.
+    """Return predictions as a COCO results list; generated ids come with names.
 
     Args:
         samples: The images of the ground truth.
@@ -204,7 +204,7 @@ def _entries(images: list[Image], samples: Sequence[Sample], path: Path) -> list
     shared = [s.image for s, entry in zip(samples, entries, strict=True) if entry and taken[entry["id"]] > 1]
     if shared or not taken:
         raise DataError(
-            f"{path} does not tell the images apart." if shared else f"{path} knows none of the images.",
+            f"{path} has no unique file name for each image." if shared else f"{path} has none of the images.",
             given=", ".join(str(image) for image in shared[:MAX_NAMED] or [s.image for s in samples[:MAX_NAMED]]),
             expected=f"file_name of each, such as {images[0]['file_name'] if images else 'image.jpg'}",
         )
@@ -227,11 +227,11 @@ def _category_ids(coco: Instances, names: list[str], path: Path) -> list[Id]:
     return [ids[n] for n in names]
 
 
-Ids = dict[Id, Id | None]  # the id of the truth by what stands for it; None for an image that is not scored
+Ids = dict[Id, Id | None]  # the id of the truth by its id in the predictions; None for an image that is not scored
 
 
 class Reading(NamedTuple):
-    """How the ids of a predictions file are understood: the key of an entry that has them, and what they stand for."""
+    """How the ids of a predictions file are read: the key of an entry that has them, and what they mean."""
 
     key: Literal["image_id", "file_name", "category_id", "category_name"]
     name: str
@@ -264,7 +264,7 @@ def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[S
     if differing := [other for other, also in others if any(also[v] != ids[v] for v in values)]:
         value = next(v for v in values if any(fitting[other][v] != ids[v] for other in differing))
         raise DataError(
-            "The image ids of the predictions can be read in two ways.",
+            "The image ids of the predictions are ambiguous.",
             given=f"image_id {value!r}, as {reading} or as {' or '.join(differing)}",
             expected="ids that fit one reading",
             fix="give each prediction its file_name beside image_id",
@@ -291,9 +291,9 @@ def _read_category_ids(results: list[Prediction], truth: Truth) -> Reading:
         return Reading("category_id", "class index counted from 1, as Ultralytics writes it", from_one)
     if fitting:
         raise DataError(
-            "The category ids of the predictions can be read in two ways.",
-            given=f"{min(values)} to {max(values)}, for {len(index)} classes counted from 0 or from 1",
-            expected="a prediction of the first class or of the last, which would tell",
+            "The category ids of the predictions are ambiguous: they could be counted from 0 or from 1.",
+            given=f"ids {min(values)} to {max(values)}, for {len(index)} classes",
+            expected="at least one prediction of the first or the last class, which decides between the two",
             fix="give each prediction its category_name beside category_id",
         )
     known = {"id of the annotations": own, **readings} if truth.given else readings
@@ -321,7 +321,7 @@ def _is_ultralytics(result: Prediction) -> bool:
 
 
 def _unique(pairs: Iterable[tuple[Id, Id | None]]) -> Ids:
-    """Return a mapping without the keys that stand for two different ids."""
+    """Return a mapping without the keys that belong to two different ids."""
     values = defaultdict(set)
     for key, value in pairs:
         values[key].add(value)

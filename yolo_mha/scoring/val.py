@@ -285,20 +285,21 @@ def _check_sources(model: object, data: object, predictions: object, annotations
     keys = {key for key, value in given.items() if value is not None}
     if keys not in ({"model", "data"}, {"predictions", "data"}, {"predictions", "annotations"}):
         raise ConfigError(
-            "val needs something to score, and something to score it against.",
+            "val needs one input to score and one ground truth.",
             given=" ".join(f"{key}={given[key]}" for key in given if key in keys) or "neither",
             expected="model=best.pt data=data.yaml, predictions=p.json data=data.yaml, or predictions=p.json "
             "annotations=instances.json",
         )
     if annotations is not None and "split" in passed:
-        raise ConfigError("annotations is one split already.", given=f"split={passed['split']}", expected="no split")
+        split = f"split={passed['split']}"
+        raise ConfigError("split cannot be combined with annotations.", given=split, expected="no split")
     idle = [key for key in passed if key not in SETTINGS_FOR_FILES]
     if model is None and idle:
         raise ConfigError(
-            "A predictions file is scored as it is.",
+            "These settings have no effect on a predictions file.",
             given=" ".join(f"{key}={passed[key]}" for key in idle),
-            expected=f"none but {', '.join(SETTINGS_FOR_FILES)}",
-            fix="leave them out, or name a model",
+            expected=f"only {', '.join(SETTINGS_FOR_FILES)}",
+            fix="leave them out, or give a model",
         )
 
 
@@ -322,7 +323,7 @@ def _file_of(image: Image, annotations: str) -> Path:
     """Return the file that annotations name for an image, by which groups are read."""
     if not isinstance(image.get("file_name"), str):
         raise DataError(
-            "An image without a file name has no group.",
+            "group needs a file name for each image.",
             given=f"{annotations}: {str(image)[:200]}",
             expected="file_name of each image",
         )

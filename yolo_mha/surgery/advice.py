@@ -1,4 +1,4 @@
-"""A word on attention that will cost more than its author may expect."""
+"""Warnings about attention that costs more than its author may expect."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def _costs(part: SpatialMHA | CrossScaleMHA, sides: list[int]) -> str:
             "scope=axial": count_pairs(side, side, "axial"),
             "kv_stride=4": count_pairs(side, side, kv_stride=4),
         }
-        advice = ", ".join(f"{name} {gflops(count)}" for name, count in cheaper.items())
+        advice = ", ".join(f"{gflops(count)} with {name}" for name, count in cheaper.items())
     else:
         positions, pairs = f"{side**2:,} positions and {sides[1] ** 2:,} others", (side * sides[1]) ** 2
-        advice = "a context of larger stride less"
+        advice = "a context of larger stride needs less"
     return (
         f"attention among {positions} at {ADVICE_IMGSZ} px; "
-        f"for the scores alone it needs {gflops(pairs)} GFLOPs an image, {advice}"
+        f"the scores alone need {gflops(pairs)} GFLOPs per image; {advice}"
     )

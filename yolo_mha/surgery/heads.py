@@ -51,14 +51,14 @@ def check_heads(model: nn.Module | Network, heads: Heads) -> None:
     present = attentions(model)
     if not present:
         raise ConfigError(
-            "The model has no heads.",
-            expected="a model with SpatialMHABlock or CrossScaleMHA in it",
+            "The model has no attention heads.",
+            expected="a model with SpatialMHABlock or CrossScaleMHA",
             fix="put attention in and train it: yolo-mha train model=... at=P5 data=...",
         )
     for name, indices in heads.items():
         if name not in present:
             given, expected = f"row {name}", f"one of {', '.join(present)}"
-            raise ConfigError("There is no attention block in this row.", given=given, expected=expected)
+            raise ConfigError("This row has no attention block.", given=given, expected=expected)
         most = present[name].num_heads
         if unknown := [i for i in indices if not 0 <= i < most]:
             given = f"{name}:{unknown[0]}"
@@ -81,7 +81,7 @@ def check_some_stay(model: nn.Module | Network, heads: Heads) -> None:
             "No head would be left.",
             given=f"all {count} heads",
             expected="some of them",
-            fix="to take all attention out: yolo-mha remove model=...",
+            fix="to remove all attention: yolo-mha remove model=...",
         )
 
 
@@ -151,15 +151,15 @@ def _plan(model: Network, kept: Mapping[str, Sequence[int]]) -> RowPlan:
         left = {len(kept[name]) for name in names}
         if rows[row][2] not in PRUNABLE:
             raise ConfigError(
-                "Heads can be cut out of this package's own blocks alone.",
+                "Heads can be removed from this package's own blocks only.",
                 given=f"row {row}, {rows[row][2]}",
                 expected=" or ".join(PRUNABLE),
             )
         if len(left) > 1:
             raise ConfigError(
-                f"Row {row} repeats, and its blocks have one number of heads.",
+                f"The repeated blocks of row {row} must keep the same number of heads.",
                 given=", ".join(f"{name} with {len(kept[name])} heads left" for name in names),
-                expected="as many heads left in each of them",
+                expected="the same number of heads left in each",
             )
         if left == {0}:
             removed.append(row)

@@ -63,17 +63,17 @@ class Insertion:
         for key in keys:
             if at is not None and key in DEFAULT_CFG_DICT:
                 raise ConfigError(
-                    f"'{key}' is an option of {block} and a setting of Ultralytics.",
+                    f"'{key}' is both an option of {block} and a setting of Ultralytics.",
                     given=f"{key}={rest[key]}",
-                    expected="a name that says which",
-                    fix="put the block in first with yolo-mha insert, and use what that writes",
+                    expected="a name that is only one of them",
+                    fix="insert the block first with yolo-mha insert, then use the model that it writes",
                 )
         options = {key: rest.pop(key) for key in keys if key not in DEFAULT_CFG_DICT}
         if at is not None:
             return cls(at, block, options), rest
         if options or block != BLOCK:
             given = " ".join(f"{k}={v}" for k, v in {"block": block, **options}.items() if v != BLOCK)
-            raise ConfigError("A block and its options need a place.", given=given, expected="at=P5 beside them")
+            raise ConfigError("A block and its options need at.", given=given, expected=f"{given} at=P5")
         return None, rest
 
     @property
@@ -106,9 +106,9 @@ class Insertion:
         if CONTEXT in valid:
             if not arguments.get(CONTEXT):
                 raise ConfigError(
-                    f"{self.block} reads two layers, and only one is named.",
+                    f"{self.block} reads two layers, and context is missing.",
                     given=f"block={self.block}",
-                    expected="context=P5 beside it: where keys and values come from, a place as in at=",
+                    expected="context=P5 too: the layer that keys and values come from, given like at=",
                 )
             source = [-1, arguments.pop(CONTEXT)]
         return [source, 1, self.block, [arguments] if arguments else []]
@@ -132,7 +132,7 @@ class Insertion:
             found = find_hosts(source[1], before, setting=CONTEXT)
             if len(found) > 1:
                 raise ConfigError(
-                    "Keys and values come from one layer.",
+                    "context names several layers; keys and values come from one.",
                     given=f"{CONTEXT}={source[1]}: rows {', '.join(map(str, found))}",
                     expected="one place, for example P5",
                 )
@@ -144,8 +144,8 @@ class Insertion:
             old, new = ((layer.channels, layer.stride) for layer in (before[host], after[plan.output[host]]))
             if old != new:
                 raise ModelError(
-                    f"{self.block} changes the shape of what it reads, so it cannot stand here.",
-                    given=f"channels and stride {new} behind row {host}, which gives {old}",
+                    f"{self.block} changes the shape of its input, so it cannot be inserted here.",
+                    given=f"channels and stride {new} after row {host}, which gives {old}",
                     expected="a block that keeps channels, height and width",
                 )
         warn_of_wide_attention(made, after)
@@ -183,7 +183,8 @@ def remove_blocks(model: Network, at: str | Iterable[str] | None = None) -> tupl
     """
     present = blocks(model.yaml)
     if not present:
-        raise ConfigError("The model has no attention block.", given=model.yaml.get("yaml_file", ""), expected="one")
+        given = model.yaml.get("yaml_file", "")
+        raise ConfigError("The model has no attention block.", given=given, expected="a model with blocks")
     removed = present
     if at is not None:
         described = layers(model)

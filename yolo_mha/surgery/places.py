@@ -1,4 +1,4 @@
-"""Where blocks go: names such as P4, neck:P3, after:SPPF and layer:9, and the layers that they stand for."""
+"""Where blocks go: names such as P4, neck:P3, after:SPPF and layer:9, and the layers that they mean."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def split(at: str | Iterable[str], setting: str = "at") -> list[str]:
     given = at.split(",") if isinstance(at, str) else list(at) if isinstance(at, (list, tuple)) else [at]
     places = [place.strip() if isinstance(place, str) else "" for place in given]
     if not all(places) or not places:
-        raise ConfigError(f"{setting} names no place.", given=f"{setting}={at!r}", expected=FORMS)
+        raise ConfigError(f"{setting} has an unusable value.", given=f"{setting}={at!r}", expected=FORMS)
     return places
 
 
@@ -121,12 +121,12 @@ def find_hosts(at: str | Iterable[str], model: Sequence[Layer], setting: str = "
             if host in hosts:
                 raise ConfigError(
                     "Two places are the same layer.",
-                    given=f"{setting}={hosts[host]} and {place}: both are behind row {host}, {model[host].module}",
+                    given=f"{setting}={hosts[host]} and {place}: both are after row {host}, {model[host].module}",
                     expected="each place once",
                 )
             if model[host].stride is None:
                 raise ConfigError(
-                    "Attention needs one feature map, and this layer gives none.",
+                    "Attention needs a feature map, and this layer does not return one.",
                     given=f"{setting}={place}: row {host}, {model[host].module}",
                     expected=f"one of rows {_listed(layer.index for layer in model if layer.stride)}",
                 )
@@ -157,7 +157,7 @@ def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
             return found
         if found:
             raise ConfigError(
-                f"Several layers are {rest}.",
+                f"The model has several {rest} layers.",
                 given=f"{setting}={place}",
                 expected=f"one of {_listed(f'layer:{i}' for i in found)}",
             )
@@ -167,7 +167,7 @@ def _hosts(place: str, model: Sequence[Layer], setting: str) -> list[int]:
         if int(rest) < len(model) - 1:
             return [int(rest)]
         raise ConfigError(
-            "No block can stand there.",
+            "No block can be inserted at this index.",
             given=f"{setting}={place}",
             expected=f"layer:0 to layer:{len(model) - 2}, before the head",
         )

@@ -53,30 +53,30 @@ class RowPlan:
 
 
 def plan_insertion(count: int, hosts: Collection[int], block: Row) -> RowPlan:
-    """Plan one new row behind each host; every reference to a host then goes to its new row.
+    """Plan one new row after each host; every reference to a host then points to its new row.
 
     Args:
         count: Number of rows.
-        hosts: Indices of the rows behind which a row is put.
+        hosts: Indices of the rows after which a row is inserted.
         block: The new row. Its ``from`` is -1, or -1 and the index of another layer that it reads.
 
     Raises:
-        ModelError: That layer does not stand before all hosts.
+        ModelError: That layer does not precede all hosts.
     """
     ordered = sorted(hosts)
     place = [i + bisect_left(ordered, i) for i in range(count)]
     output = tuple(p + (i in hosts) for i, p in enumerate(place))
     if isinstance(block[0], list) and block[0][1] >= ordered[0]:  # an index before all hosts stays what it is
         raise ModelError(
-            f"{block[2]} reads two layers, and the second must stand before the one that it follows.",
-            given=f"a block behind row {ordered[0]} that reads row {block[0][1]} too",
-            expected=f"a row before row {ordered[0]}, or a place further behind for the block",
+            f"The context of {block[2]} must precede the layer that the block is inserted after.",
+            given=f"a block after row {ordered[0]} that also reads row {block[0][1]}",
+            expected=f"a context before row {ordered[0]}, or a later place for the block",
         )
     return RowPlan(tuple(place), output, tuple(ordered), tuple(block))
 
 
 def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
-    """Plan to take rows out; every reference to one of them then goes to what it reads (the first of several).
+    """Plan to remove rows; every reference to one of them then points to its input (the first of several).
 
     Args:
         rows: The model's rows.
@@ -93,7 +93,7 @@ def plan_removal(rows: Sequence[Row], removed: Collection[int]) -> RowPlan:
         target = sources_of(row, i)[0]
         if target < 0:
             raise ModelError(
-                f"Row {i} reads the image itself, so it cannot be taken out.", given=row, expected="a row behind others"
+                f"Row {i} reads the image itself, so it cannot be removed.", given=row, expected="a later row"
             )
         place.append(None)
         output.append(output[target])

@@ -71,7 +71,7 @@ def edit_text(text: str, plan: RowPlan) -> str:
         done = _edit_lines(text, plan, root, nodes)
         if yaml.safe_load(done) == expected:
             return done
-    LOGGER.warning("The rows of this model YAML are not one a line, so it is written anew, without its comments")
+    LOGGER.warning("This model YAML does not have one row per line, so it is rewritten without its comments")
     return dump(expected)
 
 

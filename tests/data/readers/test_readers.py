@@ -140,7 +140,7 @@ def test_yolo__classes_without_names(tmp_path):
     picture(tmp_path / "a.png")
     found = read(tmp_path, a_txt="2 0.5 0.5 0.5 0.5\n")
     assert found.names == ["class_0", "class_1", "class_2"]
-    assert "No file names the classes" in found.notes[0]
+    assert "No file has class names" in found.notes[0]
 
 
 def test_yolo__class_without_a_name_is_skipped(tmp_path):
@@ -205,5 +205,5 @@ def test_coco__images_that_are_not_there_are_named(tmp_path):
 
 def test_coco__none_of_the_images_is_there(tmp_path):
     instances(tmp_path / "x.json", [(1, "a.png")], [(1, 5, [0, 0, 5, 5], {})])
-    with pytest.raises(DataError, match="no image that they are of"):
+    with pytest.raises(DataError, match="none of their images"):
         read(tmp_path)

@@ -38,10 +38,10 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         by_split[tree.split_of(file, of_file=True)].append(file)
     if twice := next((found for found in by_split.values() if len(found) > 1), None):
         raise DataError(
-            f"{tree.root} holds several COCO files that may say the same.",
+            f"{tree.root} has several COCO files that may describe the same images.",
             given=", ".join(str(p.relative_to(tree.root)) for p in twice[:MAX_NAMED]),
             expected="one for each split, or one for all images",
-            fix=f"name the one that counts: source={twice[0]}",
+            fix=f"choose one, for example source={twice[0]}",
         )
     truths = {file: read_coco(file) for file in progress(files, "reading COCO", len(files))}
     groups = placeholders(list(truths.values()))

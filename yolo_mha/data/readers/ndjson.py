@@ -31,7 +31,8 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
     """
     if len(files) > 1:
         given = ", ".join(p.name for p in files)
-        raise DataError("Several NDJSON files.", given=given, expected="one", fix=f"name it: source={files[0]}")
+        fix = f"choose one, for example source={files[0]}"
+        raise DataError("There are several NDJSON files.", given=given, expected="one", fix=fix)
     file = files[0]
     try:
         head, *lines = [line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]

@@ -57,21 +57,21 @@ def read_folder(tree: Tree, word: str | None = None, progress: Progress = silent
             f"{tree.root} holds labels in several formats.",
             given="; ".join(f"{FORMATS[w].title}: {len(f)} files, such as {f[-1]}" for w, f in found.items()),
             expected="one format",
-            fix=f"say which counts: {' or '.join(f'format={w}' for w in found)}",
+            fix=f"choose one: {' or '.join(f'format={w}' for w in found)}",
         )
     if not found or (word and word not in found):
         raise DataError(
             f"{tree.root} holds no labels {f'in the format {word}' if word else 'in a known format'}.",
             given=_seen(tree),
             expected="images with YOLO, COCO, Pascal VOC, CVAT, CSV, LabelMe or NDJSON labels of boxes",
-            fix="name the folder above, or the annotation file itself: source=path/to/file",
+            fix="give the parent folder, or the annotation file itself: source=path/to/file",
         )
     word = word or next(iter(found))
     reading = FORMATS[word].read(tree, found[word], progress)
     if not reading.records:
         named = ", ".join([*reading.without_image, *map(str, reading.skipped)][:3])
         raise DataError(
-            f"{tree.root} holds {FORMATS[word].title} labels, and no image that they are of.",
+            f"{tree.root} has {FORMATS[word].title} labels, but none of their images.",
             given=f"{_seen(tree)}; labels of {named}",
             expected="the images in the same folder or below it",
         )

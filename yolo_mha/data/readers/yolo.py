@@ -62,7 +62,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         objects = [Object(names[i], box) for i, box in rows]
         records.append(Record(image, objects, split, label is not None))
     if unnamed:
-        notes.append(f"No file names the classes; put the names into {NAME_FILES[0]}, one a line, or into data.yaml.")
+        notes.append(f"No file has class names; put them into {NAME_FILES[0]}, one per line, or into data.yaml.")
     without = [str(p) for p in sorted(labels - used)] if not listed else []
     return Reading(records, names, [*files, *name_files], skipped, without, notes, in_place=in_place)
 
