@@ -129,10 +129,10 @@ def workers(room: Room) -> int:
     if not (count := sum(map(room.fits, machines))):
         has = "; ".join(f"{m.get('CPU', 0):g} CPU, {m.get('GPU', 0):g} GPU" for m in machines)
         raise ConfigError(
-            f"No machine of the cluster has room for a {room.unit}.",
+            f"No machine of the cluster has enough CPUs or GPUs for a {room.unit}.",
             given=f"cpus_per_{room.unit}={room.cpus} gpus_per_{room.unit}={room.gpus:g}; the machines have {has}",
             expected="a machine with as many CPU cores and GPUs",
-            fix=f"gpus_per_{room.unit}=0 works on the CPU" if room.gpus else "ask for less",
+            fix=f"gpus_per_{room.unit}=0 works on the CPU" if room.gpus else "request fewer",
         )
     return count
 

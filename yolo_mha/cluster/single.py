@@ -85,7 +85,7 @@ def recipe_of_single_runs(recipe: str | Path | None, settings: Mapping[str, Any]
     wanted = recipe_to_train(recipe, settings)
     if wanted.looks:
         looks = ",".join(map(str, wanted.looks))
-        raise ConfigError("Single runs do not wait for a look.", given=f"looks={looks}", expected="no looks")
+        raise ConfigError("looks cannot be combined with only or emit.", given=f"looks={looks}", expected="no looks")
     return wanted
 
 

@@ -87,7 +87,7 @@ def emit_jobs(
         ModelError, CheckpointError, DataError, UnsupportedTaskError: As `compare`.
     """
     if emit != SLURM:
-        raise ConfigError("There is no such scheduler.", given=f"emit={emit}", expected=SLURM)
+        raise ConfigError("Unknown scheduler.", given=f"emit={emit}", expected=SLURM)
     wanted = recipe_of_single_runs(recipe, settings)
     plan = prepare(wanted)
     with open_folder(plan, project) as folder:
