@@ -60,6 +60,7 @@ def scores(found: dict) -> list:
     return [(run["arm"], run["seed"], run["state"], run["metrics"], run["curve"]) for run in found["runs"]]
 
 
+@pytest.mark.slow
 def test_train_runs__of_a_plan(cluster, recipe):
     from yolo_mha.cluster.ray_cluster import Room, joined
     from yolo_mha.cluster.ray_runs import _train_runs
@@ -114,6 +115,7 @@ def test_compare_on_ray__bad_input(recipe, settings, problem):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_compare__no_machine_has_room(cluster, recipe):
     process = on_ray(cluster.address, "cpus_per_run=64")
     _, said = process.communicate(timeout=100)

@@ -128,7 +128,7 @@ def test_export__a_format_that_quantizes_by_itself_gets_the_data(beacons, monkey
 
 def test_export__a_segmentation_model_gets_no_file_for_detectors():
     result = yolo_mha.export("yolo11n-seg.yaml", imgsz=64, simplify=False)
-    assert (result.verdict, result.standalone) == ("not supported by yolo_mha", "")
+    assert (result.verdict, result.standalone) == ("not covered", "")
     assert not Path("onnx_infer.py").exists()
 
 
@@ -331,7 +331,7 @@ def test_export__out_of_tolerance_is_kept_under_another_name(monkeypatch, capsys
 def test_export__what_is_not_proved_is_said(monkeypatch):
     monkeypatch.delitem(PROVED_FORMATS, "torchscript")
     result = yolo_mha.export("demo-mha.pt", format="torchscript", imgsz=64)
-    assert (result.ok, result.verdict, result.agreement) == (True, "not supported by yolo_mha", [])
+    assert (result.ok, result.verdict, result.agreement) == (True, "not covered", [])
     assert "was not tested" in result.notes[0]
 
 

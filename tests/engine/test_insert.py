@@ -195,7 +195,7 @@ def test_global_attention_at_p3__warns_with_the_numbers(caplog, tmp_path):
         LOGGER.removeHandler(caplog.handler)
     assert len(warned) == 2
     # 4 x 6400^2 x 64 channels for the whole map, 4 x 6400 x 100 x 64 in windows of 10 x 10
-    assert all("6,400 positions" in w and "10.5 GFLOPs" in w and "scope=window 0.2" in w for w in warned)
+    assert all("6,400 positions" in w and "10.5 GFLOPs" in w and "0.2 with scope=window" in w for w in warned)
     assert quiet == []
     assert len(wider) == 1
     assert "6,400 positions and 25,600 others" in wider[0]

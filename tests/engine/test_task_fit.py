@@ -82,6 +82,7 @@ def test_commands__refuse_models_of_other_tasks(command, tmp_path):
         command("yolo11n-cls.yaml", voc(tmp_path / "data"), **({"at": "P5"} if command is yolo_mha.compare else {}))
 
 
+@pytest.mark.slow
 def test_train__classification_and_segmentation_still_start(tmp_path, tiny):
     for split in ("train", "val"):
         classes(tmp_path / "data" / split)

@@ -155,6 +155,7 @@ def test_compare__of_one_seed_gives_no_verdict(finished, copied):
     )
 
 
+@pytest.mark.slow
 def test_compare__says_of_which_runs_ap_depends_on_equal_scores(finished, monkeypatch, tmp_path):
     """The scores of one run are rounded to one decimal, and scored again."""
     result, settings, cwd = finished
@@ -216,6 +217,7 @@ def test_compare__has_no_verdict_where_seeds_were_added_after_a_look(copied):
     assert any("later with another plan" in note for note in first.notes)
 
 
+@pytest.mark.slow
 def test_compare__has_no_verdict_where_the_margin_was_changed_after_a_look(finished, copied):
     result, (folder, settings) = finished[0], copied
     times = {file: file.stat().st_mtime_ns for file in (folder / "arms").rglob("*") if file.is_file()}

@@ -115,7 +115,7 @@ def test_read_run__names_a_damaged_record(tmp_path, name, text):
 def test_kill_9__leaves_no_orphan_and_no_lock(killed):
     folder, _, seen = killed
     assert seen["left"] == []
-    assert seen["refused"].startswith(f"{folder}, held by process ")
+    assert seen["refused"].startswith(f"{folder}, locked by process ")
 
 
 def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):

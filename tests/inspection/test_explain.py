@@ -52,7 +52,7 @@ def test_explain__writes_sheets_overlay_page_and_numbers(picture, capsys):
     page = (folder / "report.html").read_text()
     assert "sheets/street_0.png" in page
     assert "http" not in page
-    assert any("of 4 others there are numbers alone" in note for note in result["notes"])
+    assert any("The other 4 are in explain.json" in note for note in result["notes"])
 
 
 def test_explain__prints_a_table(picture, capsys):

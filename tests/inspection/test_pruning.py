@@ -174,7 +174,7 @@ def test_pruned_networks__leave_out_what_rows_cannot_say():
     order = [("3.0", 0), ("3.1", 1), ("3.0", 1), ("3.1", 0)]
     found = pruned_networks(model, order, 2)
     assert {n: sum(a.num_heads for a in attentions(m).values()) for n, m in found.items()} == {0: 4, 2: 2, 4: 0}
-    with pytest.raises(ConfigError, match="Row 3 repeats"):
+    with pytest.raises(ConfigError, match="repeated blocks of row 3"):
         pruned_networks(model, order, 1)
 
 

@@ -113,7 +113,7 @@ def test_read_truth__of_a_coco_dataset_has_original_ids_crowds_and_areas(tmp_pat
     assert {a["area"] for a in truth.coco["annotations"]} == {3.5}
     audit = truth.audit
     assert (audit.images, audit.objects, audit.crowd, audit.ignored) == (3, 5, 1, 1)
-    assert "2 boxes reach out" in " ".join(audit.notes)
+    assert "2 boxes extend more than a pixel beyond their image" in " ".join(audit.notes)
     results = detections(samples, perfect(samples), truth)
     assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
     assert read_results(results, truth, samples) == results

@@ -88,7 +88,7 @@ def joined(address: str) -> Iterator[None]:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             with in_environment(RAY_USAGE_STATS_ENABLED="0"):
-                ray.init(address=_checked(address), log_to_driver=False, logging_level="ERROR")
+                ray.init(address=_checked(address), log_to_driver=False, configure_logging=False)
         except (RuntimeError, ValueError, OSError, OverflowError) as e:
             raise ConfigError(
                 "There is no Ray cluster that can be used.",
