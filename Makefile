@@ -3,8 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Three processes, each with whole files of tests, because many tests wait; give PARALLEL= to run them one by one.
-PARALLEL ?= -n 3 --dist loadfile
+# Two processes, each with whole files of tests; give PARALLEL= to run them one after the other.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: help demo test test-all speed study docs lint format clean
 

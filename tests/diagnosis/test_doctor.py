@@ -492,6 +492,7 @@ def test_doctor__a_batch_that_does_not_fit_is_refused_without_being_allocated(mo
     assert diagnosis.as_dict()["footprints"]["without attention"]["errors"] is None
 
 
+@pytest.mark.slow
 def test_footprints__a_step_that_fails_is_one_error():
     case = case_of("demo-mha", **SMALL)
     case.model.model[5].attn.qkv = torch.nn.Conv2d(3, 3, 1)

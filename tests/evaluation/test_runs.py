@@ -112,12 +112,14 @@ def test_read_run__names_a_damaged_record(tmp_path, name, text):
     assert name in caught.value.given
 
 
+@pytest.mark.slow
 def test_kill_9__leaves_no_orphan_and_no_lock(killed):
     folder, _, seen = killed
     assert seen["left"] == []
     assert seen["refused"].startswith(f"{folder}, locked by process ")
 
 
+@pytest.mark.slow
 def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):
     _, _, seen = killed
     lines = [line for line in seen["said"].read().splitlines() if line.startswith("baseline, seed 7: epoch ")]
@@ -125,6 +127,7 @@ def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):
     assert all("mAP50-95" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_same_call__finishes_what_was_cut(killed):
     folder, runs, seen = killed
     assert seen["interrupted"].state == "running"
@@ -140,12 +143,14 @@ def test_same_call__finishes_what_was_cut(killed):
     assert (folder / "arms" / "attention" / "seed7.log").read_text().count("Resuming training") == 1
 
 
+@pytest.mark.slow
 def test_finished_run__is_not_touched(killed):
     _, runs, seen = killed
     assert seen["before"] == seen["after"]
     assert (runs["baseline"].state, runs["baseline"].resumed) == ("done", 0)
 
 
+@pytest.mark.slow
 def test_finished_run__whose_folder_was_taken_away_is_trained_again(killed, tmp_path):
     folder, runs, _ = killed
     shutil.copytree(folder / "arms", tmp_path / "arms")
@@ -176,6 +181,7 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     assert caught.value.given == str(label)
 
 
+@pytest.mark.slow
 def test_failed_run__does_not_stop_the_others(killed):
     _, runs, _ = killed
     assert [run.state for run in runs.values()] == ["done", "failed", "done", "done"]
@@ -183,12 +189,14 @@ def test_failed_run__does_not_stop_the_others(killed):
     assert "freeze_base=1" in runs["broken"].error
 
 
+@pytest.mark.slow
 def test_failed_run__is_tried_again(killed):
     _, runs, seen = killed
     assert seen["failed"].state == "failed"
     assert runs["broken"].seconds > seen["failed"].seconds > 0
 
 
+@pytest.mark.slow
 def test_shared_start__is_equal_over_arms(killed):
     _, runs, _ = killed
     (check,) = shared_start(list(runs.values()))
@@ -201,6 +209,7 @@ def test_shared_start__is_equal_over_arms(killed):
     assert check.tensors == len(yolo_mha.YOLO("demo-baseline.yaml").model.state_dict())
 
 
+@pytest.mark.slow
 def test_shared_start__finds_a_difference(killed, tmp_path):
     _, runs, _ = killed
     copies = []
@@ -219,6 +228,7 @@ def test_shared_start__finds_a_difference(killed, tmp_path):
     assert check.weights["attention"] != check.weights["baseline"]
 
 
+@pytest.mark.slow
 def test_control__was_trained_in_the_place_of_attention(killed):
     _, runs, _ = killed
     models = {arm: yolo_mha.YOLO(runs[arm].folder / "weights" / "last.pt").model for arm in ("attention", "control")}
@@ -228,6 +238,7 @@ def test_control__was_trained_in_the_place_of_attention(killed):
     assert abs(counts[1] / counts[0] - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_interruption_after_the_last_epoch__leaves_nothing_to_train(killed, tmp_path):
     """The last checkpoint is there with its optimizer, and only has to be stripped of it."""
 

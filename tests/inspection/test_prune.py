@@ -59,6 +59,7 @@ def four_heads() -> str:
     return str(made.checkpoint)
 
 
+@pytest.mark.slow
 def test_prune__a_share_is_chosen_on_training_images(beacons, four_heads):
     result = yolo_mha.prune(four_heads, 0.75, beacons, out="small.pt", device="cpu", imgsz=96)
     assert (result.heads, result.left) == ({"4": [0, 1], "6": [0]}, {"4": 0, "6": 1}), "a gate of 0 says nothing"
