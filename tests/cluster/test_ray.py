@@ -103,6 +103,7 @@ def test_compare__on_a_cluster_is_as_here(cluster, recipe):
         ({"address": 5}, "no Ray cluster that can be used"),
         ({"gpus_per_run": 2}, "A run uses one GPU"),
         ({"gpus_per_run": -1}, "A run uses one GPU"),
+        ({"gpus_per_run": "all"}, "A run uses one GPU"),
         ({"gpus_per_run": 1}, "Ray chooses the GPU"),
         ({"cpus_per_run": 0}, "cpus_per_run must be a whole number"),
     ],

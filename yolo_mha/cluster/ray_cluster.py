@@ -47,8 +47,8 @@ class Room:
         Raises:
             ConfigError: It would not.
         """
-        if not 0 <= self.gpus <= 1:
-            given = f"gpus_per_{self.unit}={self.gpus:g}"
+        if not isinstance(self.gpus, (int, float)) or not 0 <= self.gpus <= 1:
+            given = f"gpus_per_{self.unit}={self.gpus}"
             raise ConfigError(f"A {self.unit} uses one GPU.", given=given, expected="0 to 1")
         if self.gpus and device is not None:
             expected = f"no device=, or gpus_per_{self.unit}=0"
