@@ -62,7 +62,7 @@ def scores(found: dict) -> list:
 
 @pytest.mark.slow
 def test_train_runs__of_a_plan(cluster, recipe):
-    from yolo_mha.cluster.ray_cluster import Room, joined
+    from yolo_mha.cluster.ray_cluster import Resources, joined
     from yolo_mha.cluster.ray_runs import _train_runs
     from yolo_mha.evaluation.folder import join_folder
     from yolo_mha.evaluation.plan import prepare
@@ -72,7 +72,7 @@ def test_train_runs__of_a_plan(cluster, recipe):
     folder, before = join_folder(plan), signal.getsignal(signal.SIGTERM)
     with joined(cluster.address):
         assert signal.getsignal(signal.SIGTERM) is before
-        (run,) = _train_runs(plan, folder, [("attention", 1)], Room(1, 0, "run"))
+        (run,) = _train_runs(plan, folder, [("attention", 1)], Resources(1, 0, "run"))
     assert (run.arm, run.seed, run.state, run.epochs, run.resumed) == ("attention", 1, "done", 1, 0)
     assert run.hardware["threads"] == ["1"]
     assert not list(folder.rglob("*.claim"))

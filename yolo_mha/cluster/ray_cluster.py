@@ -1,4 +1,4 @@
-"""A running Ray cluster: joined as a driver, and asked whether a machine of it has room for a piece of work."""
+"""A running Ray cluster: joined as a driver, and asked how many workers its machines can take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGE = "yolo-mha"
 
 
 @dataclass(frozen=True)
-class Room:
+class Resources:
     """What a worker takes of a machine; Ray gives it no more threads and shows it no other GPUs.
 
     Attributes:
@@ -55,14 +55,14 @@ class Room:
             raise ConfigError(f"Ray chooses the GPU of a {self.unit}.", given=f"device={device}", expected=expected)
 
     def take(self) -> None:
-        """Keep this process, a worker, and those that it starts to their room."""
+        """Keep this process, a worker, and those that it starts to these resources."""
         os.environ["OMP_NUM_THREADS"] = str(self.cpus)
         torch.set_num_threads(self.cpus)
         if not self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def fits(self, machine: Mapping[str, float]) -> int:
-        """Return how many workers a machine has room for; Ray counts CPU and GPU."""
+        """Return how many workers a machine can take; Ray counts CPU and GPU."""
         counts = [machine.get("CPU", 0) / self.cpus]
         return int(min([*counts, machine.get("GPU", 0) / self.gpus] if self.gpus else counts))
 
@@ -117,22 +117,23 @@ def _checked(address: str) -> str:
     return address
 
 
-def workers(room: Room) -> int:
-    """Return the number of workers that the cluster has room for now.
+def workers(resources: Resources) -> int:
+    """Return the number of workers that the cluster can take.
 
     Raises:
-        ConfigError: It has none for a single one, for which Ray would wait for ever.
+        ConfigError: It can take none, and Ray would wait for ever.
     """
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not (count := sum(map(room.fits, machines))):
+    if not (count := sum(map(resources.fits, machines))):
         has = "; ".join(f"{m.get('CPU', 0):g} CPU, {m.get('GPU', 0):g} GPU" for m in machines)
+        asked = f"cpus_per_{resources.unit}={resources.cpus} gpus_per_{resources.unit}={resources.gpus:g}"
         raise ConfigError(
-            f"No machine of the cluster has enough CPUs or GPUs for a {room.unit}.",
-            given=f"cpus_per_{room.unit}={room.cpus} gpus_per_{room.unit}={room.gpus:g}; the machines have {has}",
+            f"No machine of the cluster has enough CPUs or GPUs for a {resources.unit}.",
+            given=f"{asked}; the machines have {has}",
             expected="a machine with as many CPU cores and GPUs",
-            fix=f"gpus_per_{room.unit}=0 works on the CPU" if room.gpus else "request fewer",
+            fix=f"gpus_per_{resources.unit}=0 works on the CPU" if resources.gpus else "request fewer",
         )
     return count
 

@@ -26,7 +26,7 @@ from ..engine.sources import Source, find
 from ..errors import ConfigError, DataError, RunError, YoloMHAError, one_line
 from ..guard import guarded
 from ..result import Result
-from .ray_cluster import AUTO, Room, joined, packed, unpacked, workers
+from .ray_cluster import AUTO, Resources, joined, packed, unpacked, workers
 
 SHARD = 256  # pictures
 SHARDS, PLAN = "shards", "predict.json"
@@ -97,8 +97,8 @@ def predict_on_ray(
         **settings: As for `predict`, without those of files; ``name`` is "bulk" if not given.
 
     Raises:
-        ConfigError: A setting is unusable, there is no such cluster, no machine has room, a machine sees other files,
-            or the folder has results of another call.
+        ConfigError: A setting is unusable, there is no such cluster, no machine has enough CPUs or GPUs, a machine sees
+            other files, or the folder has results of another call.
         DataError: The source is missing, or is not pictures alone.
         DependencyError: Ray is missing.
         ModelError, CheckpointError, UnsupportedTaskError: As `predict`.
@@ -111,8 +111,8 @@ def predict_on_ray(
             expected="JSON Lines of detections, by shard",
             fix="predict what is to be drawn without engine=ray",
         )
-    room, names = Room(cpus_per_worker, gpus_per_worker, "worker"), config.class_names(settings)
-    room.check(settings.get("device"))
+    resources, names = Resources(cpus_per_worker, gpus_per_worker, "worker"), config.class_names(settings)
+    resources.check(settings.get("device"))
     passed = check_prediction(None, **{key: value for key, value in settings.items() if key != "classes" or not names})
     pictures = _pictures(source, settings.get("max_pixels", MOST_PIXELS))
     open_model(model, trust, "predict", passed, names)
@@ -120,13 +120,13 @@ def predict_on_ray(
     kept = {key: value for key, value in settings.items() if key not in ("project", "name", "batch")}
     plan = {"model": _stamp([model]), "pictures": _stamp(pictures), "shard": shard, "settings": _plain(kept)}
     with joined(address):
-        most = workers(room)
+        most = workers(resources)
         with run_folder({**passed, "exist_ok": True}, "bulk") as folder:
             _enter(plan, folder)
             before = {number for number in range(len(parts)) if _done(folder, number)}
             left = {number: part for number, part in enumerate(parts) if number not in before}
             if left:
-                _predict(packed(str(model), trust, settings, passed, room), folder, left, room, most)
+                _predict(packed(str(model), trust, settings, passed, resources), folder, left, resources, most)
         done = [_done(folder, number) for number in range(len(parts))]
     found: Counter[str] = Counter()
     for each in done:
@@ -200,7 +200,7 @@ def _file(folder: Path, number: int, kind: str) -> Path:
     return folder / SHARDS / f"{number:05d}.{kind}"
 
 
-def _predict(content: bytes, folder: Path, parts: dict[int, list[str]], room: Room, most: int) -> None:
+def _predict(content: bytes, folder: Path, parts: dict[int, list[str]], resources: Resources, most: int) -> None:
     """Predict shards on the cluster, with so many workers at most.
 
     Raises:
@@ -216,7 +216,11 @@ def _predict(content: bytes, folder: Path, parts: dict[int, list[str]], room: Ro
     rows = ray.data.from_items(items, override_num_blocks=len(items))
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(items), most))
     done = rows.map(
-        _Worker, fn_constructor_args=(content, str(folder)), compute=pool, num_cpus=room.cpus, num_gpus=room.gpus
+        _Worker,
+        fn_constructor_args=(content, str(folder)),
+        compute=pool,
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
     )
     try:
         with bar("images") as progress:
@@ -243,8 +247,8 @@ class _Worker:
 
     def __init__(self, content: bytes, folder: str) -> None:
         self.folder = Path(folder)
-        model, trust, self.settings, self.passed, room = unpacked(content, self.folder)
-        room.take()
+        model, trust, self.settings, self.passed, resources = unpacked(content, self.folder)
+        resources.take()
         with guarded():
             self.network = open_model(model, trust, "predict", self.passed)
 

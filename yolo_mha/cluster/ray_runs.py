@@ -14,7 +14,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.plan import Plan
 from ..evaluation.runs import DONE, FAILED, STOP, Run, ShownRun, epochs_of, read_run, train_runs
 from ..guard import guarded
-from .ray_cluster import AUTO, Room, joined, packed, unpacked, workers
+from .ray_cluster import AUTO, Resources, joined, packed, unpacked, workers
 from .single import recipe_to_train
 
 LOSSES = 10  # how often a run may lose its worker, before it has failed
@@ -50,31 +50,31 @@ def compare_on_ray(
         The comparison.
 
     Raises:
-        ConfigError: There is no such cluster, no machine has room for a run, a machine sees other files; and as
+        ConfigError: There is no such cluster, no machine has enough CPUs or GPUs, a machine sees other files; and as
             `compare`.
         DependencyError: Ray is missing.
         ModelError, CheckpointError, DataError, UnsupportedTaskError, RunError: As `compare`.
     """
-    wanted, room = recipe_to_train(recipe, settings), Room(cpus_per_run, gpus_per_run, "run")
-    room.check(wanted.train.get("device"))
+    wanted, resources = recipe_to_train(recipe, settings), Resources(cpus_per_run, gpus_per_run, "run")
+    resources.check(wanted.train.get("device"))
 
     def train(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]]) -> list[Run]:
-        return _train_runs(plan, folder, keys, room)
+        return _train_runs(plan, folder, keys, resources)
 
     with joined(address):
-        workers(room)
+        workers(resources)
         return run_comparison(wanted, project, train)
 
 
-def _train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], room: Room) -> list[Run]:
+def _train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], resources: Resources) -> list[Run]:
     """Train some runs on the cluster; see `train_runs`, which each task calls for one of them."""
     import ray
 
     folder = folder.resolve()
     runs = {key: read_run(folder, *key) for key in keys}
-    task = ray.remote(_train_run).options(num_cpus=room.cpus, num_gpus=room.gpus, max_retries=LOSSES)
+    task = ray.remote(_train_run).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=LOSSES)
     content = ray.put(packed(plan))
-    tasks = {task.remote(content, str(folder), key, room): key for key, run in runs.items() if run.state != DONE}
+    tasks = {task.remote(content, str(folder), key, resources): key for key, run in runs.items() if run.state != DONE}
     shown: dict[tuple[str, int], ShownRun] = {}
     with bar() as progress:
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(tasks))
@@ -119,9 +119,9 @@ def _ended(task: Any, folder: Path, key: tuple[str, int]) -> Run:
     return read_run(folder, *key)
 
 
-def _train_run(content: bytes, folder: str, key: tuple[str, int], room: Room) -> None:
+def _train_run(content: bytes, folder: str, key: tuple[str, int], resources: Resources) -> None:
     """Train one run, in a worker; one that is trained elsewhere is waited for."""
-    room.take()
+    resources.take()
     (plan,) = unpacked(content, Path(folder))
     with guarded():
         train_runs(plan, Path(folder), [key])
