@@ -78,13 +78,13 @@ def resamples(rng: Any) -> Any:
     return rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=RESAMPLES).T / IMAGES
 
 
-def simulate_looks(simulations: int) -> list[dict[str, Any]]:
+def simulate_looks(simulations: int, stream: int) -> list[dict[str, Any]]:
     """Return how often a comparison with looks finds a difference, and with how many seeds."""
     rows = []
     for regime in REGIMES:
         for looks, seeds in LOOKS:
             for difference in (0.0, DIFFERENCE[regime]):
-                rng = np.random.default_rng(0)
+                rng = np.random.default_rng(4 * stream)
                 alarms, used, futile = 0, 0, 0
                 for _ in range(simulations):
                     first, second = draw_arms(rng, regime, seeds, 2)
@@ -113,14 +113,14 @@ def simulate_looks(simulations: int) -> list[dict[str, Any]]:
     return rows
 
 
-def simulate_contrasts(simulations: int) -> list[dict[str, Any]]:
+def simulate_contrasts(simulations: int, stream: int) -> list[dict[str, Any]]:
     """Return how often any verdict of a family is wrong: of one primary and three named contrasts of four arms."""
     rows = []
     cases = {"none differs": (0, 0, 0, 0), "the primary differs": (1, 0, 0, 0), "and one other": (1, 1, 0, 0)}
     for regime in REGIMES:
         for looks, seeds in (((), 3), ((), 5), ((3,), 10)):
             for name, which in cases.items():
-                rng, wrong = np.random.default_rng(1), 0
+                rng, wrong = np.random.default_rng(4 * stream + 1), 0
                 for _ in range(simulations):
                     base, *arms = draw_arms(rng, regime, seeds, 5)
                     weights = resamples(rng)
@@ -163,13 +163,13 @@ def pooled(effects: Any, weights: Any) -> tuple[float, float]:
     return single.delta - half, single.delta + half
 
 
-def simulate_pooling(simulations: int) -> list[dict[str, Any]]:
+def simulate_pooling(simulations: int, stream: int) -> list[dict[str, Any]]:
     """Return how often intervals hold the truth, with the spread of seeds pooled over three arms and without."""
     rows = []
     cases = {"alike": (1.0, 1.0, 1.0), "one of the two x 3": (1.0, 3.0, 1.0), "the third x 3": (1.0, 1.0, 3.0)}
     for regime in REGIMES:
         for name in (*cases, "the third collapsed", "one of the two collapsed"):
-            rng = np.random.default_rng(2)
+            rng = np.random.default_rng(4 * stream + 2)
             held, widths = np.zeros(2), np.zeros(2)
             for _ in range(simulations):
                 effects, weights = draw_arms(rng, regime, 3, 3, cases.get(name, ())), resamples(rng)
@@ -197,7 +197,7 @@ def simulate_pooling(simulations: int) -> list[dict[str, Any]]:
     return rows
 
 
-def simulate_pilots(simulations: int) -> list[dict[str, Any]]:
+def simulate_pilots(simulations: int, stream: int) -> list[dict[str, Any]]:
     """Return what pilots of three seeds say of the number of seeds that a difference takes, and what comes of it."""
     rows = []
     for regime, (image, seed, interaction) in REGIMES.items():
@@ -205,7 +205,7 @@ def simulate_pilots(simulations: int) -> list[dict[str, Any]]:
         floor = 2 * DIFFERENCE[regime]
         while (truth := seeds_needed(true, floor)) is not None and truth < 14:
             floor *= 0.99  # the difference that takes fourteen seeds
-        rng = np.random.default_rng(3)
+        rng = np.random.default_rng(4 * stream + 3)
         said, found, sure, found_sure = [], [], [], []
         for _ in range(simulations):
             first, second = draw_arms(rng, regime, 3, 2)
@@ -256,11 +256,13 @@ def main(arguments: list[str] | None = None) -> int:
     }
     parser.add_argument("--part", choices=parts, help="one of the four; all if not given")
     parser.add_argument("--simulations", type=int, default=1000, help="experiments a cell (default 1000)")
+    parser.add_argument("--stream", type=int, default=0, help="of random numbers, to repeat it with others (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     settings = parser.parse_args(arguments)
-    if settings.simulations < 1:
-        parser.error("--simulations must be 1 or more")
-    rows = [row for name, part in parts.items() if settings.part in (None, name) for row in part(settings.simulations)]
+    if settings.simulations < 1 or settings.stream < 0:
+        parser.error("--simulations must be 1 or more, and --stream 0 or more")
+    chosen = [part for name, part in parts.items() if settings.part in (None, name)]
+    rows = [row for part in chosen for row in part(settings.simulations, settings.stream)]
     console = Console()
     show(rows, console)
     if settings.json:
