@@ -216,6 +216,18 @@ def test_checkpoint__that_asks_for_much_memory(tmp_path):
         assert NETWORKS.Unpickler(io.BytesIO(content)).load() == bytearray(b"\xff")
 
 
+def test_checkpoint__that_unpacks_to_much_more_than_its_size(tmp_path):
+    torch.save({"model": torch.zeros(5_000_000)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "evil.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(CheckpointError, match=r"unpacks to \d+ times its size"):
+        check_checkpoint(tmp_path / "evil.pt")
+
+
 def test_label_cache__that_asks_for_much_memory(tmp_path):
     """The number of a value that is kept for later is 2**31 - 1, for which there would be room for as many."""
     np.save(tmp_path / "x.npy", {"hash": "a"}, allow_pickle=True)

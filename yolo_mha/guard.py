@@ -32,6 +32,7 @@ from .pickles import NETWORKS, load_label_cache
 from .text import printable_message
 
 DATA_FORMATS = {"pt", "onnx", "dnn", "openvino"}  # files that are read; to other runtimes a model is a program
+MOST_UNPACKED = 20  # times the size of a checkpoint's archive; torch.save does not compress, and weights shrink little
 _torch_load, _torch_jit_load, _backend_init = torch.load, torch.jit.load, BaseBackend.__init__
 _safe_load, _stock_restricted = tasks.torch_safe_load, tasks._SafeLoad.restricted
 
@@ -105,19 +106,27 @@ def _local_font(font: str = "Arial.ttf") -> Any:
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
     """Replace `torch_safe_load`; first check that the archive is complete, which PyTorch does not do."""
     if Path(weight).is_file() and zipfile.is_zipfile(weight):
+        # torch.save does not compress; what unpacks to more would take long to read
         with zipfile.ZipFile(weight) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            # torch.save does not compress; what unpacks to more would take long to read
-            if unpacked <= Path(weight).stat().st_size and (damaged := archive.testzip()):
+            if _unpacked(weight) <= Path(weight).stat().st_size and (damaged := archive.testzip()):
                 raise zipfile.BadZipFile(f"{damaged} in the archive is not what was written")
     return _safe_load(weight, safe_only=restricted() if safe_only is None else safe_only)
+
+
+def _unpacked(path: Any) -> int:
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def _load(f: Any, *args: Any, **kwargs: Any) -> Any:
     """Replace `torch.load`, which all loading ends up calling."""
     if not restricted():
         return _torch_load(f, *args, **kwargs)
-    known = contextlib.nullcontext() if hasattr(f, "read") else tasks._SafeLoad.loading(f)
+    known = contextlib.nullcontext()
+    if not hasattr(f, "read"):
+        if zipfile.is_zipfile(f) and (times := _unpacked(f) / Path(f).stat().st_size) > MOST_UNPACKED:
+            raise zipfile.BadZipFile(f"the archive unpacks to {times:.0f} times its size")
+        known = tasks._SafeLoad.loading(f)
     with known:  # puts those classes of Ultralytics that the file names on the list of known ones
         return _torch_load(f, *args, **{**kwargs, "weights_only": False, "pickle_module": NETWORKS})
 
