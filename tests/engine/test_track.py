@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from test_predict import make_video, records
+from ultralytics.utils import ROOT
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
@@ -72,10 +73,15 @@ def test_track__picture_shows_ids(moving):
 def test_track__refuses(moving, tmp_path):
     (tmp_path / "odd.yaml").write_text("tracker_type: psychic\n")
     (tmp_path / "list.yaml").write_text("tracker_type: [bytetrack]\n")
+    stock = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text()
+    (tmp_path / "word.yaml").write_text(stock.replace("match_thresh: 0.8", "match_thresh: high"))
+    (tmp_path / "short.yaml").write_text(stock.replace("track_buffer: 30", ""))
     for settings, error, word in (
         ({"tracker": "bytetrak"}, ConfigError, "bytetrack"),
         ({"tracker": "odd.yaml"}, ConfigError, "psychic"),
         ({"tracker": "list.yaml"}, ConfigError, "unknown tracker"),
+        ({"tracker": "word.yaml"}, ConfigError, "match_thresh"),
+        ({"tracker": "short.yaml"}, ConfigError, "track_buffer"),
         ({"slice": 96}, ConfigError, "slice"),
         ({"source": None}, DataError, "missing"),
     ):
@@ -86,7 +92,6 @@ def test_track__refuses(moving, tmp_path):
 
 @pytest.mark.parametrize("model", ["auto", "gone.pt"])
 def test_track__reid_weights_that_are_not_there_are_one_error(moving, tmp_path, model):
-    from ultralytics.utils import ROOT
 
     text = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text()
     text = text.replace("with_reid: False", "with_reid: True").replace("model: auto", f"model: {model}")

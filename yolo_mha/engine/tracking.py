@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
@@ -41,9 +42,25 @@ def find_tracker(tracker: str | Path | None) -> str:
                 "Unknown tracker.", given=f"tracker={tracker}", expected=nearest(name, own), fix="or name a YAML file"
             )
         path = own[name]
-    kind = read_yaml(path, ConfigError, expected="tracker_type and its thresholds").get("tracker_type")
+    content = read_yaml(path, ConfigError, expected="tracker_type and its thresholds")
+    kind = content.get("tracker_type")
     if not isinstance(kind, str) or kind not in TRACKER_MAP:
         raise ConfigError(
             f"{path} names an unknown tracker.", given=f"tracker_type: {kind}", expected=nearest(kind, TRACKER_MAP)
         )
+    stock, core = (read_yaml(own.get(name, path), ConfigError, expected="thresholds") for name in (kind, "bytetrack"))
+    _check_values(path, content, {name: value for name, value in stock.items() if name in {*content, *core}})
     return str(path)
+
+
+def _check_values(path: Path, content: dict[str, Any], stock: dict[str, Any]) -> None:
+    """Refuse what lacks one of these values, or has one of another kind."""
+    for name, value in stock.items():
+        kind: Any = (int, float) if isinstance(value, int | float) else type(value)
+        if not isinstance(content.get(name), kind):
+            raise ConfigError(
+                f"{path} has no usable {name}.",
+                given=f"{name}: {content[name]}" if name in content else "nothing",
+                expected=f"such as {name}: {value}",
+                fix=f"begin with a copy of Ultralytics' {content['tracker_type']}.yaml",
+            )
