@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ultralytics.utils import LOGGER, checks, downloads
+from ultralytics.utils import LOGGER, checks, downloads, plotting
 
 import yolo_mha
 from yolo_mha.errors import CheckpointError, ConfigError, DownloadError, YoloMHAError
@@ -385,3 +385,11 @@ def test_messages_of_ultralytics__show_control_characters_and_keep_colours():
     finally:
         LOGGER.removeHandler(handler)
     assert written == [r"cat\x1b]0;owned\x07\x1b[2J found", "\x1b[34mblue\x1b[0m"]
+
+
+def test_names__in_cyrillic_are_drawn_in_a_font_that_is_there(online):
+    with guarded():
+        annotator = plotting.Annotator(np.zeros((64, 64, 3), np.uint8), example="кошка")
+    assert Path(annotator.font.path).is_file()
+    assert annotator.font.getmask("ш").getbbox() != annotator.font.getmask("ж").getbbox()
+    assert not online

@@ -96,11 +96,13 @@ def _local_asset(file: Any, *args: Any, **kwargs: Any) -> str:
 
 
 def _local_font(font: str = "Arial.ttf") -> Any:
-    """Find a font on this machine; without one Ultralytics draws with its default."""
-    try:
-        return checks.check_font(font)
-    except DownloadError:
-        return None
+    """Find a font on this machine; without one take matplotlib's, which has Latin, Greek and Cyrillic letters."""
+    from matplotlib import font_manager  # takes long to import
+
+    with contextlib.suppress(DownloadError):
+        if found := checks.check_font(font):
+            return found
+    return font_manager.findfont("DejaVu Sans")
 
 
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:
