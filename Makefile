@@ -21,7 +21,7 @@ demo: $(STAMP) ## Train, score and compare a small YOLO with and without attenti
 	$(BIN)/yolo-mha compare demo.yaml
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) --durations=40 --durations-min=4
 
 test-all: $(STAMP) ## Run all tests, also those that take minutes, on the oldest and newest Ultralytics too
 	$(BIN)/python -m pytest $(PARALLEL) -m ''

@@ -134,6 +134,7 @@ def test_page__a_picture_is_explored_by_keyboard(browser, address):
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_page__controls_are_reached_by_tab(browser, address):
     page = Page(browser, address, 1280)
     where = "document.activeElement.closest('[id^=model], #upload, #sample')?.id"
@@ -145,6 +146,7 @@ def test_page__controls_are_reached_by_tab(browser, address):
     assert [name for name in dict.fromkeys(reached) if name in wanted] == wanted
 
 
+@pytest.mark.slow
 def test_page__broken_pictures_are_refused_and_it_goes_on(browser, address):
     page, picture = Page(browser, address, 390), draw(seed=1, index=3)[0]
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
