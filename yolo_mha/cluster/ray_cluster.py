@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import threading
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -96,7 +97,8 @@ def joined(address: str) -> Iterator[None]:
                 expected="auto, or host:port of a running cluster's head, with this version of Ray and Python",
                 fix="start it: 'ray start --head', and 'ray start --address=HEAD:6379' on each other machine",
             ) from e
-        signal.signal(signal.SIGTERM, handler)  # Ray's own ends with another exit code
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own ends with another exit code
     try:
         yield
     finally:
