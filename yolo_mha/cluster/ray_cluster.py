@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import threading
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
