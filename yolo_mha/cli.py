@@ -583,7 +583,7 @@ def _compare(recipe: str | None = None, *, dry_run: bool = False, **settings: An
 def data() -> None:
     r"""Read a folder of labelled images in any common format, and write a data.yaml for train, val and compare.
 
-    The format can be YOLO, COCO, Pascal VOC, CVAT, a CSV table with a file name and two corners, LabelMe or Ultralytics
+    The format can be YOLO, COCO, Pascal VOC, CVAT, a CSV table with a file name and a box, LabelMe or Ultralytics
     NDJSON, with labels in any folder or beside the images. The result lists classes, counts, sizes, images without
     labels, files that cannot be used, and images in different splits that look alike. A dataset without a split gets
     one: each class is spread over the parts in proportion, and near duplicates stay together. The folder is only read.

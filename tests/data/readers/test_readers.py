@@ -35,6 +35,27 @@ def test_table__corners_in_any_order_other_headings_and_semicolons(tmp_path):
     assert boxes(found) == {"a.png": [("cat", 10, 5, 20, 10)]}
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "filename,x,y,w,h,class\na.png,10,5,20,10,cat\n",
+        'image_id,width,height,bbox,label\na,64,48,"[10.0, 5.0, 20.0, 10.0]",cat\n',
+        "image,x,y,width,height,label\na.png,10,5,20,10,cat\n",
+    ],
+)
+def test_table__corner_and_size(tmp_path, table):
+    picture(tmp_path / "a.png")
+    assert boxes(read(tmp_path, t_csv=table)) == {"a.png": [("cat", 10, 5, 20, 10)]}
+
+
+def test_table__a_box_of_three_numbers_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    found = read(tmp_path, t_csv='image,bbox,label\na.png,"[1, 2, 3]",cat\nb.png,"[1, 2, 3, 4]",cat\n')
+    assert boxes(found) == {"b.png": [("cat", 1, 2, 3, 4)]}
+    assert "in place of x, y, width, height" in next(iter(found.skipped.values()))
+
+
 def test_table__fractions_are_of_the_image(tmp_path):
     picture(tmp_path / "a.png")
     found = read(tmp_path, t_csv="ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\na,/m/1,0.25,1,0,0.5,1\n")

@@ -1,9 +1,11 @@
-"""CSV tables with one object a row: a file name, two corners and a class.
+"""CSV tables with one object a row: a file name, a box and a class.
 
 The columns are known by their heading, such as ``filename,width,height,class,xmin,ymin,xmax,ymax``, or Open Images'
 ``ImageID,...,LabelName,...,XMin,XMax,YMin,YMax`` (https://storage.googleapis.com/openimages/web/download_v7.html).
-Without a heading they are ``path,x1,y1,x2,y2,class`` (https://github.com/fizyr/keras-retinanet#csv-datasets). Corners
-are pixels from 0 as they stand, or fractions of the image where none is above 1.
+In place of two corners there may be ``x,y,w,h``, or one column ``bbox`` with these four (as in Global Wheat Detection):
+the left upper corner and the size, as COCO counts. Without a heading the columns are ``path,x1,y1,x2,y2,class``
+(https://github.com/fizyr/keras-retinanet#csv-datasets). Values are pixels from 0 as they stand, or fractions of the
+image where none is above 1.
 """
 
 from __future__ import annotations
@@ -25,11 +27,17 @@ HEADINGS = {
     "y1": ("ymin", "y1", "top", "ytl"),
     "x2": ("xmax", "x2", "right", "xbr"),
     "y2": ("ymax", "y2", "bottom", "ybr"),
+    "x": ("x", "bboxx", "boxx"),
+    "y": ("y", "bboxy", "boxy"),
+    "w": ("w", "bboxw", "bboxwidth", "boxwidth", "width"),
+    "h": ("h", "bboxh", "bboxheight", "boxheight", "height"),
+    "box": ("bbox", "box"),
     "name": ("class", "classname", "label", "labelname", "name", "category", "classid"),
     "iscrowd": ("isgroupof", "iscrowd"),
     "split": ("split", "set", "subset"),
 }
 CORNERS = ("x1", "y1", "x2", "y2")
+SIZED = ("x", "y", "w", "h")
 PLAIN = ("image", *CORNERS, "name")  # the columns without a heading
 ONLY_CLASS = "object"  # where no column names one
 Row = dict[str, str]
@@ -53,11 +61,13 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
     for path in progress(files, "reading tables", len(files)):
         lines = _lines(path)
         columns = _columns(lines[:3])
-        rows = [{k: line[i] for k, i in columns.items() if i < len(line)} for line in lines[_has_heading(lines) :]]
+        rows = [
+            {k: line[i] if i < len(line) else "" for k, i in columns.items()} for line in lines[_has_heading(lines) :]
+        ]
         fractions = _are_fractions(rows)
         by_image: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
-            by_image[row.get("image", "")].append(row)
+            by_image[row["image"]].append(row)
         for name, own in by_image.items():
             image = tree.find(name, path)
             if image is None:
@@ -65,7 +75,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
                 continue
             try:
                 scale = image_size(image) if fractions else (1, 1)
-                objects = [_object(row, scale, named) for row in own if any(row.get(c) for c in CORNERS)]
+                objects = [_object(row, scale, named) for row in own if any(_cells(row))]
             except ValueError as e:
                 skipped[image] = f"{one_line(e)} in {path.name}"
                 continue
@@ -106,8 +116,9 @@ def _columns(lines: list[list[str]]) -> dict[str, int]:
         return {}
     heading = [re.sub(r"[\W_]", "", cell).lower() for cell in lines[0]]
     found = {key: heading.index(w) for key, words in HEADINGS.items() for w in reversed(words) if w in heading}
-    if {"image", *CORNERS} <= found.keys():
-        return found
+    for box in (CORNERS, SIZED, ("box",)):
+        if {"image", *box} <= found.keys():
+            return {key: i for key, i in found.items() if key in box or key not in (*CORNERS, *SIZED, "box")}
     row = lines[0]
     plain = len(row) == len(PLAIN) and "." in row[0] and all(_is_number(cell) or not cell for cell in row[1:5])
     return {key: i for i, key in enumerate(PLAIN)} if plain else {}
@@ -126,12 +137,23 @@ def _is_number(cell: str) -> bool:
 
 
 def _are_fractions(rows: list[Row]) -> bool:
-    values = [float(cell) for row in rows for c in CORNERS if _is_number(cell := row.get(c, ""))]
+    values = [float(cell) for row in rows for cell in _cells(row) if _is_number(cell)]
     return bool(values) and max(values) <= 1
 
 
+def _cells(row: Row) -> list[str]:
+    """Return the numbers of a row's box; empty ones where the row names an image without objects."""
+    if "box" in row:
+        return re.split(r"[\s,;]+", row["box"].strip("[]() "))
+    return [row[c] for c in (CORNERS if "x1" in row else SIZED)]
+
+
 def _object(row: Row, scale: tuple[int, int], named: dict[str, str]) -> Object:
-    x1, y1, x2, y2 = (float(row.get(c, "")) for c in CORNERS)
+    if len(cells := _cells(row)) != 4:
+        raise ValueError(f"{row['box']} in place of x, y, width, height")
+    x1, y1, x2, y2 = map(float, cells)
+    if "x1" not in row:
+        x2, y2 = x1 + x2, y1 + y2
     box = corners(x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1])
     name = row.get("name", ONLY_CLASS)
     if not name:
