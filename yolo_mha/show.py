@@ -40,9 +40,9 @@ if TYPE_CHECKING:  # a command imports its own result alone
     from .evaluation.estimate import Estimate
     from .inspection.explain import Explanation
     from .inspection.faithfulness import Faithfulness
-    from .inspection.head_importance import WithInterval
     from .inspection.heads import HeadRanking
     from .inspection.pruned import Pruned
+    from .inspection.silenced_scores import WithInterval
     from .profiling.cost import Cost
     from .scoring.val import ValResult
 
@@ -263,7 +263,8 @@ def _with_interval(found: WithInterval, digits: int) -> str:
 
 def _show_heads(result: HeadRanking, console: Console) -> None:
     table = _table("row:head", "AP lost", "rank", "gradient", "rank")
-    table.title = f"{result.images} images, AP {_number(result.ap)} with all heads"
+    groups = "" if result.groups is None else f" in {result.groups} groups"
+    table.title = f"{result.images} images{groups}, AP {_number(result.ap)} with all heads"
     for head in result.heads:
         ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
         table.add_row(

@@ -12,6 +12,7 @@ from networks import opened
 import yolo_mha
 from yolo_mha import YOLO, ConfigError, UnsupportedTaskError
 from yolo_mha.cli import main
+from yolo_mha.data.beacons import generate
 from yolo_mha.data.dataset import load_dataset, read_dataset
 from yolo_mha.inspection.head_importance import Passes, map_correlation, rank_correlation
 from yolo_mha.inspection.recorder import Recorder
@@ -114,7 +115,21 @@ def test_heads__says_what_pruning_would(beacons, five_heads, capsys):
     assert result["ap"] == yolo_mha.val(five_heads, beacons, device="cpu", plots=False).coco.metrics["AP"]
 
 
+def test_heads__groups_are_resampled(tmp_path):
+    data = generate(tmp_path / "data", train=1, val=20)
+    alone, grouped = (yolo_mha.heads(data=data, group=group, device="cpu") for group in (None, r"(\d)\.\w+$"))
+    assert (alone.groups, grouped.groups) == (None, 10)
+    for one, other in zip(alone.heads, grouped.heads, strict=True):
+        for kind in ("gradient", "ap_lost"):
+            first, second = (getattr(head, kind) for head in (one, other))
+            assert first.value == second.value
+            assert first.low < first.value < first.high
+            assert second.low not in (None, first.low)
+
+
 def test_heads__bad_input(beacons):
+    with pytest.raises(ConfigError, match="group"):
+        yolo_mha.heads(data=beacons, group="(")
     with pytest.raises(ConfigError, match="The model has no attention heads"):
         yolo_mha.heads(opened("demo-baseline.yaml"), beacons)
     with pytest.raises(ConfigError, match=r"heads does not take epochs.*\n.*epochs=3"):

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from yolo_mha import ConfigError, SpatialMHA
-from yolo_mha.inspection.head_importance import Scored, WithInterval
 from yolo_mha.inspection.pruned import within
 from yolo_mha.inspection.pruning_auto import numbers_between
 from yolo_mha.inspection.pruning_controls import RANDOM, Control, draws, weight_norms
 from yolo_mha.inspection.pruning_curve import counts, pruned_networks
 from yolo_mha.inspection.pruning_latency import in_onnx, in_pytorch
-from yolo_mha.inspection.pruning_scores import Part, by_block
+from yolo_mha.inspection.silenced_scores import Part, Scored, WithInterval, by_block
 from yolo_mha.registry import build
 from yolo_mha.scoring.coco import evaluate
 from yolo_mha.scoring.matches import match_detections

@@ -220,6 +220,7 @@ COMMANDS = {
     "heads": Command(
         replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),
         replace(DATA, meaning="dataset, as for val; beacons is the demo dataset", default="beacons"),
+        GROUP,
         TRUST,
         others="settings split, imgsz, batch, device, project, name and exist_ok",
     ),

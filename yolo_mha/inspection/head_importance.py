@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,65 +14,19 @@ from scipy import stats
 from torch import Tensor
 from ultralytics.cfg import get_cfg
 
-from ..data.dataset import Dataset, Sample
-from ..data.files import read_json
+from ..data.dataset import Sample
 from ..data.progress import Progress, silent
 from ..engine.model import YOLO
-from ..engine.progress import without_messages
 from ..profiling.training_case import TrainingCase
 from ..registry import Network
-from ..scoring.intervals import paired_interval
-from ..scoring.matches import Matches, match_detections
-from ..scoring.resample import RESAMPLES, bootstrap_weights, resampled_ap, supports
-from ..scoring.truth import read_truth
-from ..scoring.val import score
+from ..scoring.resample import RESAMPLES, bootstrap_weights
 from ..surgery.heads import attentions
 from .looking import Looker, Placement
 from .recorder import Recorded, Recorder
-from .silencing import silenced
+from .silenced_scores import Name, SilencedScores, WithInterval
 
 QUERIES = 16  # of an image, evenly spaced, whose maps are compared
 EVEN = 1e-4  # attention that deviates less from its mean, relative to it, is even, and correlates with nothing
-
-Name = tuple[str, int]  # an attention, as `attentions` calls it, and the index of a head in it
-
-
-@dataclass(frozen=True)
-class WithInterval:
-    """A value with its 95 % interval over the choice of images.
-
-    Attributes:
-        value: The value on all images.
-        low: Lower end; None with fewer than ten images or groups.
-        high: Upper end.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(
-        cls,
-        value: float,
-        replicates: NDArray[np.float64],
-        images: int,
-        group_sizes: NDArray[np.int64] | None = None,
-    ) -> WithInterval:
-        """Return a value with its interval, from what each resample of the images gives; see `paired_interval`."""
-        return cls.over_seeds(np.array([value]), replicates[None], images, group_sizes)
-
-    @classmethod
-    def over_seeds(
-        cls,
-        values: NDArray[np.float64],
-        replicates: NDArray[np.float64],
-        images: int,
-        group_sizes: NDArray[np.int64] | None = None,
-    ) -> WithInterval:
-        """Return the mean over seeds, or draws, with its interval over them and images; see `paired_interval`."""
-        found, value = paired_interval(values, replicates, images, group_sizes), float(values.mean())
-        return cls(value, None, None) if found is None else cls(value, found.low, found.high)
 
 
 @dataclass(frozen=True)
@@ -188,7 +141,7 @@ def map_correlation(block: Recorded) -> Tensor:
 
 
 def gradient_importance(
-    passes: Passes, samples: Sequence[Sample], progress: Progress = silent
+    passes: Passes, samples: Sequence[Sample], progress: Progress = silent, units: NDArray[np.intp] | None = None
 ) -> tuple[dict[Name, WithInterval], list[Likeness]]:
     """Return the mean gradient of each head's gate over images, and how alike the maps of the heads are.
 
@@ -196,6 +149,7 @@ def gradient_importance(
         passes: The model.
         samples: Labelled images.
         progress: Shows progress.
+        units: Number of the group of each image, where groups are resampled.
     """
     recorder = Recorder(passes.model)
     gradients: dict[str, list[Tensor]] = {name: [] for name in recorder.blocks}
@@ -205,11 +159,13 @@ def gradient_importance(
             gradients[name].append(gradient)
             correlations[name].append(map_correlation(recorder[name]))
     images = len(samples)
-    weights = bootstrap_weights(images, RESAMPLES).astype(np.float64) / images
+    weights = bootstrap_weights(images, RESAMPLES, groups=units).astype(np.float64)
+    weights /= weights.sum(axis=0)  # groups differ in size
+    sizes = None if units is None else np.bincount(units)
 
     def estimate(values: Tensor) -> WithInterval:  # one an image
         column = values.double().numpy()
-        return WithInterval.of(float(column.mean()), column @ weights, images)
+        return WithInterval.of(float(column.mean()), column @ weights, images, sizes)
 
     found: dict[Name, WithInterval] = {}
     alike = []
@@ -224,72 +180,17 @@ def gradient_importance(
     return found, alike
 
 
-class Scorer:
-    """Scores models on a split, and says how much AP one loses beside another.
-
-    Args:
-        dataset: The dataset, from `read_dataset`.
-        samples: The split, from there too.
-        split: Its name.
-        **settings: Ultralytics' validation settings, checked.
-    """
-
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], split: str, **settings: Any) -> None:
-        self.dataset, self.samples, self.split, self.settings = dataset, samples, split, settings
-        self.truth = read_truth(dataset, split, samples)
-
-    def matches(self, network: YOLO) -> tuple[float, Matches]:
-        """Return a model's AP, and its detections matched to the ground truth."""
-        with tempfile.TemporaryDirectory(prefix="yolo-mha-heads-") as folder, without_messages():
-            given = {**self.settings, "project": folder, "plots": False, "verbose": False}
-            result = score(network, self.dataset, self.samples, self.split, **given)
-            matches = match_detections(self.truth.coco, read_json(result.predictions, "predictions"))
-        return result.coco.metrics["AP"], matches
-
-    def __call__(self, network: YOLO) -> Scored:
-        """Score a model."""
-        ap, matches = self.matches(network)
-        replicates = resampled_ap(matches, bootstrap_weights(matches.images, RESAMPLES))
-        return Scored(ap, replicates, supports(matches)["AP"].images)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """AP of a model.
-
-    Attributes:
-        ap: AP.
-        replicates: The same on each resample of the images, the same resamples for all models.
-        images: Number of images with an object.
-        group_sizes: How many of them are in each group, where groups are resampled.
-    """
-
-    ap: float
-    replicates: NDArray[np.float64]
-    images: int
-    group_sizes: NDArray[np.int64] | None = None
-
-    def lost(self, other: Scored) -> WithInterval:
-        """Return how much less AP another model has."""
-        return WithInterval.of(self.ap - other.ap, self.replicates - other.replicates, self.images, self.group_sizes)
-
-
-def silencing_importance(
-    network: YOLO, scorer: Scorer, progress: Progress = silent
-) -> tuple[float, dict[Name, WithInterval]]:
+def silencing_importance(score: SilencedScores, progress: Progress = silent) -> tuple[float, dict[Name, WithInterval]]:
     """Return AP, and how much of it is lost without each head, one at a time.
 
     Args:
-        network: The model.
-        scorer: What scores it.
+        score: What scores the model, on all images.
         progress: Shows progress.
     """
-    whole = scorer(network)
-    every = [(name, i) for name, attention in attentions(network.model).items() for i in range(attention.num_heads)]
-    lost = {}
-    for name, head in progress(every, "silencing heads", len(every)):
-        with silenced(network.model, {name: [head]}):
-            lost[name, head] = whole.lost(scorer(network))
+    (whole,) = score(())
+    blocks = attentions(score.network.model)
+    every = [(name, i) for name, attention in blocks.items() for i in range(attention.num_heads)]
+    lost = {head: whole.lost(*score([head])) for head in progress(every, "silencing heads", len(every))}
     return whole.ap, lost
 
 

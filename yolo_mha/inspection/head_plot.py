@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
-from .head_importance import Likeness, WithInterval
+from .head_importance import Likeness
+from .silenced_scores import WithInterval
 
 if TYPE_CHECKING:
     from .heads import Head

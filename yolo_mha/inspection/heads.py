@@ -25,16 +25,9 @@ from ..result import Result
 from ..scoring.val import class_order
 from ..surgery.heads import check_heads
 from .asked import check_settings
-from .head_importance import (
-    Likeness,
-    Passes,
-    Scorer,
-    WithInterval,
-    gradient_importance,
-    rank_correlation,
-    silencing_importance,
-)
+from .head_importance import Likeness, Passes, gradient_importance, rank_correlation, silencing_importance
 from .head_plot import draw_heads
+from .silenced_scores import Scorer, SilencedScores, WithInterval, group_units, parts
 
 SCORING = ("imgsz", "batch", "device")
 TAKEN = (*SCORING, "split", "project", "name", "exist_ok")
@@ -72,6 +65,7 @@ class HeadRanking(Result):
         data: The dataset.
         split: Its part.
         images: Number of images.
+        groups: Number of their groups, where ``group`` was given.
         imgsz: Size of the images.
         ap: AP with all heads.
         heads: The heads, those first whose loss costs most AP.
@@ -85,6 +79,7 @@ class HeadRanking(Result):
     data: str
     split: str
     images: int
+    groups: int | None
     imgsz: Any
     ap: float
     heads: list[Head]
@@ -96,7 +91,12 @@ class HeadRanking(Result):
 @checked
 @guarded()
 def heads(
-    model: str | Path = DEMO_MODEL, data: str | Path = EMBEDDED, *, trust: bool = False, **settings: Any
+    model: str | Path = DEMO_MODEL,
+    data: str | Path = EMBEDDED,
+    *,
+    group: str | Path | None = None,
+    trust: bool = False,
+    **settings: Any,
 ) -> HeadRanking:
     """Measure how important each head is, by gradients and by silencing it, and how alike the heads are.
 
@@ -106,6 +106,7 @@ def heads(
     Args:
         model: Checkpoint with attention blocks.
         data: Dataset, see `load_dataset`.
+        group: Images that are not independent and are resampled together, see `read_groups`.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' settings ``split`` ("val" if not given), ``imgsz``, ``batch``, ``device``, ``project``,
             ``name`` and ``exist_ok``.
@@ -114,7 +115,8 @@ def heads(
         The measures, which are also written to the run's folder as ``heads.json`` and ``heads.png``.
 
     Raises:
-        ConfigError: A setting is unknown or unusable, or the model is an exported one or has no heads.
+        ConfigError: A setting is unknown or unusable, the groups do not fit the images, or the model is an exported one
+            or has no heads.
         DataError: The dataset is missing or broken, or has other classes than the model.
         ModelError, CheckpointError: The model cannot be read.
         UnsupportedTaskError: The model is not for box detection.
@@ -126,12 +128,15 @@ def heads(
     order = class_order(network.names, dataset)
     read = read_dataset(dataset, [split], progress=with_bar)
     dataset, samples = read.dataset, read.samples[split]
+    units = group_units(group, samples)
     scoring = {key: passed[key] for key in SCORING if key in passed}
     try:
         with run_folder(passed, "heads", "runs/heads") as folder:
             passes = Passes(network, order, **{key: scoring[key] for key in scoring if key != "batch"})
-            gradients, blocks = gradient_importance(passes, samples, with_bar)
-            ap, lost = silencing_importance(network, Scorer(dataset, samples, split, **scoring), with_bar)
+            gradients, blocks = gradient_importance(passes, samples, with_bar, units)
+            scorer = Scorer(dataset, samples, split, **scoring)
+            score = SilencedScores(network, scorer, parts(scorer, group, halved=False))
+            ap, lost = silencing_importance(score, with_bar)
             by_gradient, by_ap = ([found[key].value for key in gradients] for found in (gradients, lost))
             places = zip(*(stats.rankdata([-v for v in values]) for values in (by_gradient, by_ap)), strict=True)
             ranked = [
@@ -144,6 +149,7 @@ def heads(
                 data=str(dataset.source),
                 split=split,
                 images=len(samples),
+                groups=None if units is None else int(units.max()) + 1,
                 imgsz=config.one_number(passes.looker.imgsz),
                 ap=ap,
                 heads=sorted(ranked, key=lambda head: (head.ap_rank, head.gradient_rank)),

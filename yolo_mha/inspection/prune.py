@@ -25,14 +25,13 @@ from ..scoring.val import class_order
 from ..surgery.heads import Heads, attentions, check_heads, check_some_stay, prune_heads
 from ..surgery.places import PROBE_SIDE
 from .asked import check_settings
-from .head_importance import Name, Scorer
 from .heads import SCORING, with_heads
 from .pruned import Pruned, Scores, Tuned, within
 from .pruning_auto import describe, most_within, numbers_between
 from .pruning_choice import AUTO, count_of, least_first, read_heads
 from .pruning_controls import controls
 from .pruning_curve import Point, draw_curve, measure_curve
-from .pruning_scores import SilencedScores, by_block, parts
+from .silenced_scores import Name, Scorer, SilencedScores, by_block, parts
 from .silencing import silenced
 
 TAKEN = (*SCORING, "split")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..result import Result
-from .head_importance import WithInterval
 from .pruning_controls import Control
 from .pruning_curve import Point
+from .silenced_scores import WithInterval
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.progress import with_bar
-from .head_importance import Name
 from .pruning_curve import Point, counts
-from .pruning_scores import SilencedScores
+from .silenced_scores import Name, SilencedScores
 
 
 def numbers_between(ranked: Sequence[Name], score: SilencedScores, margin: float) -> range:

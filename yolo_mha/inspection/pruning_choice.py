@@ -11,7 +11,8 @@ from ..engine.model import YOLO
 from ..engine.progress import with_bar
 from ..errors import ConfigError, run_failed
 from ..surgery.heads import attentions
-from .head_importance import Name, Passes, gradient_importance
+from .head_importance import Passes, gradient_importance
+from .silenced_scores import Name
 
 AUTO = "auto"
 FORMS = "a share between 0 and 1, such as 0.5; row:head, such as 10:0,10:3; or auto"

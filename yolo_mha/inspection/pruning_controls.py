@@ -13,8 +13,7 @@ from ..data.progress import Progress, silent
 from ..nn import CrossScaleMHA
 from ..registry import Network
 from ..surgery.heads import attentions
-from .head_importance import Name, Scored, WithInterval
-from .pruning_scores import SilencedScores
+from .silenced_scores import Name, Scored, SilencedScores, WithInterval
 
 DRAWS = 5
 RANDOM, NORM = "random heads", "heads of least weight norm"

@@ -15,10 +15,9 @@ from ..errors import ConfigError
 from ..profiling.cost import Latency
 from ..registry import Network
 from ..surgery.heads import prune_heads
-from .head_importance import Name, WithInterval
 from .pruning_controls import Control
 from .pruning_latency import in_onnx, in_pytorch
-from .pruning_scores import SilencedScores, by_block
+from .silenced_scores import Name, SilencedScores, WithInterval, by_block
 
 POINTS = 8  # beside the whole model; each takes a validation
 
