@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docs_tables import filled
 from mkdocs.structure.files import File, Files
 
 import yolo_mha
@@ -25,6 +26,11 @@ def on_files(files: Files, config: Any) -> Files:
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables into a page."""
+    return filled(markdown)
 
 
 def studies() -> str:
