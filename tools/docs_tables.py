@@ -70,15 +70,21 @@ def zoo() -> str:
 
 def _family(family: str, imgsz: int, counts: dict[str, Any], latency: dict[str, Any]) -> str:
     first, *others = next(iter(counts.values()))
-    heads = ["model", "parameters", "GFLOPs", "ms, ratio", *(f"{scale}: M / GFLOPs" for scale in others)]
     rows = []
     for name, own in counts.items():
-        row = [f"`{name}`", f"{own[first]['parameters']:,}", f"{own[first]['gflops']:.2f}", _ms(latency.get(name))]
-        rows.append([*row, *(f"{own[s]['parameters'] / 1e6:.1f} / {own[s]['gflops']:.0f}" for s in others)])
+        cost = own[first]
+        rows.append([f"`{name}`", f"{cost['parameters']:,}", f"{cost['gflops']:.2f}", _ms(latency.get(name))])
     again = f"`{next(iter(counts))}` again (A/A)"
-    rows += [[again, "", "", _ms(latency[name]), *[""] * len(others)] for name in latency.keys() - counts.keys()]
+    rows += [[again, "", "", _ms(latency[name])] for name in latency.keys() - counts.keys()]
     scale = f", scale {first}" if first else ""
-    return f"\n## {family}{scale}, {imgsz} px\n\n{_table(heads, rows)}"
+    parts = [f"\n## {family}{scale}, {imgsz} px\n\n{_table(['model', 'parameters', 'GFLOPs', 'ms, ratio'], rows)}"]
+    if others:
+        rows = [
+            [f"`{name}`", *(f"{own[s]['parameters'] / 1e6:.1f} / {own[s]['gflops']:.0f}" for s in others)]
+            for name, own in counts.items()
+        ]
+        parts.append(f"\nMillions of parameters / GFLOPs at the other scales:\n\n{_table(['model', *others], rows)}")
+    return "".join(parts)
 
 
 def _ms(latency: dict[str, Any] | None) -> str:
