@@ -51,9 +51,6 @@ BESIDE = {  # the words that are there
     "benchmark": ("rounds=3", "sizes=192"),
     "explain data": ("detections=4", "drise=1"),
 }
-CODES = {  # of commands that rightly do not end with 0
-    "yolo-mha export model=best.pt half=True": 1,  # nothing compared: no beacons in Ultralytics' sample pictures
-}
 
 
 def _commands(page: Path) -> list[str]:
@@ -72,7 +69,6 @@ PAGES_THAT_RUN = [page for page in PAGES if any(map(_is_run, _commands(page)))]
 def test_not_run__lists_no_more_than_there_is():
     commands = [command for page in PAGES for command in _commands(page)]
     assert all(any(re.search(pattern, command) for command in commands) for pattern in NOT_RUN)
-    assert set(CODES) <= set(commands)
     words = {word for command in commands for word in command.split()}
     assert set(INSTEAD) <= words
 
@@ -178,4 +174,4 @@ def test_commands__of_a_page_run_one_after_the_other(page, shelf, tmp_path):
     shutil.copytree(shelf, tmp_path, dirs_exist_ok=True, symlinks=True)
     for command in filter(_is_run, _commands(page)):
         done = subprocess.run([sys.executable, *_words(command, tmp_path)], capture_output=True, text=True)
-        assert done.returncode == CODES.get(command, 0), f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
