@@ -34,7 +34,7 @@ study: $(STAMP) ## Repeat a study on real data from nothing, such as make study 
 	$(BIN)/python tools/study.py $(STUDY)
 
 docs: $(STAMP) ## Build the site into site/, with links checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

@@ -4,8 +4,10 @@ import hashlib
 import os
 import pickletools
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -95,21 +97,52 @@ def test_p5_models__are_the_baseline_with_one_row_and_no_way_past_it(family, fol
     assert host + 1 in sources
 
 
-def test_wheel__carries_models_recipes_weights_and_the_template(tmp_path):
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(PROJECT)]
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory):
+    """A copy of the project with weights of a study, and the folder of the source archive and the wheel made of it."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "site", ".*_cache", "__pycache__")
+    copy = shutil.copytree(PROJECT, tmp_path_factory.mktemp("packages") / "project", ignore=left_out)
+    (copy / "weights" / "study.pt").write_bytes(b"")
+    out = copy.with_name("made")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
     subprocess.run(command, check=True, capture_output=True)
-    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    for name in (
-        "yolo_mha/cfg/models/yolo11-mha-p5.yaml",
+    return copy, out
+
+
+@pytest.mark.slow
+def test_wheel__has_the_package_and_the_weights_of_the_demo_alone(packages):
+    copy, out = packages
+    names = {name for name in zipfile.ZipFile(next(out.glob("*.whl"))).namelist() if ".dist-info/" not in name}
+    own = {file.relative_to(copy).as_posix() for file in copy.glob("yolo_mha/**/*") if file.is_file()}
+    shipped = {f"yolo_mha/{file.relative_to(copy).as_posix()}" for file in copy.glob("cfg/**/*.yaml")}
+    weights = {f"yolo_mha/weights/{name}" for name in ("README.md", *release_weights.FILES.values())}
+    assert names == own | shipped | weights
+    assert {
         "yolo_mha/cfg/compare/demo.yaml",
-        "yolo_mha/weights/demo-mha.pt",
         "yolo_mha/deploy/onnx_infer.py",
+        "yolo_mha/evaluation/compare.schema.json",
         "yolo_mha/evaluation/templates/report.html.j2",
         "yolo_mha/inspection/templates/explain.html.j2",
         "yolo_mha/py.typed",
-    ):
-        assert name in names
-    assert not any(n.startswith(("tests/", "tools/", "cfg/")) for n in names)
+    } <= names
+
+
+@pytest.mark.slow
+def test_sdist__has_all_that_tests_and_documentation_need(packages):
+    copy, out = packages
+    with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    own = {file.relative_to(copy).as_posix() for file in copy.glob("*/**/*") if file.is_file()}
+    own |= {file.name for file in copy.iterdir() if file.is_file()}
+    assert {name for name in own - names if not name.startswith(".")} == set()
+
+
+@pytest.mark.slow
+def test_packages__pass_the_checks_of_the_index(packages):
+    pytest.importorskip("twine")
+    files = map(str, packages[1].iterdir())
+    done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_weights__match_their_cards():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from docs_tables import filled
 from mkdocs.structure.files import File, Files
 
 import yolo_mha
@@ -19,11 +21,22 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "reference/commands.md": commands(),
         "reference/python.md": python(),
-        "evidence/studies.md": (ROOT / "studies" / "README.md").read_text(encoding="utf-8"),
+        "evidence/studies.md": studies(),
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables into a page."""
+    return filled(markdown)
+
+
+def studies() -> str:
+    """Return the README of the studies; its links to files that are no pages become their paths."""
+    text = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\[[^]]*\]\((?!https?:|#)([^)]+)\)", r"`studies/\1`", text)
 
 
 def commands() -> str:
