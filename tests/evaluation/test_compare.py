@@ -252,6 +252,7 @@ def test_compare__scores_the_test_images_if_they_are_named(finished, copied):
     assert back.contrasts == result.contrasts
 
 
+@pytest.mark.slow
 def test_compare__concludes_what_is_finished(finished, copied):
     """An interim look at a plan that stays as it was: no verdict yet, and one when all seeds are trained."""
     result, (folder, settings) = finished[0], copied

@@ -283,6 +283,7 @@ def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
     assert "1 classes of the same name" in note
 
 
+@pytest.mark.slow
 def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path):
     """The process of a run imports the modules of all registered blocks, and nothing from the working directory."""
     mine, here = tmp_path / "mine", tmp_path / "here"

@@ -180,6 +180,7 @@ def test_overlay__leaves_the_picture_where_there_is_nothing():
     assert (shown[160:168, 160:168] != picture[160:168, 160:168]).any(2).all()
 
 
+@pytest.mark.slow
 def test_explain__interrupted_leaves_complete_files(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
