@@ -157,6 +157,13 @@ def test_benchmark__bad_input_is_refused_before_anything_is_written(tmp_path, se
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_benchmark__opens_the_programs_that_it_has_made(capsys):
+    result = yolo_mha.benchmark("demo-mha.pt", formats="pytorch,torchscript", **QUICK)
+    assert result.failed == []
+    assert [row.format for row in result.rows] == ["pytorch"] * 2 + ["torchscript"] * 2
+
+
 def test_benchmark__takes_the_formats_that_are_installed(monkeypatch):
     monkeypatch.setattr("yolo_mha.deploy.benchmark.find_spec", lambda name: name != "openvino" or None)
     assert _formats(None) == ["pytorch", "torchscript", "onnx"]

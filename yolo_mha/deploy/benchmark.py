@@ -281,7 +281,8 @@ def _measure(run: _Run, made: Mapping[Key, Made]) -> tuple[list[Row], int | None
         workers = {}
         for (arm, kind), file in files.items():
             request = {"file": file.file, "device": run.device, "library": FORMATS[kind], "trust": run.trusts(kind)}
-            worker = Worker(logs / f"{arm}-{kind}.txt", run.arms[file.arm].model, **request)
+            with guarded(run.trusts(kind)):  # the process is restricted as this one is when it starts
+                worker = Worker(logs / f"{arm}-{kind}.txt", run.arms[file.arm].model, **request)
             workers[arm, kind] = stack.enter_context(closing(worker))
         opened: dict[Key, Any] = {}
         for key, worker in workers.items():
