@@ -38,7 +38,7 @@ from yolo_mha.scoring.intervals import Interval, paired_interval
 from yolo_mha.scoring.power import MOST_SEEDS, Spread, power, seeds_needed
 
 EXAMPLES = """examples:
-  python benchmarks/sequential.py                          all four; about forty minutes on one core
+  python benchmarks/sequential.py                          all four; about half an hour on one core
   python benchmarks/sequential.py --simulations 200        rough numbers in minutes
   python benchmarks/sequential.py --json sequential.json   numbers for a program
 """

@@ -195,7 +195,10 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     _say_interrupted(console, result)
     found = ", ".join(f"{n} {name}" for name, n in sorted(result.found.items())) or "nothing"
     followed = "" if result.tracks is None else f"; {result.tracks} objects followed"
-    _say(console, f"{result.images} images or frames: {found}{followed}")
+    images = "1 image or frame" if result.images == 1 else f"{result.images} images or frames"
+    _say(console, f"{images}: {found}{followed}")
+    if not result.found and result.images:
+        _say(console, "note: a lower conf detects more, such as conf=0.05")
     _say(console, *(f"{KINDS.get(kind, kind)}: {path}" for kind, path in result.outputs.items()))
     _say(console, *(f"note: {note}" for note in result.notes))
     if result.skipped:
@@ -548,15 +551,21 @@ def _show_data(result: PreparedData, console: Console) -> None:
         _say(console, f"and {len(classes) - MOST_CLASSES} classes with fewer objects")
     for name, (least, median, most) in result.sizes.items():
         _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
-    _some(console, "pairs of images look alike across splits", [f"{a} and {b}" for a, b, _ in result.across_splits])
+    _some(
+        console,
+        "cases of two images that look alike in different splits",
+        [f"{a} and {b}" for a, b, _ in result.across_splits],
+    )
     if result.within_splits:
-        _say(console, f"{result.within_splits} pairs of images look alike within a split")
+        _say(console, f"{result.within_splits} cases of two images that look alike in one split")
     _some(console, "files cannot be used and are left out", result.skipped)
     _some(console, "annotations have no image", result.without_image)
     _some(console, "images are named by no annotation and left out", result.not_named)
     _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
     _say(console, f"labels: {result.labels_picture}", f"histograms: {result.histograms}", f"data: {result.data}")
-    _say(console, f"train with it: yolo-mha train model=yolo11n-mha-p5.yaml data={shlex.quote(result.data)}")
+    data = shlex.quote(f"data={result.data}")
+    _say(console, f"train with it:   yolo-mha train model=yolo11n.pt at=P5 {data}")
+    _say(console, f"compare with it: yolo-mha compare model=yolo11n.pt at=P5 {data} seeds=0,1,2 dry_run=True")
 
 
 def _some(console: Console, words: str, lines: list[str]) -> None:

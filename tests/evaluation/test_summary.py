@@ -104,8 +104,8 @@ def test_summarize__names_one_command():
     assert "leave it without a verdict" in fresh.next_step
     assert summary(open_).command is None
     assert summary(open_).next_step == open_.verdict.next_step
-    longer = summary(contrast(0.0, 0.001, best=0.001))
-    assert longer.command == f"{AGAIN} name=x-longer epochs=10"
+    longer = summary(contrast(0.0, 0.001, best=0.001))  # of five epochs
+    assert longer.command == f"{AGAIN} name=x-longer epochs=30"
     assert summary(helps, weights={}).command is None
 
 

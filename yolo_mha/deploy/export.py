@@ -26,6 +26,7 @@ from .proof import Picture, calibration_images, load_pictures, prove, score_both
 from .runtime import Array
 from .splits import Splits
 
+LEAST_AP = 0.001  # below this AP a model finds next to nothing
 # Ultralytics' settings that mean something to an export
 EXPORT_SETTINGS = {
     *("imgsz", "batch", "dynamic", "opset", "simplify", "optimize", "workspace", "quantize", "fraction", "split"),
@@ -213,6 +214,8 @@ def _compare(plan: Plan, made: Path, pictures: list[Picture], notes: list[str]) 
 
 def _notes_on_evidence(network: YOLO, result: ExportResult, splits: Splits | None) -> list[str]:
     """Say where the pictures show no object, and what would be needed for a proof."""
+    if result.scores and result.scores.trained["AP"] < LEAST_AP:
+        return ["AP is 0 before and after, so it says nothing of the export"]
     if result.verdict != "nothing compared":
         bare = sum(a.ok is None and not a.compared for a in result.agreement)
         return [f"at {bare} of {len(result.agreement)} shapes no box was compared: no object there"] if bare else []

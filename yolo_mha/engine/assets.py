@@ -56,7 +56,10 @@ def fetched(name: str) -> Path:
     if (known := Path(SETTINGS["weights_dir"]) / name).is_file():
         return known
     url, target = f"{RELEASE}/{name}", Path.cwd() / name
-    by_hand = f"download {url} yourself to {target.parent}, or give its path"
+    by_hand = (
+        f"download {url} yourself to {target.parent}, or give its path; training from random weights, with "
+        f"model={Path(name).stem.removesuffix('u')}.yaml, needs no download"
+    )
     off = "" if _allowed.get() else "download=False"
     if os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"):
         off = "YOLO_OFFLINE is set"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ultralytics.cfg import get_cfg
 
-from ..engine.progress import bar
+from ..engine.progress import bar, console
 from ..profiling.blocks import latency_ms
 from ..profiling.footprint import footprints, free_memory, slowdown
 from ..profiling.training_case import TrainingCase, used_images
@@ -110,12 +110,18 @@ def measure_plan(plan: Plan) -> Estimate:
     device = next(iter(cases.values())).device
     with bar() as progress:
         task = progress.add_task("training steps", total=None)
-        found = footprints(cases, lambda text: progress.update(task, description=text))
-        progress.update(task, description="validation images")
+
+        def now(text: str) -> None:
+            progress.update(task, description=text)
+            if not console.is_terminal:
+                console.print(f"measuring {text}", soft_wrap=True)
+
+        found = footprints(cases, now)
+        now("validation images")
         latency = latency_ms(cases)
         largest_first = sorted((found[name].needed for name in cases for _ in recipe.seeds), reverse=True)
         peak, free = sum(largest_first[: recipe.jobs]), free_memory(device)
-        progress.update(task, description=f"{recipe.jobs} training steps at once")
+        now(f"{recipe.jobs} training step{'s' * (recipe.jobs > 1)} at once")
         # what does not fit is not tried
         slower = slowdown(next(iter(cases.values())), recipe.jobs) if peak <= free else float(recipe.jobs)
     arms = {}

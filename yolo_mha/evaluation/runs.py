@@ -106,7 +106,7 @@ class ShownRun:
     """
 
     def __init__(self, progress: Progress, run: Run, epochs: int) -> None:
-        self._progress, self._seen = progress, run.epochs
+        self._progress, self._seen, self._epochs = progress, run.epochs, epochs
         self._name = f"{run.arm}, seed {run.seed}"
         self._task = progress.add_task(self._name, total=epochs, completed=run.epochs)
 
@@ -114,7 +114,7 @@ class ShownRun:
         """Show the epochs that have ended since."""
         for epoch in range(self._seen, 0 if console.is_terminal else run.epochs):
             ap = f", mAP50-95 {run.curve[epoch]:.3f}" if run.curve else ""
-            console.print(f"{self._name}: epoch {epoch + 1}{ap}", soft_wrap=True)
+            console.print(f"{self._name}: epoch {epoch + 1} of {self._epochs}{ap}", soft_wrap=True)
         self._seen = run.epochs
         self._progress.update(self._task, completed=run.epochs)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.files import read_json
 from ..engine.model import YOLO
-from ..engine.progress import with_bar
+from ..engine.progress import console, with_bar, without_messages
 from ..engine.run_folder import taken
 from ..errors import ConfigError
 from ..scoring.matches import Matches, match_detections
@@ -35,7 +35,14 @@ def score_runs(finished: Sequence[Run], plan: Plan, folder: Path, imgsz: int) ->
         ConfigError: The source of a run's blocks has changed since it was trained.
     """
     split = folder / plan.recipe.split
-    return {(run.arm, run.seed): _scored(run, plan, split / run.arm / f"seed{run.seed}", imgsz) for run in finished}
+    scores: Scores = {}
+    for run in with_bar(finished, "scoring runs", len(finished)):
+        with without_messages():
+            found = _scored(run, plan, split / run.arm / f"seed{run.seed}", imgsz)
+        if not console.is_terminal:
+            console.print(f"{run.arm}, seed {run.seed}: AP {found.coco.metrics['AP']:.3f}", soft_wrap=True)
+        scores[run.arm, run.seed] = found
+    return scores
 
 
 def match_runs(scores: Scores, truth: Truth) -> dict[str, dict[int, Matches]]:

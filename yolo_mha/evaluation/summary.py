@@ -27,6 +27,7 @@ ANSWERS = {
 }
 
 DECIDED = (HELPS, HURTS, SAME)
+LEAST_EPOCHS = 30  # of the next try, where nothing was learned: from random weights a few epochs give an AP of 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
     if primary.interval is None:
         return "Test on more images, or on more groups of them.", None
     if primary.best < LEARNED or verdict.word == NONE:
-        epochs = 2 * recipe.train.get("epochs", 100)
+        epochs = max(2 * recipe.train.get("epochs", 100), LEAST_EPOCHS if primary.best < LEARNED else 0)
         return "Train longer, or look at the data.", f"{again} name={recipe.name}-longer epochs={epochs}"
     if verdict.word not in DECIDED:
         return verdict.next_step, None

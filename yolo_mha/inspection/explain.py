@@ -207,7 +207,8 @@ class _Run:
                 f"Only the first {self.sheets} detections of each picture have a sheet. The other {self.without_sheet} "
                 "are in explain.json. sheets= draws more, and box= selects one."
             )
-        notes.append(f"Computing the maps takes {self.mib:.1f} MiB, for any number of detections.")
+        if self.mib >= 1:
+            notes.append(f"Computing the maps takes {self.mib:.0f} MiB, for any number of detections.")
         return [*notes, *config.imgsz_notes(self.looker.args.imgsz, self.looker.imgsz)]
 
     def written(self, network: YOLO, skipped: Skipped, stop: BaseException | None = None) -> Explanation:
