@@ -319,6 +319,7 @@ def test_val__prints_both_sides_and_its_settings(capsys, trained, beacons):
         assert word in out
 
 
+@pytest.mark.slow
 def test_blocks__imports_the_module_of_the_user(capsys, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import torch, yolo_mha\n\n@yolo_mha.register\nclass Mine(torch.nn.Identity):\n    pass\n"

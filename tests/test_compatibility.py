@@ -78,6 +78,7 @@ def test_plugin_tests__are_there_for_every_package_that_calls_ultralytics(compat
     assert packages <= {test.parts[1].removeprefix("test_").removesuffix(".py") for test in tests}
 
 
+@pytest.mark.slow
 def test_main__without_an_index_says_what_is_missing(compatibility, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))

@@ -214,6 +214,7 @@ def by_picture(files: list[Path]) -> dict[str, list]:
     return found
 
 
+@pytest.mark.slow
 def test_predict__on_a_cluster_is_as_here(cluster, tmp_path):
     source = pictures(tmp_path / "photos", 12)
 

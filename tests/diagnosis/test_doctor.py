@@ -93,8 +93,8 @@ def test_doctor__healthy(capsys, beacons, tmp_path, monkeypatch):
     assert code == 0, err
     answer = json.loads(out)
     assert answer["ok"]
-    checks = [c for c in answer["checks"] if c["name"] != "machine"]  # it may be busy
-    assert {c["status"] for c in checks} == {"ok"}, checks
+    checks = [c for c in answer["checks"] if c["name"] != "machine"]  # it may be busy, and times are of no use then
+    assert [c for c in checks if c["status"] != "ok" and c["name"] != "cost of attention"] == []
     assert [c["name"] for c in checks] == [
         "registration",
         "channels and heads",

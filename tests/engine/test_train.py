@@ -341,6 +341,7 @@ def test_train_freeze_base__trains_the_blocks_alone_and_then_everything(plain, b
     assert len(_changed(then, plain)) > 3
 
 
+@pytest.mark.slow
 def test_train_freeze_base__goes_on_after_resume(plain, beacons, tiny, tmp_path):
     script = """
 import sys, yolo_mha, os

@@ -77,6 +77,7 @@ def test_take__of_a_damaged_claim(run):
     assert take(run)
 
 
+@pytest.mark.slow
 def test_take__of_many_one_takes_over(run):
     for _ in range(10):
         write_claim(run, age=2 * LEASE)

@@ -53,6 +53,7 @@ def own(tmp_path_factory):
     return here, json.loads(done.stdout), there
 
 
+@pytest.mark.slow
 def test_recipe__names_the_module_of_the_block(own):
     here, result, _ = own
     file = str(here / "lib" / "own_block.py")
@@ -61,6 +62,7 @@ def test_recipe__names_the_module_of_the_block(own):
     assert list(result["runs"][1]["sources"]) == ["Own"]
 
 
+@pytest.mark.slow
 def test_gates__that_never_opened_are_told(own):
     _, result, _ = own
     (row,) = result["runs"][1]["gates"]
