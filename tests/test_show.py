@@ -319,3 +319,11 @@ def test_terminal__shows_control_characters_in_names_and_files():
     show(Diagnosis({name: name}, [Check(name, "warning", name, name)]), console)
     assert "\x1b" not in file.getvalue()
     assert r"\x1b]0;owned\x07\x1b[2J" in file.getvalue()
+
+
+@pytest.mark.parametrize("found", [{}, {"day": 2}])
+def test_show__a_prediction_without_objects_says_what_finds_more(found):
+    file = io.StringIO()
+    show(PredictResult("runs", "a.jsonl", 1, found, [], 0, {}, []), Terminal(file=file, width=WIDTH))
+    assert file.getvalue().startswith("1 image or frame: ")
+    assert ("a lower conf detects more" in file.getvalue()) == (not found)

@@ -198,7 +198,7 @@ def _show_predict(result: PredictResult, console: Console) -> None:
     images = "1 image or frame" if result.images == 1 else f"{result.images} images or frames"
     _say(console, f"{images}: {found}{followed}")
     if not result.found and result.images:
-        _say(console, "note: a lower conf detects more, such as conf=0.05")
+        _say(console, "note: a lower conf detects more")
     _say(console, *(f"{KINDS.get(kind, kind)}: {path}" for kind, path in result.outputs.items()))
     _say(console, *(f"note: {note}" for note in result.notes))
     if result.skipped:

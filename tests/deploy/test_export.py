@@ -249,6 +249,7 @@ def test_export__without_an_ap_to_keep_the_outputs_decide(beacons, tmp_path):
     untrained.save(tmp_path / "untrained.pt")
     result = yolo_mha.export(tmp_path / "untrained.pt", data=beacons, imgsz=64)
     assert (result.scores.ok, result.verdict) == (None, "proved")
+    assert any("AP says nothing of the export" in note for note in result.notes)
 
 
 def test_export__says_that_a_proved_one_is_replaced(monkeypatch):

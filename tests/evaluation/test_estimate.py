@@ -10,7 +10,7 @@ from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.profiling.footprint import RESERVE, Footprint, Step
 
 
-def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypatch):
+def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypatch, capsys):
     """The processes that measure a step are left out; a dry run of `compare` and `doctor` have them."""
     asked = {}
     step = Footprint(Step(100.0, 0.1), Step(110.0, 0.2), {}, 700.0)
@@ -20,6 +20,7 @@ def test_estimate__measures_and_writes_nothing(beacons, tiny, tmp_path, monkeypa
     train = {**tiny, "imgsz": 60, "epochs": 10, "batch": 2, "fraction": 0.5}
     plan = Recipe("x", str(beacons), arms, train, seeds=(0, 1, 2), jobs=2)
     found = measure_plan(prepare(plan))
+    assert "measuring 2 training steps at once\n" in capsys.readouterr().err  # a line each, where there is no terminal
     assert not (tmp_path / "runs" / "compare").exists()
     (case,) = asked.values()
     assert (case.imgsz, case.optimizer, case.precision, case.args.batch) == (64, "AdamW", "float32", 2)

@@ -214,11 +214,12 @@ def _compare(plan: Plan, made: Path, pictures: list[Picture], notes: list[str]) 
 
 def _notes_on_evidence(network: YOLO, result: ExportResult, splits: Splits | None) -> list[str]:
     """Say where the pictures show no object, and what would be needed for a proof."""
-    if result.scores and result.scores.trained["AP"] < LEAST_AP:
-        return ["AP is 0 before and after, so it says nothing of the export"]
     if result.verdict != "nothing compared":
         bare = sum(a.ok is None and not a.compared for a in result.agreement)
-        return [f"at {bare} of {len(result.agreement)} shapes no box was compared: no object there"] if bare else []
+        notes = [f"at {bare} of {len(result.agreement)} shapes no box was compared: no object there"] if bare else []
+        if result.scores and result.scores.trained["AP"] < LEAST_AP:
+            notes.append("the checkpoint has an AP of next to 0, so AP says nothing of the export")
+        return notes
     if result.scores is not None:
         return ["nothing was compared: the model finds no object in the pictures, and it has no AP to keep"]
     if splits:

@@ -24,7 +24,7 @@ def find_tracker(tracker: str | Path | None) -> str:
 
     Raises:
         DependencyError: The package ``lap`` is missing.
-        ConfigError: There is no such tracker.
+        ConfigError: There is no such tracker, or its YAML lacks a value or has one of another kind.
     """
     if find_spec("lap") is None:
         raise DependencyError(

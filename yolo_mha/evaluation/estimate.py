@@ -121,7 +121,8 @@ def measure_plan(plan: Plan) -> Estimate:
         latency = latency_ms(cases)
         largest_first = sorted((found[name].needed for name in cases for _ in recipe.seeds), reverse=True)
         peak, free = sum(largest_first[: recipe.jobs]), free_memory(device)
-        now(f"{recipe.jobs} training step{'s' * (recipe.jobs > 1)} at once")
+        if recipe.jobs > 1:
+            now(f"{recipe.jobs} training steps at once")
         # what does not fit is not tried
         slower = slowdown(next(iter(cases.values())), recipe.jobs) if peak <= free else float(recipe.jobs)
     arms = {}
