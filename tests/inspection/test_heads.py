@@ -14,7 +14,7 @@ from yolo_mha import YOLO, ConfigError, UnsupportedTaskError
 from yolo_mha.cli import main
 from yolo_mha.data.beacons import generate
 from yolo_mha.data.dataset import load_dataset, read_dataset
-from yolo_mha.inspection.head_importance import Passes, map_correlation, rank_correlation
+from yolo_mha.inspection.head_importance import Passes, gradient_importance, map_correlation, rank_correlation
 from yolo_mha.inspection.recorder import Recorder
 from yolo_mha.surgery.heads import attentions
 
@@ -125,6 +125,17 @@ def test_heads__groups_are_resampled(tmp_path):
             assert first.value == second.value
             assert first.low < first.value < first.high
             assert second.low not in (None, first.low)
+
+
+def test_gradients__an_image_that_is_there_twice_is_one_group(tmp_path):
+    dataset = load_dataset(generate(tmp_path / "data", train=1, val=10))
+    samples = read_dataset(dataset, ["val"]).samples["val"]
+    once, _ = gradient_importance(Passes(YOLO("demo-mha.pt"), None, **LOOK), samples)
+    both = [sample for sample in samples for _ in range(2)]
+    units = np.repeat(np.arange(10), 2)
+    twice, _ = gradient_importance(Passes(YOLO("demo-mha.pt"), None, **LOOK), both, units=units)
+    for name, found in once.items():
+        assert (twice[name].low, twice[name].high) == pytest.approx((found.low, found.high))
 
 
 def test_heads__bad_input(beacons):
