@@ -303,7 +303,7 @@ print("imported")
     assert words in done.stderr
 
 
-@pytest.mark.parametrize("words", [["version"], ["predict", "--json"]])
+@pytest.mark.parametrize("words", [pytest.param(["version"], marks=pytest.mark.slow), ["predict", "--json"]])
 def test_ultralytics_version__too_old_is_one_error_on_the_command_line(tmp_path, words):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.metadata as m\nreal = m.version\n"

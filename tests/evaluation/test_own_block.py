@@ -11,6 +11,8 @@ import yaml
 
 from yolo_mha.data.beacons import generate
 
+pytestmark = pytest.mark.slow
+
 BLOCK = """
 import torch
 import yolo_mha
@@ -53,7 +55,6 @@ def own(tmp_path_factory):
     return here, json.loads(done.stdout), there
 
 
-@pytest.mark.slow
 def test_recipe__names_the_module_of_the_block(own):
     here, result, _ = own
     file = str(here / "lib" / "own_block.py")
@@ -62,7 +63,6 @@ def test_recipe__names_the_module_of_the_block(own):
     assert list(result["runs"][1]["sources"]) == ["Own"]
 
 
-@pytest.mark.slow
 def test_gates__that_never_opened_are_told(own):
     _, result, _ = own
     (row,) = result["runs"][1]["gates"]
@@ -72,7 +72,6 @@ def test_gates__that_never_opened_are_told(own):
     assert told in (Path(result["save_dir"]) / "report.md").read_text()
 
 
-@pytest.mark.slow
 def test_again__runs_as_it_stands_from_another_folder(own):
     _, result, there = own
     folder = Path(result["save_dir"])

@@ -35,6 +35,11 @@ BLOCKS = [
     pytest.param(lambda: S2Attention(16, gate_init=0.5), id="s2"),
 ]
 every_block = pytest.mark.parametrize("make", BLOCKS)
+# Where a block takes seconds: every scope, every position code and every kind of block once between releases.
+COMMON = {"none", "dwconv", "window-3-relative", "axial-rope", "2-sincos", "mlp", "cross-rope", "s2"}
+every_block_at_length = pytest.mark.parametrize(
+    "make", [pytest.param(*b.values, id=b.id, marks=() if b.id in COMMON else pytest.mark.slow) for b in BLOCKS]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +86,7 @@ def test_deterministic_algorithms__give_equal_gradients(make):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@every_block
+@every_block_at_length
 def test_export__with_free_height_and_width(make):
     block = make().eval()
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
@@ -91,7 +96,7 @@ def test_export__with_free_height_and_width(make):
         torch.testing.assert_close(exported(x), block(x), atol=1e-5, rtol=1e-4)
 
 
-@every_block
+@every_block_at_length
 def test_compile__in_one_graph(make):
     block = make().eval()
     torch.compiler.reset()

@@ -1,6 +1,7 @@
 """No regret: with the gate at zero a model with blocks gives what its base gives, bit by bit."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -29,9 +30,9 @@ def image(path) -> torch.Tensor:
 
 
 def case(path):
-    """Return a model as a case; RT-DETR takes long, and one of the family says enough between releases."""
-    rare = "rtdetr" in path.name and path.stem != "yolov8-rtdetr"
-    return pytest.param(path, marks=[pytest.mark.slow] if rare else [], id=path.stem)
+    """Return a model as a case; one of a family and one of a task say enough between releases."""
+    common = path in one_of_each_other_task() or re.fullmatch(r"yolo(e-)?v?\d+[nc]?|yolov8-(rtdetr|world)", path.stem)
+    return pytest.param(path, marks=[] if common else [pytest.mark.slow], id=path.stem)
 
 
 @pytest.mark.parametrize("path", map(case, [*every_detector(), *one_of_each_other_task()]))
