@@ -257,11 +257,11 @@ def _show_faithfulness(result: Faithfulness, console: Console) -> None:
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
-def _with_interval(found: WithInterval, digits: int) -> str:
+def _with_interval(found: WithInterval, form: str = ".4f") -> str:
     """Write a value with its interval, where there is one."""
     if found.low is None:
-        return f"{found.value:.{digits}f}"
-    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def _show_heads(result: HeadRanking, console: Console) -> None:
@@ -272,9 +272,9 @@ def _show_heads(result: HeadRanking, console: Console) -> None:
         ranks = [f"{rank:g}" for rank in (head.ap_rank, head.gradient_rank)]
         table.add_row(
             f"{head.layer}:{head.head}",
-            _with_interval(head.ap_lost, 4),
+            _with_interval(head.ap_lost),
             ranks[0],
-            _with_interval(head.gradient, 3),
+            _with_interval(head.gradient, ".3g"),
             ranks[1],
         )
     console.print(table)
@@ -282,7 +282,9 @@ def _show_heads(result: HeadRanking, console: Console) -> None:
         _say(console, f"Rank correlation of the two measures: {result.rank_correlation:.2f}")
     for block in result.blocks:
         if block.mean:
-            _say(console, f"Maps of the heads of row {block.layer}: mean correlation {_with_interval(block.mean, 2)}")
+            _say(
+                console, f"Maps of the heads of row {block.layer}: mean correlation {_with_interval(block.mean, '.2f')}"
+            )
     _say(console, "Each head is silenced alone; that says nothing of several together.")
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
@@ -299,10 +301,10 @@ def _show_pruned(result: Pruned, console: Console) -> None:
         console.print(_curve_of(result))
     if s := result.scores:
         aps = f"AP {_number(s.ap)} before, {_number(s.ap_left)} now"
-        _say(console, f"{s.data}, {s.split}, {s.images} images: {aps}, {_with_interval(s.lost, 4)} lost", s.sentence)
+        _say(console, f"{s.data}, {s.split}, {s.images} images: {aps}, {_with_interval(s.lost)} lost", s.sentence)
         _say(console, *(control.sentence for control in s.controls))
     if t := result.tuned:
-        _say(console, f"after {t.epochs} more epochs: AP {_number(t.ap)}, {_with_interval(t.lost, 4)} lost")
+        _say(console, f"after {t.epochs} more epochs: AP {_number(t.ap)}, {_with_interval(t.lost)} lost")
     _say(console, *result.notes)
     _say(console, *(f"written: {p}" for p in (result.checkpoint, result.yaml, result.picture) if p))
     if result.tuned:
@@ -313,7 +315,7 @@ def _curve_of(result: Pruned) -> Table:
     table = _table("removed", "parameters", "AP", "AP lost", "PyTorch ms", "ONNX ms", left=0)
     for point in result.curve:
         times = [f"{time.ms:.1f} ({time.ratio:.2f})" if time else "-" for time in (point.pytorch, point.onnx)]
-        lost = _with_interval(point.lost, 4)
+        lost = _with_interval(point.lost)
         table.add_row(str(point.removed), f"{point.parameters:,}", _number(point.ap), lost, *times)
     return table
 

@@ -122,9 +122,12 @@ def test_kill_9__leaves_no_orphan_and_no_lock(killed):
 @pytest.mark.slow
 def test_output_that_is_no_terminal__has_a_line_an_epoch(killed):
     _, _, seen = killed
-    lines = [line for line in seen["said"].read().splitlines() if line.startswith("baseline, seed 7: epoch ")]
-    assert [line.split(",")[1].split()[-1] for line in lines] == ["1", "2", "3", "4"]
-    assert all("mAP50-95" in line for line in lines)
+    lines = seen["said"].read().splitlines()
+    epochs = [line for line in lines if line.startswith("baseline, seed 7: epoch ")]
+    assert [line.split("epoch ")[1].split(",")[0] for line in epochs] == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
+    assert all("mAP50-95" in line for line in epochs)
+    (warned,) = [line for line in lines if line.startswith("warning: ")]
+    assert warned.startswith("warning: baseline, seed 7 has learned next to nothing (mAP50-95 0.0")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 import torch
 from networks import opened
 
-from yolo_mha import YOLO
+from yolo_mha import YOLO, SpatialMHABlock
 from yolo_mha.inspection.explanation import explained
 from yolo_mha.inspection.looking import Look, Looker, Placement, selected
 from yolo_mha.inspection.maps import detection_maps, resized
@@ -82,12 +82,16 @@ def test_detection_maps__effect_bounds_what_is_added(look):
         assert (moved.abs() <= bound * 1.02 + 1e-6).all()
 
 
-def test_detection_maps__a_gate_of_zero_has_no_effect(picture):
+@pytest.mark.parametrize("gate", [0.0, 1e-6])
+def test_detection_maps__a_closed_gate_has_no_effect(picture, gate):
     network = YOLO("yolov8n-mha-p4p5.yaml")
+    for block in network.model.modules():
+        if isinstance(block, SpatialMHABlock):
+            torch.nn.init.constant_(block.gate, gate)
     look = Looker(network, conf=1e-7, imgsz=64, max_det=1)(picture)
     found = explained(look, 0, detection_maps(look, 0), network.names, "x", 0)
     wheres = [found.together, *(w for layer in found.layers for w in (*layer.heads, layer.together))]
-    assert all(where.no_effect and where.effect == 0 and where.by_effect is None for where in wheres)
+    assert all(where.no_effect and (where.effect > 0) == (gate > 0) and where.by_effect is None for where in wheres)
     assert all(where.by_attention for where in wheres)
 
 

@@ -27,6 +27,7 @@ from .one_run import END, End, Job
 from .plan import Plan
 from .recipe import SCORED, Arm
 from .run_code import as_planned, read_code
+from .verdict import LEARNED
 from .weights import write_start
 
 # What Ultralytics takes from a checkpoint unless it is said, and so not for an arm that is a YAML.
@@ -173,7 +174,7 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
     epochs = epochs_of(recipe.train)
     running: dict[tuple[str, int], _Attempt] = {}
     claims: dict[Path, Claim] = {}
-    again = 0.0  # when claims are tried next
+    again, warned = 0.0, False  # when claims are tried next; that a run learned nothing
     with bar() as progress, renewed(claims):
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
         try:
@@ -208,6 +209,8 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
                         continue
                     else:
                         progress.advance(total)
+                        if waiting and not warned:
+                            warned = _warn_of_no_ap(runs[key])
                     del running[key]
                     release(runs[key].folder, claims.pop(runs[key].folder))
                     again = 0.0
@@ -221,6 +224,19 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
             for run, claim in claims.items():
                 release(run, claim)
     return list(runs.values())
+
+
+def _warn_of_no_ap(run: Run) -> bool:
+    """Say where a run has learned nothing, while the others can still be spared; return whether it has not."""
+    nothing = run.state == DONE and bool(run.curve) and run.curve[-1] < LEARNED
+    if nothing:
+        console.print(
+            f"warning: {run.arm}, seed {run.seed} has learned next to nothing (mAP50-95 {run.curve[-1]:.3f} on the "
+            f"validation images after {run.epochs} epochs). Where the other runs do the same there is no verdict. "
+            "Press Ctrl-C to stop, and train longer (epochs=) or from trained weights (model=FILE.pt).",
+            soft_wrap=True,
+        )
+    return nothing
 
 
 def _check_files(plan: Plan) -> None:

@@ -23,7 +23,7 @@ class Where:
         effect: Upper bound of what it reads on the detection's logit, to first order, see `detection_maps`.
         no_effect: Whether that is so little that the head does nothing for this detection, as behind a gate near 0.
         by_attention: Measures of the attention; None where the detection does not depend on the block.
-        by_effect: Measures of attention times the norm of what is read; None where there is no effect at all.
+        by_effect: Measures of attention times the norm of what is read; None where there is no effect.
     """
 
     head: int | None
@@ -134,4 +134,5 @@ def _layer(look: Look, block: BlockMaps, regions: torch.Tensor) -> Layer:
 def _where(
     head: int | None, effect: float, by_attention: Measures | None = None, by_effect: Measures | None = None
 ) -> Where:
-    return Where(head, effect, effect < NO_EFFECT, by_attention, by_effect)
+    nothing = effect < NO_EFFECT
+    return Where(head, effect, nothing, by_attention, None if nothing else by_effect)

@@ -246,15 +246,14 @@ class Explorer:
             attention, effects = (
                 (every.mean(0), each.sum(0)) if view.head is None else (every[view.head], each[view.head])
             )
-        if where.by_attention is None or (effect and where.no_effect):
-            return None, where
-        return effects if effect else attention, where
+        heat, shares = (effects, where.by_effect) if effect else (attention, where.by_attention)
+        return heat if shares else None, where
 
 
 def _sentence(where: Where, effect: bool) -> str:
     """Say where a map lies."""
     shares = where.by_effect if effect else where.by_attention
-    if shares is None or (effect and where.no_effect):
+    if shares is None:
         return _nothing(where)
     text = (
         f"{_percent(shares.box)} of the {'effect' if effect else 'attention'} lies inside the box, "
