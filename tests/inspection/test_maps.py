@@ -87,7 +87,7 @@ def test_detection_maps__a_closed_gate_has_no_effect(picture, gate):
     network = YOLO("yolov8n-mha-p4p5.yaml")
     for block in network.model.modules():
         if isinstance(block, SpatialMHABlock):
-            torch.nn.init.constant_(block.gate, gate)
+            torch.nn.init.constant_(block.gate.weight, gate)
     look = Looker(network, conf=1e-7, imgsz=64, max_det=1)(picture)
     found = explained(look, 0, detection_maps(look, 0), network.names, "x", 0)
     wheres = [found.together, *(w for layer in found.layers for w in (*layer.heads, layer.together))]
