@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,40 +11,62 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import study
 import study_tables
+import study_weights
+
+import yolo_mha
+from yolo_mha.data.beacons import generate
 
 
 @pytest.fixture
-def small(beacons, tiny, tmp_path, monkeypatch):
+def small(tiny, tmp_path, monkeypatch):
     """The folder of a study whose base is trained for one or two epochs."""
-    shutil.copytree(beacons.parent, tmp_path / "shared" / "small")
+    generate(tmp_path / "shared" / "small", train=16, val=12)
     monkeypatch.setenv("YOLO_MHA_TEST_DATA", str(tmp_path / "shared"))
     monkeypatch.setattr(study, "WORK", tmp_path / ".study")
     monkeypatch.setattr(study, "STUDIES", tmp_path / "studies")
     folder = tmp_path / "studies" / "small"
     folder.mkdir(parents=True)
     base = {"model": "demo-baseline.yaml", "data": "data/small", **tiny, "epochs": [1, 2]}
-    (folder / "study.yaml").write_text(yaml.safe_dump({"data": "small", "base": base, "comparisons": ["one"]}))
+    content = {"data": "small", "about": "Drawn shapes.", "license": "none", "base": base, "comparisons": ["confirm"]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
     arms = {"baseline": "base/small.pt", "attention": {"model": "base/small.pt", "at": "neck"}}
-    recipe = {"data": "data/small", "arms": arms, "seeds": [0], "train": tiny}
-    (folder / "one.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    recipe = {"data": "data/small", "arms": arms, "seeds": [0, 1], "train": tiny}
+    (folder / "confirm.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     return folder
 
 
 @pytest.mark.slow
-def test_study__from_nothing_and_again(small, tmp_path):
+def test_study__from_nothing_and_again(small, tmp_path, monkeypatch):
     study.main("small", [])
     found = yaml.safe_load((small / "base-found.yaml").read_text())
     base = tmp_path / ".study" / "base" / "small.pt"
     assert hashlib.sha256(base.read_bytes()).hexdigest() == found["sha256"]
     assert (found["taken"], set(found["AP by epochs"])) == (1, {1, 2})  # neither learns a thing
-    kept = (small / "one" / "compare.json").read_text()
+    kept = (small / "confirm" / "compare.json").read_text()
     assert json.loads(kept)["arms"].keys() == {"baseline", "attention"}
-    assert str(tmp_path) not in kept + (small / "one" / "report.md").read_text()
-    hashes = (small / "one" / "predictions.sha256").read_text().splitlines()
-    assert [line.split("  ")[1] for line in hashes] == ["val-attention-seed0.json", "val-baseline-seed0.json"]
+    assert str(tmp_path) not in kept + (small / "confirm" / "report.md").read_text()
+    hashes = (small / "confirm" / "predictions.sha256").read_text().splitlines()
+    assert [line.split("  ")[1] for line in hashes] == [
+        f"val-{arm}-seed{seed}.json" for arm in ("attention", "baseline") for seed in (0, 1)
+    ]
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
-    study.main("small", ["one"])
+    study.main("small", ["confirm"])
     assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
+
+    # its weights
+    monkeypatch.setattr(study_weights, "STUDIES", small.parent)
+    monkeypatch.setattr(study_weights, "WEIGHTS", tmp_path / "weights")
+    study_weights.release("small", study.WORK / "runs" / "small" / "confirm")
+    (name, card), *others = study_weights.read_cards().items()
+    assert (name, others) == ("small.pt", [])
+    means = card["AP on validation images by arm (Ultralytics' mAP50-95, mean over seeds)"]
+    assert means[card["arm"]] == max(means.values())
+    assert hashlib.sha256((tmp_path / "weights" / name).read_bytes()).hexdigest() == card["sha256"]
+    model = yolo_mha.YOLO(tmp_path / "weights" / name).model
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+    text = (tmp_path / "weights" / "README.md").read_text()
+    assert card["sha256"] in text
+    assert str(tmp_path) not in text + (tmp_path / "weights" / "cards.json").read_text()
 
 
 def test_set_aside__divides_the_training_images(small, tmp_path):

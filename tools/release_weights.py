@@ -21,7 +21,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 FILES = {"baseline": "demo-baseline.pt", "attention": "demo-mha.pt", "convolution": "demo-conv.pt"}
 
 
-def save(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
+def save(checkpoint: dict[str, Any], target: Path) -> dict[str, Any]:
     """Write a checkpoint in half precision and without paths of the machine; return what its card says of the file."""
     model = checkpoint["model"].half()
     checkpoint.pop("git", None)
@@ -30,12 +30,12 @@ def save(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
         k: v for k, v in checkpoint["train_args"].items() if not os.path.isabs(str(v))
     }
     model.yaml["yaml_file"] = Path(model.yaml["yaml_file"]).name
-    with whole_file(WEIGHTS / name) as temporary, temporary.open("wb") as file:  # torch.save would keep a file's name
+    with whole_file(target) as temporary, temporary.open("wb") as file:  # torch.save would keep a file's name
         torch.save(checkpoint, file)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": checkpoint["date"][:10],
-        "sha256": hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
     }
 
 
@@ -54,7 +54,7 @@ def release(folder: Path, arms: list[str]) -> None:
             "seed": run["seed"],
             "metrics": run["metrics"],
             "environment": comparison["environment"],
-            **save(torch.load(folder / run["weights"], weights_only=False), name),
+            **save(torch.load(folder / run["weights"], weights_only=False), WEIGHTS / name),
         }
     write_cards(cards)
 

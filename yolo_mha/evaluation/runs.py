@@ -232,7 +232,7 @@ def _warn_of_no_ap(run: Run) -> bool:
     if nothing:
         console.print(
             f"warning: {run.arm}, seed {run.seed} has learned next to nothing (mAP50-95 {run.curve[-1]:.3f} on the "
-            f"validation images after {run.epochs} epochs). Where the other runs do the same there is no verdict. "
+            "validation images at its end). Where the other runs do the same there is no verdict. "
             "Press Ctrl-C to stop, and train longer (epochs=) or from trained weights (model=FILE.pt).",
             soft_wrap=True,
         )
