@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Generator, Iterator
@@ -30,6 +31,9 @@ from ultralytics.utils import LOGGER, checks, downloads
 from .errors import CheckpointError, DownloadError, ModelError
 from .pickles import NETWORKS, load_label_cache
 from .text import printable_message
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # reports to Microsoft; read when ONNX Runtime is imported
+TELEMETRY = "openvino_telemetry"  # reports to Google from a fork, which may hang; OpenVINO runs without it
 
 DATA_FORMATS = {"pt", "onnx", "dnn", "openvino"}  # files that are read; to other runtimes a model is a program
 MOST_UNPACKED = 20  # times the size of a checkpoint's archive; torch.save does not compress, and weights shrink little
@@ -199,7 +203,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
     Pickles of checkpoints may fill objects with values and do nothing else, ``activation:`` is read as a literal
     ``nn.X(...)`` instead of being evaluated, exported models that are programs are refused, a dataset's ``download:``
     is not followed, and its label cache may hold data only. Processes that Ultralytics starts for several GPUs are
-    restricted too. Also works as a decorator.
+    restricted too. OpenVINO, where it is imported here, does not report its use. Also works as a decorator.
 
     Ultralytics is changed for the whole process for as long as any thread is in a guard; what is trusted is of the
     thread's own guard.
@@ -213,6 +217,7 @@ def guarded(trust: bool = False) -> Iterator[None]:
         if not _guards:
             _changes.enter_context(replaced(*_replacements()))
             _changes.enter_context(in_environment(YOLO_AUTOINSTALL="False", ULTRALYTICS_SAFE_LOAD="True"))
+            _changes.enter_context(_without_telemetry())
             LOGGER.addFilter(_print_safely)
             _changes.callback(LOGGER.removeFilter, _print_safely)
         _guards += 1
@@ -266,6 +271,19 @@ def _replacements() -> list[tuple[Any, str, Any]]:
         *((module, "safe_download", _refuse_download) for module in (downloads, data_utils)),
         *((module, "check_font", _local_font) for module in (data_utils, plotting)),
     ]
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Let OpenVINO be imported without what reports its use, unless that was imported before."""
+    if TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # importing it fails
+    try:
+        yield
+    finally:
+        del sys.modules[TELEMETRY]
 
 
 @contextlib.contextmanager
