@@ -35,6 +35,12 @@ def small(tiny, tmp_path, monkeypatch):
     return folder
 
 
+def trained() -> dict[Path, int]:
+    """When each checkpoint below .study/ was written, but for what was made to be measured."""
+    files = [file for file in study.WORK.rglob("*.pt") if "benchmark" not in file.parts]
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
 @pytest.mark.slow
 def test_study__from_nothing_and_again(small, tmp_path, monkeypatch):
     study.main("small", [])
@@ -49,9 +55,14 @@ def test_study__from_nothing_and_again(small, tmp_path, monkeypatch):
     assert [line.split("  ")[1] for line in hashes] == [
         f"val-{arm}-seed{seed}.json" for arm in ("attention", "baseline") for seed in (0, 1)
     ]
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
+    rows = json.loads((small / "benchmark-attention.json").read_text())["rows"]
+    assert {(row["format"], row["arm"]) for row in rows} == {
+        (form, arm) for form in ("pytorch", "onnx") for arm in ("model", "baseline")
+    }
+    assert all("PyTorch " in cell and "ONNX Runtime " in cell for cell in study_tables.costs(small, "attention"))
+    times = trained()
     study.main("small", ["confirm"])
-    assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / ".study").rglob("*.pt")}
+    assert times == trained()
 
     # its weights
     monkeypatch.setattr(study_weights, "STUDIES", small.parent)

@@ -3,7 +3,8 @@
 Usage: python tools/study.py STUDY [COMPARISON ...]
 
 A study is a folder of studies/ with a study.yaml. Its data is copied from the folder that YOLO_MHA_TEST_DATA names. The
-same command goes on after an interruption; without COMPARISON all of them are run, one after the other.
+same command goes on after an interruption; without COMPARISON all of them are run, one after the other. After "confirm"
+latency and memory of its first arm are measured beside the baseline's.
 """
 
 import gzip
@@ -114,6 +115,18 @@ def keep(name: str, folder: Path) -> None:
     write_text(target / "predictions.sha256", "".join(lines))
 
 
+def measure(name: str, folder: Path) -> None:
+    """Measure latency and memory of the arm that a comparison is about, beside its baseline's; first seed of each."""
+    found = read_json(folder / "compare.json", "comparison")
+    arm, against = (found["contrasts"][0][key] for key in ("arm", "against"))
+    last = {run["arm"]: folder / run["weights"] for run in reversed(found["runs"])}
+    what = {"model": last[arm], "baseline": last[against], "sizes": found["recipe"]["train"]["imgsz"]}
+    where = {"project": folder.parent, "name": "benchmark", "exist_ok": True}
+    run("benchmark", *(f"{k}={v}" for k, v in {**what, "formats": "pytorch,onnx", "rounds": 50, **where}.items()))
+    text = (folder.with_name("benchmark") / "benchmark.json").read_text(encoding="utf-8").replace(str(WORK), ".study")
+    write_text(STUDIES / name / f"benchmark-{arm}.json", text)
+
+
 def main(name: str, comparisons: list[str]) -> None:
     """Run a study, or some of its comparisons."""
     study = yaml.safe_load((STUDIES / name / "study.yaml").read_text(encoding="utf-8"))
@@ -124,6 +137,8 @@ def main(name: str, comparisons: list[str]) -> None:
         project = WORK / "runs" / name
         run("compare", STUDIES / name / f"{comparison}.yaml", f"project={project}", f"name={comparison}")
         keep(name, project / comparison)
+        if comparison == "confirm":
+            measure(name, project / comparison)
 
 
 if __name__ == "__main__":

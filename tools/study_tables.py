@@ -44,18 +44,26 @@ def core_hours(found: dict[str, Any]) -> float:
     return sum(run["seconds"] for run in found["runs"]) / 3600
 
 
-def latency(folder: Path, arm: str, form: str, key: str = "ratio") -> str:
-    """Write how much longer an arm takes than the baseline in a format, from the benchmark of the two."""
+def costs(folder: Path, arm: str) -> tuple[str, str]:
+    """Write what latency is multiplied by, and the memory without and with an arm, in PyTorch and in ONNX Runtime."""
     measured = read(folder / f"benchmark-{arm}.json")
-    rows = [row for row in measured["rows"] if (row["arm"], row["format"]) == ("model", form)] if measured else []
-    return f"x {rows[0][key]:.2f}" if rows else "-"
+    if measured is None:
+        return "-", "-"
+    rows = {(row["format"], row["arm"]): row for row in measured["rows"]}
+    forms = {"pytorch": "PyTorch", "onnx": "ONNX Runtime"}
+    ratios = [f"{name} x {rows[form, 'model']['ratio']:.2f}" for form, name in forms.items()]
+    memory = [
+        f"{name} {' to '.join(format(rows[form, side]['memory_mib'], '.0f') for side in ('baseline', 'model'))}"
+        for form, name in forms.items()
+    ]
+    return ", ".join(ratios), ", ".join(memory)
 
 
 def answers() -> Iterable[tuple[str, ...]]:
     """Yield one row a confirmed comparison."""
     yield (
         "study", "scored on", "seeds", "AP without", "with attention", "with the control", "attention less without",
-        "attention less control", "verdict", "latency in PyTorch", "in ONNX Runtime", "core-hours",
+        "attention less control", "verdict", "latency", "memory, MiB", "core-hours",
     )  # fmt: skip
     for folder in sorted(file.parent for file in STUDIES.glob("*/study.yaml")):
         for name in CONFIRMED:
@@ -75,7 +83,7 @@ def answers() -> Iterable[tuple[str, ...]]:
                 difference(found, primary),
                 difference(found, control),
                 primary["verdict"]["word"],
-                *(latency(folder, arm, form) for form in ("pytorch", "onnx")),
+                *costs(folder, arm),
                 f"{core_hours(found):.1f}",
             )
 

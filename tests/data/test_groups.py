@@ -101,8 +101,9 @@ def test_read_groups__refuses_a_table_that_is_broken_or_lacks_images(tmp_path, t
     assert words in str(caught.value)
 
 
-def test_frames_note__proposes_a_group_that_can_be_used():
-    frames = [Path(f"v/street{s}_{n:05}.png") for s in range(12) for n in range(0, 30, 10)]
+@pytest.mark.parametrize("end", [".png", "_png.rf.1f0a9c77.png", "_jpg.rf.3c12.jpg"])
+def test_frames_note__proposes_a_group_that_can_be_used(end):
+    frames = [Path(f"v/street{s}_{n:05}{end}") for s in range(12) for n in range(0, 30, 10)]
     note = frames_note(frames)
     assert "If the images of a set are not independent" in note
     assert len(set(read_groups(note.partition("group='")[2].partition("'")[0], frames))) == 12

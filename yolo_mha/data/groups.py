@@ -17,6 +17,7 @@ FORMS = (
     "image,group; folder, one group per folder; or image, one group per image"
 )
 NUMBERED = r"(.*\D)\d+\.\w+$"  # the names of frames: what stands before the number at the end
+ROBOFLOW = r"(.*\D)\d+_[A-Za-z]+\.rf\.\w+\.\w+$"  # the same as Roboflow writes them: clip_12_jpg.rf.5b3c.jpg
 WITH_WORD = re.compile(r"([A-Za-z]+)\d+\.\w+$")
 OF_FRAMES = ("frame", "img", "image")  # words before a number that says nothing about a group
 
@@ -70,7 +71,8 @@ def frames_note(images: Sequence[Path]) -> str | None:
     Returns:
         A note with the setting ``group`` that would fit; None for other names.
     """
-    found = [re.search(NUMBERED, image.name) for image in images]
+    pattern = ROBOFLOW if all(".rf." in image.name for image in images) else NUMBERED
+    found = [re.search(pattern, image.name) for image in images]
     stems = Counter(match[1] for match in found if match)
     shared = [stem for stem, count in stems.items() if count > 1]
     covered = sum(stems[stem] for stem in shared)
@@ -79,7 +81,7 @@ def frames_note(images: Sequence[Path]) -> str | None:
     text = (
         f"{covered} of {len(images)} images, such as {images[0].name}, form {len(shared)} sets whose names differ "
         "only in the number at the end. If the images of a set are not independent, such as frames of one video or "
-        f"scene, the intervals are too narrow; group='{NUMBERED}' resamples them together."
+        f"scene, the intervals are too narrow; group='{pattern}' resamples them together."
     )
     words = [WITH_WORD.search(image.name) for image in images]
     of_word = Counter(match[0] for match in words if match)
