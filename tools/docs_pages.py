@@ -35,8 +35,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def studies() -> str:
     """Return the README of the studies; its links to files that are no pages become their paths."""
-    text = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
-    return re.sub(r"\[[^]]*\]\((?!https?:|#)([^)]+)\)", r"`studies/\1`", text)
+    text = (ROOT / "studies" / "README.md").read_text(encoding="utf-8").replace("](../docs/images/", "](../images/")
+    return re.sub(r"(?<!!)\[[^]]*\]\((?!https?:|#)([^)]+)\)", r"`studies/\1`", text)
 
 
 def commands() -> str:

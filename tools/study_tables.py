@@ -1,4 +1,4 @@
-"""Write the tables of studies/README.md from what the comparisons and benchmarks beside it found.
+"""Write the tables of studies/README.md and docs/images/studies.svg from what the studies found.
 
 Usage: python tools/study_tables.py [--check]
 
@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from yolo_mha.evaluation.figures import figures, size
 from yolo_mha.scoring.intervals import Interval
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
+CHART = STUDIES.parent / "docs" / "images" / "studies.svg"
 CONFIRMED = ("confirm", "scratch")  # comparisons with a protocol
 BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
 
@@ -59,33 +62,61 @@ def costs(folder: Path, arm: str) -> tuple[str, str]:
     return ", ".join(ratios), ", ".join(memory)
 
 
+def confirmed() -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Yield study, comparison and its content for each comparison that was confirmed."""
+    for folder in sorted(file.parent for file in STUDIES.glob("*/study.yaml")):
+        for name in CONFIRMED:
+            if found := read(folder / name / "compare.json"):
+                yield folder.name, name, found
+
+
+def label(study: str, name: str) -> str:
+    """Return how a comparison is called."""
+    return f"{study}, from scratch" if name == "scratch" else study
+
+
+def draw(file: Path) -> None:
+    """Draw the difference that attention made in each confirmed comparison, with its interval and the margin."""
+    shown = [(label(study, name), found) for study, name, found in confirmed()]
+    axes = Figure(figsize=(8, 1.1 + 0.5 * len(shown)), layout="constrained").subplots()
+    for row, (_, found) in enumerate(reversed(shown)):
+        primary = found["contrasts"][0]
+        effect, margin = primary["judged"] or primary["effects"][primary["metric"]], found["recipe"]["margin"]
+        axes.barh(row, 2 * margin, 0.9, -margin, color="0.92", zorder=0)
+        axes.plot([effect["low"], effect["high"]], [row, row], color="#2e86ab", lw=3, solid_capstyle="round")
+        axes.plot(effect["delta"], row, "D", color="#2e86ab", markersize=7, markeredgecolor="white")
+        axes.annotate(primary["verdict"]["word"], (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    axes.axvline(0, color="0.3", lw=1)
+    axes.set_yticks(range(len(shown)), [name for name, _ in reversed(shown)])
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("AP with attention less AP without\nline: 95 % interval; band: differences that do not matter")
+    with matplotlib.rc_context({"svg.hashsalt": "yolo-mha"}):  # the same chart is the same file
+        axes.figure.savefig(file, metadata={"Date": None})
+
+
 def answers() -> Iterable[tuple[str, ...]]:
     """Yield one row a confirmed comparison."""
     yield (
         "study", "scored on", "seeds", "AP without", "with attention", "with the control", "attention less without",
         "attention less control", "verdict", "latency", "memory, MiB", "core-hours",
     )  # fmt: skip
-    for folder in sorted(file.parent for file in STUDIES.glob("*/study.yaml")):
-        for name in CONFIRMED:
-            found = read(folder / name / "compare.json")
-            if found is None:
-                continue
-            primary = found["contrasts"][0]
-            arm, base = primary["arm"], primary["against"]
-            control = next(c for c in found["contrasts"] if c["arm"] == arm and c["against"] == "control")
-            images = primary["effects"]["AP"]
-            groups = f"{images['groups']} writers, " if images["groups"] else ""
-            yield (
-                f"`{folder.name}`" + (", from scratch" if name == "scratch" else ""),
-                f"{groups}{images['images']} {found['recipe']['split']} images",
-                str(len(found["recipe"]["seeds"])),
-                *(scores(found, a) for a in (base, arm, "control")),
-                difference(found, primary),
-                difference(found, control),
-                primary["verdict"]["word"],
-                *costs(folder, arm),
-                f"{core_hours(found):.1f}",
-            )
+    for study, name, found in confirmed():
+        primary = found["contrasts"][0]
+        arm, base = primary["arm"], primary["against"]
+        control = next(c for c in found["contrasts"] if c["arm"] == arm and c["against"] == "control")
+        images = primary["effects"]["AP"]
+        groups = f"{images['groups']} writers, " if images["groups"] else ""
+        yield (
+            label(study, name),
+            f"{groups}{images['images']} {found['recipe']['split']} images",
+            str(len(found["recipe"]["seeds"])),
+            *(scores(found, a) for a in (base, arm, "control")),
+            difference(found, primary),
+            difference(found, control),
+            primary["verdict"]["word"],
+            *costs(STUDIES / study, arm),
+            f"{core_hours(found):.1f}",
+        )
 
 
 def explored() -> Iterable[tuple[str, ...]]:
@@ -145,6 +176,8 @@ def main(check: bool) -> int:
     if check:
         return int(page != wanted)
     file.write_text(wanted, encoding="utf-8")
+    if any(confirmed()):
+        draw(CHART)
     return 0
 
 

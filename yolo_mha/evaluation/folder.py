@@ -34,7 +34,7 @@ from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
 
-OTHER_NAME = "give another name="
+OTHER_NAME = "give another name= (jobs=2 trains two runs of one comparison at a time)"
 WAIT, PATIENCE = 2.0, 60.0  # seconds to wait for another process: at a time, and for one that enters a plan
 RECIPE, INPUTS, FAULTS = "recipe.yaml", "inputs.json", "bad.csv"
 # what is trained does not depend on them; on bad only by the images that are left and their repairs, which are inputs
