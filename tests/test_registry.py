@@ -64,7 +64,7 @@ def test_row__repeats_with_the_depth_of_the_scale(scale, count):
     model(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("scale", "nsmlx")
+@pytest.mark.parametrize("scale", ["n", *(pytest.param(scale, marks=pytest.mark.slow) for scale in "smlx")])
 @pytest.mark.parametrize(("family", "index"), [("yolov8", 10), ("yolo11", 11)])
 def test_shipped_models__build_at_every_scale(family, index, scale):
     model = yolo_mha.YOLO(f"{family}{scale}-mha-p5.yaml").model

@@ -50,7 +50,9 @@ def test_insert__names_its_output_after_the_places(at, tmp_path):
 
 
 @pytest.mark.parametrize("placement", make_models.PLACEMENTS)
-@pytest.mark.parametrize("family", make_models.FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=() if f == "yolo11" else pytest.mark.slow) for f in make_models.FAMILIES]
+)
 def test_shipped_models__are_what_the_tool_makes(family, placement, tmp_path, monkeypatch):
     monkeypatch.setattr(make_models, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setattr(make_models, "FOLDER", tmp_path)

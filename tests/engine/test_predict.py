@@ -300,7 +300,9 @@ def still(tmp_path_factory) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_predict__interrupted_leaves_complete_files(still, tmp_path, sent, code):
     command = [
         sys.executable,
