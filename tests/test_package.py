@@ -23,6 +23,7 @@ from yolo_mha.paths import find_cfg, shipped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import release_weights
+import study_weights
 
 PROJECT = Path(__file__).parents[1]
 
@@ -156,6 +157,17 @@ def test_weights__match_their_cards():
     assert (shipped("weights") / "README.md").read_text(encoding="utf-8") == release_weights.readme(cards)
 
 
+def test_weights_of_studies__match_their_cards():
+    cards, folder = study_weights.read_cards(), study_weights.WEIGHTS
+    assert sorted(file.name for file in folder.glob("*.pt")) == sorted(cards) != []
+    for name, card in cards.items():
+        content = (folder / name).read_bytes()
+        assert len(content) <= 8e6
+        assert hashlib.sha256(content).hexdigest() == card["sha256"]
+        assert sum(p.numel() for p in yolo_mha.YOLO(folder / name).model.parameters()) == card["parameters"]
+    assert (folder / "README.md").read_text(encoding="utf-8") == study_weights.readme(cards)
+
+
 def test_weights__are_the_arms_of_the_demo():
     arms = build_arms(read_recipe("demo.yaml", {}))
     for arm, name in release_weights.FILES.items():
@@ -163,9 +175,11 @@ def test_weights__are_the_arms_of_the_demo():
         assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in shapes.items()}
 
 
-@pytest.mark.parametrize("name", release_weights.FILES.values())
+@pytest.mark.parametrize(
+    "name", [*release_weights.FILES.values(), *(f"studies/{n}" for n in study_weights.read_cards())]
+)
 def test_weights__name_no_path_of_the_machine(name):
-    with zipfile.ZipFile(shipped("weights") / name) as archive:
+    with zipfile.ZipFile(PROJECT / "weights" / name) as archive:
         content = pickletools.genops(archive.read("archive/data.pkl"))
         words = [word for _, word, _ in content if isinstance(word, str)]
     assert not [word for word in words if os.path.isabs(word)]

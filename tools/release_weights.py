@@ -94,6 +94,8 @@ the three, run `make demo`.
 Recipe: {recipe}.
 Scores by pycocotools on the 200 validation images, last checkpoint. `cards.json` has all numbers and versions.
 License: AGPL-3.0-or-later.
+
+Detectors of real pictures, from the studies, are in the folder `weights/studies` of the repository.
 """
 
 

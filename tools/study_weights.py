@@ -44,7 +44,7 @@ def card(study: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     values = [r["metrics"]["AP"] for r in found["runs"] if r["arm"] == run["arm"]]
     primary = found["contrasts"][0]
     return {
-        "model": found["arms"][run["arm"]]["model"],
+        "model": found["arms"][run["arm"]]["model"].replace(f".study/base/{study['data']}.pt", study["base"]["model"]),
         "arm": run["arm"],
         "AP on validation images by arm (Ultralytics' mAP50-95, mean over seeds)": means,
         "data": study["about"],
@@ -72,7 +72,7 @@ def readme(cards: dict[str, Any]) -> str:
 
 {known["data"]} License of the data: {known["license of the data"]}.
 
-`{known["model"]}` ({known["arm"]}), seed {known["seed"]} of {", ".join(map(str, over["seeds"]))};
+`{known["model"]}`, the arm "{known["arm"]}", seed {known["seed"]} of {", ".join(map(str, over["seeds"]))};
 {known["parameters"]:,} parameters, half precision, no optimizer state, trained {known["trained"]}.
 SHA-256 `{known["sha256"]}`.
 
