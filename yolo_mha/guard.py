@@ -283,7 +283,7 @@ def _without_telemetry() -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[TELEMETRY]
+        sys.modules.pop(TELEMETRY, None)
 
 
 @contextlib.contextmanager
