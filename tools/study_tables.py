@@ -97,8 +97,8 @@ def draw(file: Path) -> None:
 def answers() -> Iterable[tuple[str, ...]]:
     """Yield one row a confirmed comparison."""
     yield (
-        "study", "scored on", "seeds", "AP without", "with attention", "with the control", "attention less without",
-        "attention less control", "verdict", "latency", "memory, MiB", "core-hours",
+        "study", "verdict", "attention less without [95 %]", "AP without", "with attention", "with the control",
+        "attention less control [95 %]", "scored on", "seeds", "latency", "memory, MiB", "core-hours",
     )  # fmt: skip
     for study, name, found in confirmed():
         primary = found["contrasts"][0]
@@ -108,12 +108,12 @@ def answers() -> Iterable[tuple[str, ...]]:
         groups = f"{images['groups']} writers, " if images["groups"] else ""
         yield (
             label(study, name),
+            primary["verdict"]["word"],
+            difference(found, primary),
+            *(scores(found, a) for a in (base, arm, "control")),
+            difference(found, control),
             f"{groups}{images['images']} {found['recipe']['split']} images",
             str(len(found["recipe"]["seeds"])),
-            *(scores(found, a) for a in (base, arm, "control")),
-            difference(found, primary),
-            difference(found, control),
-            primary["verdict"]["word"],
             *costs(STUDIES / study, arm),
             f"{core_hours(found):.1f}",
         )
