@@ -28,6 +28,7 @@ NOT_RUN = {  # by a regular expression that finds them
     r"^make ": "the tests themselves",
     r"^ray start|engine=ray": "a cluster; see tests/cluster/test_ray.py",
     r"^yolo-mha explore": "serves until Ctrl-C; see tests/inspection/test_explorer.py",
+    r"^jupyter ": "serves until Ctrl-C; see tests/test_notebooks.py",
     r"^yolo-mha train resume=": "a run that was interrupted; see tests/engine/test_train_stops.py",
 }
 INSTEAD = {  # of a word
