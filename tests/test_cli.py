@@ -249,6 +249,9 @@ def _bad_inputs(tmp_path: Path, beacons: Path) -> dict[str, tuple[list[object], 
         "pickle that runs code": (["export", f"model={tmp_path / 'evil.pt'}"], "may run code"),
         "unknown key": ([*train, f"data={beacons}", "epoch=2"], "did you mean epochs"),
         "no key": ([*train, "fast"], "key=value"),
+        "dashes": (["train", "--data", "x.yaml"], "data=..."),
+        "several seeds": ([*train, "seed=0,1"], "seeds=0,1,2"),
+        "yml": (["insert", "model=yolov8n.yml", "at=P5"], "did you mean yolov8n.yaml?"),
         "a pilot without dry_run": (["compare", "demo.yaml", "pilot=runs"], "dry_run=True"),
     }
 

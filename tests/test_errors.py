@@ -72,3 +72,8 @@ def test_messages__name_commands_and_settings_that_exist():
             for word in re.findall(r"\byolo ([a-z]+) [a-z_]+=", node.value):
                 assert word in {*MODES, *TASKS}, f"{file}:{node.lineno} names yolo {word}"
     assert found > 60
+
+
+def test_error__has_its_problem_on_one_line():
+    error = errors.ConfigError("Unknown key 'a\nb'.", given="c")
+    assert str(error).splitlines()[0] == "Unknown key 'a\\nb'."

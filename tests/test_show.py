@@ -39,7 +39,8 @@ from yolo_mha.scoring.coco import METRICS
 from yolo_mha.scoring.intervals import Interval, ScoreInterval
 from yolo_mha.scoring.power import Spread
 from yolo_mha.scoring.resample import Support
-from yolo_mha.show import duration, show, show_settings
+from yolo_mha.show import show, show_settings
+from yolo_mha.text import duration
 
 WIDTH = 80
 LONG = "a-folder-with-a-name-that-is-longer-than-half-of-a-line/and-another-one-of-that-kind-below-it"

@@ -91,7 +91,7 @@ def _command(function: str) -> Callable[[Callable[[], None]], None]:
             _run(described.__name__, function, settings or [], json, debug)
 
         call.__name__, call.__doc__ = described.__name__, described.__doc__
-        app.command()(call)
+        app.command(context_settings={"ignore_unknown_options": True})(call)  # `parse` says how to write them
 
     return add
 

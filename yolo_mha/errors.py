@@ -23,12 +23,12 @@ class YoloMHAError(Exception):
     """
 
     def __init__(self, problem: str, *, given: object = None, expected: object = None, fix: str | None = None) -> None:
-        self.problem = problem
+        self.problem = problem.replace("\n", "\\n")  # of a key or a name in it
         self.given = None if given is None else str(given)
         self.expected = None if expected is None else str(expected)
         self.fix = fix
         parts = [f"  {name + ':':<10}{text}" for name in PARTS if (text := getattr(self, name))]
-        super().__init__(printable("\n".join([problem, *parts])))
+        super().__init__(printable("\n".join([self.problem, *parts])))
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the fault for ``--json`` output."""

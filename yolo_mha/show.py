@@ -20,7 +20,7 @@ from rich.text import Text
 
 from .engine.own_settings import BLOCKS, COMMANDS, Setting
 from .result import Result
-from .text import printable
+from .text import duration, printable
 
 if TYPE_CHECKING:  # a command imports its own result alone
     from .cluster.ray_predict import BulkPrediction
@@ -78,19 +78,6 @@ def show_settings(command: str, console: Console) -> None:
         console.print("Options of the block, such as num_heads=8, are settings too: yolo-mha insert --help")
     if known.others:
         console.print(f"All others are Ultralytics' {known.others}: {CFG_DOCS}")
-
-
-def duration(seconds: float) -> str:
-    """Say a time in words: 50 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def _settings(title: str, settings: tuple[Setting, ...]) -> Panel:
@@ -413,7 +400,7 @@ def _add_costs(table: Table, costs: Sequence[Cost | None], baseline: str) -> Non
 
 def _show_estimate(result: Estimate, console: Console) -> None:
     recipe = result.recipe
-    runs = f"{result.runs} runs of {result.epochs} epochs, {result.steps} steps each, on {result.device}"
+    runs = f"{result.runs} runs of {result.epochs} epochs, {result.steps} batches an epoch, on {result.device}"
     table = _table("arm", "parameters", "a step", "a run", "memory", title=f"{recipe.name}: {runs}")
     for name, arm in result.arms.items():
         step, memory = f"{arm.step_seconds:.3g} s", f"{arm.peak_mib / 1024:.2f} GiB"
@@ -555,7 +542,7 @@ def _show_data(result: PreparedData, console: Console) -> None:
         _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
     _some(
         console,
-        "cases of two images that look alike in different splits",
+        f"case{'s' * (len(result.across_splits) > 1)} of two images that look alike in different splits",
         [f"{a} and {b}" for a, b, _ in result.across_splits],
     )
     if result.within_splits:

@@ -38,3 +38,16 @@ def markdown(text: str) -> str:
 def in_line(text: str) -> str:
     """Return a text in one line, as code on a page is."""
     return " ".join(printable(text).splitlines())
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words: 50 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

@@ -167,3 +167,11 @@ def test_load_dataset__says_which_formats_there_are(tmp_path):
     instances(tmp_path / "d" / "annotations" / "instances_val2017.json", [], [])
     with pytest.raises(DataError, match="2 COCO files for val"):
         load_dataset(tmp_path / "d")
+
+
+def test_load_dataset__with_an_info_that_is_no_object(tmp_path):
+    folder = coco(tmp_path / "pets")
+    file = folder / "annotations" / "instances_val2017.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "info": 5}))
+    truth = json.loads(load_dataset(folder).annotations["val"].read_text())
+    assert set(truth["info"]) == {"yolo_mha"}

@@ -82,6 +82,13 @@ def test_read_split__names_a_broken_label(tmp_path, label, words):
     assert "bad.txt" in str(caught.value)
 
 
+def test_image_files__refuses_a_path_that_no_file_can_have(tmp_path):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, val="val.txt")
+    (tmp_path / "val.txt").write_text(f"./{'9' * 300}.png\n")
+    with pytest.raises(DataError, match="1 val images are listed with a path that no file can have"):
+        image_files(load_dataset(path), "val")
+
+
 def test_image_files__refuses_a_list_that_is_no_text(tmp_path):
     path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"}, val="val.txt")
     (tmp_path / "val.txt").write_bytes("./images/val/x.png".encode("utf-16"))

@@ -1,7 +1,8 @@
 from pathlib import Path
 
+from yolo_mha.evaluation.comparison import RunResult
 from yolo_mha.evaluation.run_code import installed
-from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, version_notes
+from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, learning_notes, version_notes
 from yolo_mha.evaluation.runs import Run
 
 
@@ -48,3 +49,26 @@ def test_gate_notes__say_what_never_opened():
     )
     assert closed.startswith("The gates of the block in row 5 of attention are still 0 with seed 1: ")
     assert gate_notes(runs[:1]) == []
+
+
+def test_learning_notes__name_classes_that_no_run_has_learned():
+    def result(seed: int, *scores: float) -> RunResult:
+        per_class = {name: {"AP": score} for name, score in zip("abcd", scores, strict=True)}
+        return RunResult("baseline", seed, "done", None, "", {}, per_class, 5, 1.0, 0, 10.0, [])
+
+    learned = [result(0, 0.5, 0.0, 0.0, -1.0), result(1, 0.4, 0.002, 0.01, -1.0)]  # d has no object
+    (note,) = learning_notes(learned, 0.01)
+    assert note.startswith("No run has learned b (AP below 0.005)")
+    assert learning_notes([learned[0], result(2, 0.1, 0.1, 0.1, -1.0)], 0.01) == []
+
+
+def test_learning_notes__say_when_the_curves_still_rise():
+    def run(*curve: float) -> RunResult:
+        return RunResult("baseline", 0, "done", None, "", {}, {}, len(curve), 1.0, 0, 10.0, list(curve))
+
+    rising = run(*(0.02 * epoch for epoch in range(10)))
+    flat = run(*[0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    (note,) = learning_notes([rising], 0.01)
+    assert "was 0.040 higher, on average" in note
+    assert learning_notes([rising, flat, flat, flat], 0.01) == []  # 0.01 on average
+    assert learning_notes([run(*rising.curve[:9])], 0.01) == []  # too few epochs to tell

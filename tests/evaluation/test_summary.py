@@ -98,14 +98,23 @@ def test_summarize__names_one_command():
     assert summary(helps).command == "yolo-mha export model=a.pt format=onnx"
     assert summary(same).command == "yolo-mha export 'model=b 1.pt' format=onnx"
     assert summary(helps, tests=True).command == f"{AGAIN} split=test conclude=True"
-    fresh = summary(open_, fresh=(3, 4, 5))
+    done = RunResult("attention", 0, "done", None, "", {}, {}, 5, 600.0, 0, 10.0, [])
+    fresh = summary(open_, fresh=(3, 4, 5), runs=[done])
     assert fresh.command == f"{AGAIN} name=x-seed3 seeds=3,4,5"
     assert fresh.next_step.startswith(open_.verdict.next_step)
     assert "leave it without a verdict" in fresh.next_step
+    assert "about 60 min" in fresh.next_step  # two arms, three seeds, ten minutes each
     assert summary(open_).command is None
     assert summary(open_).next_step == open_.verdict.next_step
     longer = summary(contrast(0.0, 0.001, best=0.001))  # of five epochs
     assert longer.command == f"{AGAIN} name=x-longer epochs=30"
+    more = summary(contrast(0.0, 0.001, best=0.001, seeds=1), fresh=(1, 2, 3))  # and of too few seeds
+    assert (more.next_step, more.command) == (longer.next_step, f"{longer.command} seeds=1,2,3")
+    rising = replace(done, curve=[0.02 * epoch for epoch in range(10)])
+    undone = summary(open_, fresh=(3, 4, 5, 6), runs=[rising])
+    assert undone.next_step.startswith("The runs were still learning.")
+    assert undone.command == f"{AGAIN} name=x-longer epochs=10 seeds=3,4,5"
+    assert summary(helps, runs=[rising]).command.startswith("yolo-mha export")
     assert summary(helps, weights={}).command is None
 
 

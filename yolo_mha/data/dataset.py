@@ -335,6 +335,12 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             given=", ".join(map(str, dataset.splits[split])),
             expected=f"files ending in {', '.join(sorted(IMG_FORMATS))}",
         )
+    if unusable := [name for name in images if not can_be_path(name)]:
+        raise DataError(
+            f"{len(unusable)} {split} images are listed with a path that no file can have.",
+            given=unusable[0],
+            expected="the path of an image on each line",
+        )
     if twice := [name for name, n in Counter(images).items() if n > 1]:
         raise DataError(
             f"{len(twice)} {split} images are listed twice.",

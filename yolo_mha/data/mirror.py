@@ -242,7 +242,8 @@ def _write_split(
         "other_sizes": len(others),
         "notes": notes,
     }
-    info = {**(part.truth.get("info") or {}), "yolo_mha": remarks}
+    info = part.truth.get("info")
+    info = {**(info if isinstance(info, dict) else {}), "yolo_mha": remarks}
     truth: Instances = {**part.truth, "info": info, "images": written}
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")

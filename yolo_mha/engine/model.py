@@ -338,6 +338,8 @@ def _find_yaml(name: str) -> Path:
         return path
     folders = (shipped("cfg") / "models", ULTRALYTICS_ROOT / "cfg" / "models")
     known = [p.name for folder in folders for p in folder.rglob("*.yaml")]
+    if name.endswith(".yml") and find_model_yaml(right := f"{name.removesuffix('.yml')}.yaml"):
+        known = [right]
     raise ModelError(
         "Model YAML not found.",
         given=f"model={name}",

@@ -35,8 +35,9 @@ def _batch(value: Any) -> bool:
 VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (lambda v: _wholes(v, 1) and len(v if isinstance(v, (list, tuple)) else [v]) in (1, 2), IMGSZ_FORMS),
     "batch": (_batch, "1 or more; in training also -1 or a fraction of the GPU's memory"),
-    "epochs": (lambda v: _whole(v, 1), "1 or more"),
-    "workers": (_whole, "0 or more"),
+    "epochs": (lambda v: _whole(v, 1), "a whole number, 1 or more"),
+    "seed": (lambda v: type(v) is int, "a whole number; compare takes several, as seeds=0,1,2"),
+    "workers": (_whole, "a whole number, 0 or more"),
     "time": (lambda v: type(v) in (int, float) and v > 0, "hours, more than 0"),
     "classes": (lambda v: v != [] and _wholes(v), "class indices"),
     "freeze": (lambda v: _wholes(v) or (isinstance(v, list) and all(isinstance(x, str) for x in v)), "layer numbers"),
@@ -60,6 +61,13 @@ def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any
     settings: dict[str, Any] = {}
     for token in tokens:
         key, equals, value = token.partition("=")
+        if token.startswith("-"):
+            raise ConfigError(
+                "Settings are given as key=value.",
+                given=token,
+                expected=f"{key.lstrip('-')}={value or '...'}",
+                fix="the only options are --json, --debug and --help",
+            )
         if not equals and positional and positional not in settings:
             key, value = positional, token
         elif not equals or not key:

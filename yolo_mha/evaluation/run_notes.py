@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 
 from ..data.beacons import EMBEDDED
+from ..data.labels import MAX_NAMED
 from ..scoring.power import LEAST_SEEDS
 from .comparison import IMAGES, RunResult, StartCheck
 from .interim import FUTILE, Stage
 from .plan import Plan
 from .run_code import installed
 from .runs import DONE, FAILED, Run
+from .verdict import LEARNED
 from .verdicts import FUTILITY
 from .weights import class_notes
 
@@ -19,6 +22,7 @@ FEW_SEEDS = (
     "Fewer than 3 seeds: the intervals say how these very models would do on other images. Training again may turn the "
     "sign of a small difference, so there is no verdict."
 )
+LEAST_CURVE = 10  # epochs; fewer do not say whether a curve still rises
 MADE_TASK = "The beacons task is made so that convolution cannot solve it; it says nothing about natural images."
 SAME_IMAGES = (
     "Scores are of the last checkpoint on the {images} images; nothing was chosen on them unless the recipe itself "
@@ -61,6 +65,7 @@ def run_notes(
         )
     other = [str(check.seed) for check in start if not check.same_batches]
     apart = sorted({arm for check in start for arm, shared in check.shared.items() if shared < check.tensors})
+    notes += learning_notes(results, plan.recipe.margin)
     if other:
         notes.append(f"The first batches of seed {', '.join(other)} are not known to be the same for all arms.")
     if apart:
@@ -83,6 +88,45 @@ def run_notes(
     return notes + _tie_notes(results)
 
 
+def learning_notes(results: Sequence[RunResult], margin: float) -> list[str]:
+    """Say what the runs did not learn: classes that none of them finds, and what more epochs would have added.
+
+    Args:
+        results: All runs with their scores.
+        margin: The difference that matters.
+    """
+    notes = []
+    scores = [result.per_class for result in results if result.per_class]
+    if none := [
+        name for name in (scores[0] if scores else ()) if all(0 <= own[name]["AP"] < LEARNED for own in scores)
+    ]:
+        more = f" and {len(none) - MAX_NAMED} other classes" if len(none) > MAX_NAMED else ""
+        notes.append(
+            f"No run has learned {', '.join(none[:MAX_NAMED])}{more} (AP below {LEARNED:g}), which lowers AP and hides "
+            "differences. Train longer, at a larger imgsz, or look at the labels."
+        )
+    if (rise := last_rise(results)) > margin:
+        notes.append(
+            f"The runs were still learning: in the last fifth of their epochs mAP50-95 on the validation images was "
+            f"{rise:.3f} higher, on average, than in the fifth before it."
+        )
+    return notes
+
+
+def last_rise(results: Sequence[RunResult]) -> float:
+    """Return by how much the mean validation mAP50-95 of the last fifth of the epochs exceeds that of the fifth before.
+
+    Args:
+        results: Runs; those that failed, were given, or have fewer than ten epochs count for nothing.
+    """
+    rises = []
+    for result in results:
+        if result.state == DONE and len(curve := result.curve) >= LEAST_CURVE:
+            part = len(curve) // 5
+            rises.append(mean(curve[-part:]) - mean(curve[-2 * part : -part]))
+    return mean(rises) if rises else 0.0
+
+
 def interim_note(stage: Stage) -> str:
     """Say what a look before the last one means."""
     seeds = f"Look {stage.number} of {stage.looks}: {len(stage.seeds)} of {stage.planned} seeds."
@@ -100,9 +144,9 @@ def gate_notes(runs: Sequence[Run]) -> list[str]:
     for arm in dict.fromkeys(run.arm for run in runs if run.gates):
         own = [run for run in runs if run.arm == arm and run.gates]
         rows = {row: {run.seed: run.gates[row] for run in own if row in run.gates} for row in own[0].gates}
-        seeds = ", ".join(str(run.seed) for run in own)
+        seeds = named_runs(own).removeprefix(f"{arm} ")
         values = "; ".join(f"row {row} {', '.join(f'{v:.4f}' for v in found.values())}" for row, found in rows.items())
-        notes.append(f"Gates of {arm} at the end, mean absolute weight, seeds {seeds}: {values}.")
+        notes.append(f"Gates of {arm} at the end, mean absolute weight, {seeds}: {values}.")
         for row, found in rows.items():
             if closed := [str(seed) for seed, value in found.items() if value == 0]:
                 notes.append(

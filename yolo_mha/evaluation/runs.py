@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -114,7 +114,7 @@ class ShownRun:
     def update(self, run: Run) -> None:
         """Show the epochs that have ended since."""
         for epoch in range(self._seen, 0 if console.is_terminal else run.epochs):
-            ap = f", mAP50-95 {run.curve[epoch]:.3f}" if run.curve else ""
+            ap = f", Ultralytics' mAP50-95 {run.curve[epoch]:.3f}" if run.curve else ""
             console.print(f"{self._name}: epoch {epoch + 1} of {self._epochs}{ap}", soft_wrap=True)
         self._seen = run.epochs
         self._progress.update(self._task, completed=run.epochs)
@@ -174,6 +174,7 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
     epochs = epochs_of(recipe.train)
     running: dict[tuple[str, int], _Attempt] = {}
     claims: dict[Path, Claim] = {}
+    _say_what_is_there(runs.values(), epochs)
     again, warned = 0.0, False  # when claims are tried next; that a run learned nothing
     with bar() as progress, renewed(claims):
         total = progress.add_task("training runs", total=len(runs), completed=len(runs) - len(waiting))
@@ -214,6 +215,9 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
                     del running[key]
                     release(runs[key].folder, claims.pop(runs[key].folder))
                     again = 0.0
+        except (KeyboardInterrupt, SystemExit):
+            console.print("The runs are stopped. The same command goes on with them.")
+            raise
         finally:
             for attempt in running.values():  # a process ends by itself when its input does
                 attempt.process.end_input()
@@ -224,6 +228,16 @@ def train_runs(plan: Plan, folder: Path, keys: Sequence[tuple[str, int]], wait: 
             for run, claim in claims.items():
                 release(run, claim)
     return list(runs.values())
+
+
+def _say_what_is_there(runs: Collection[Run], epochs: int) -> None:
+    """Say which runs are finished and which go on, where an earlier command began with them."""
+    done = [run for run in runs if run.state == DONE]
+    begun = [run for run in runs if run.state != DONE and run.epochs]
+    if done or begun:
+        words = [f"{run.arm}, seed {run.seed}: {run.epochs} of {epochs} epochs" for run in begun]
+        said = f"going on: {len(done)} of {len(runs)} runs are finished; {'; '.join(words)}".removesuffix("; ")
+        console.print(said, soft_wrap=True)
 
 
 def _warn_of_no_ap(run: Run) -> bool:

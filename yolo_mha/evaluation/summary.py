@@ -7,15 +7,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from ..scoring.power import LEAST_SEEDS
+from ..text import duration
 from .comparison import Contrast, RunResult, Summary
 from .figures import figure, size
 from .given import PREDICTIONS
 from .interim import Stage
 from .recipe import Recipe
-from .run_notes import interim_note
-from .runs import FAILED
+from .run_notes import interim_note, last_rise
+from .runs import FAILED, epochs_of
 from .verdict import HELPS, HURTS, INCONCLUSIVE, LEARNED, NONE, SAME
 
 ANSWERS = {
@@ -27,6 +29,7 @@ ANSWERS = {
 }
 
 DECIDED = (HELPS, HURTS, SAME)
+LONGER = "Train longer, or look at the data."
 LEAST_EPOCHS = 30  # of the next try, where nothing was learned: from random weights a few epochs give an AP of 0
 
 
@@ -121,6 +124,10 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
         return "Some runs failed. Find out why in their logs below arms/; the same command tries them again.", again
     if given.stage and given.stage.next and verdict.word not in DECIDED:
         return interim_note(given.stage), None if given.stage.stop else again
+    if primary.best < LEARNED:
+        return LONGER, _longer(recipe, given, LEAST_EPOCHS)
+    if verdict.word not in DECIDED and last_rise(runs) > recipe.margin:
+        return "The runs were still learning. Train longer before you train more seeds.", _longer(recipe, given)
     if given.fresh:
         reason = verdict.next_step or f"A verdict takes {LEAST_SEEDS} seeds or more that were not looked at before."
         name = f"{re.sub(r'-seed[0-9]+$', '', recipe.name)}-seed{given.fresh[0]}"
@@ -128,12 +135,13 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
             "Seeds that are added to this comparison would leave it without a verdict: adding seeds until an answer "
             "comes out makes errors more frequent."
         )
-        return f"{reason} {added}", f"{again} name={name} seeds={','.join(map(str, given.fresh))}"
+        each = mean(run.seconds for run in runs) / recipe.jobs
+        time = f"It takes about {duration(each * len(recipe.arms) * len(given.fresh))}, as these trainings did."
+        return f"{reason} {added} {time}", f"{again} name={name} seeds={','.join(map(str, given.fresh))}"
     if primary.interval is None:
         return "Test on more images, or on more groups of them.", None
-    if primary.best < LEARNED or verdict.word == NONE:
-        epochs = max(2 * recipe.train.get("epochs", 100), LEAST_EPOCHS if primary.best < LEARNED else 0)
-        return "Train longer, or look at the data.", f"{again} name={recipe.name}-longer epochs={epochs}"
+    if verdict.word == NONE:
+        return LONGER, _longer(recipe, given)
     if verdict.word not in DECIDED:
         return verdict.next_step, None
     if given.tests and recipe.split == "val" and recipe.given != PREDICTIONS:
@@ -143,3 +151,13 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
     done = f"The question is answered. Use {chosen}."
     model = None if recipe.given == PREDICTIONS else given.weights.get(chosen)
     return done, None if model is None else f"yolo-mha export {shlex.quote(f'model={model}')} format=onnx"
+
+
+def _longer(recipe: Recipe, given: Next, least: int = 0) -> str:
+    """Return the command for the same comparison with twice the epochs, ``least`` or more."""
+    seeds = given.fresh[: max(len(recipe.seeds), LEAST_SEEDS)]
+    words = [
+        f"epochs={max(2 * epochs_of(recipe.train), least)}",
+        *([f"seeds={','.join(map(str, seeds))}"] if seeds else []),
+    ]
+    return f"{given.again} name={recipe.name}-longer {' '.join(words)}"
