@@ -107,3 +107,12 @@ def test_checkpoint__that_is_torchscript_says_so(tmp_path):
         yolo_mha.YOLO(tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"a TorchScript model; name it \.torchscript"):
         yolo_mha.YOLO(tmp_path / "x.pt", trust=True)
+
+
+def test_check_checkpoint__names_a_damaged_archive(tmp_path):
+    torch.save({"model": 1}, tmp_path / "cut.pt")
+    content = (tmp_path / "cut.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\x00"))  # its central directory
+    with pytest.raises(CheckpointError) as caught:
+        check_checkpoint(tmp_path / "cut.pt")
+    assert "a damaged zip archive" in str(caught.value)

@@ -58,8 +58,11 @@ def described(content: object) -> str:
 def file_format(path: Path) -> str:
     """Say what a file is by its first bytes, or its size where they do not tell."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except Exception:  # of many kinds: an archive is known by its end alone
+            return "a damaged zip archive"
         if any(name.endswith("/constants.pkl") for name in names):
             return "a TorchScript model; name it .torchscript"
         if any(name.endswith("data.pkl") for name in names):
