@@ -131,7 +131,11 @@ def _show_surgery(result: Surgery, console: Console) -> None:
         same = "equal to" if result.identical else "not equal to"
         kept = f"{result.kept} of {result.tensors} tensors kept; outputs {same} those of {result.base}"
         _say(console, kept, f"written: {result.checkpoint}")
-    name = "" if result.yaml.endswith(result.open_as) else f", to be opened as {result.open_as}"
+    name = (
+        ""
+        if result.yaml.endswith(result.open_as)
+        else f", to be opened as {result.open_as}, whose extra letter is the scale"
+    )
     _say(console, f"written: {result.yaml}{name}")
 
 
@@ -462,7 +466,7 @@ def _show_power(result: Estimate, console: Console) -> None:
         _say(
             console,
             "What it can find is not known: name an earlier comparison on such data, pilot=runs/compare/NAME, or say "
-            "sd_seeds= and se_images=",
+            "sd_seeds= and se_images=, such as 0.01 and 0.004",
         )
         return
     uncertain = found.spread.pilot is not None

@@ -146,7 +146,7 @@ def test_compare__of_one_seed_gives_no_verdict(finished, copied):
     (folder / "looks.json").unlink()
     one = yolo_mha.compare(**settings, seeds=0)
     assert one.save_dir == str(folder)
-    assert one.summary.command.endswith(" name=compare-seed1 seeds=1,2,3")  # what to do for a verdict
+    assert one.summary.command.endswith(" name=compare-longer epochs=30 seeds=1,2,3")  # what to do for a verdict
     assert one.contrasts[0].verdict.word == "no verdict"
     assert one.contrasts[0].effects["AP"].scope == "images"
     assert any("there is no verdict" in note for note in one.notes)
