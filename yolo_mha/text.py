@@ -1,4 +1,4 @@
-"""Names that others wrote, fit for a terminal, a spreadsheet and a page."""
+"""Names that others wrote, fit for a terminal, a spreadsheet and a page; and times in words."""
 
 from __future__ import annotations
 

@@ -236,8 +236,7 @@ def _say_what_is_there(runs: Collection[Run], epochs: int) -> None:
     begun = [run for run in runs if run.state != DONE and run.epochs]
     if done or begun:
         words = [f"{run.arm}, seed {run.seed}: {run.epochs} of {epochs} epochs" for run in begun]
-        said = f"going on: {len(done)} of {len(runs)} runs are finished; {'; '.join(words)}".removesuffix("; ")
-        console.print(said, soft_wrap=True)
+        console.print("; ".join([f"going on: {len(done)} of {len(runs)} runs are finished", *words]), soft_wrap=True)
 
 
 def _warn_of_no_ap(run: Run) -> bool:
