@@ -88,8 +88,9 @@ def killed(beacons, tiny, tmp_path_factory):
     seen["before"] = (last.stat().st_mtime_ns, last.read_bytes())
     seen["interrupted"], seen["failed"] = (read_run(folder, arm, 7) for arm in ("attention", "broken"))
     both = replace(plan, recipe=replace(plan.recipe, jobs=2))
-    with open_folder(both, root) as again:
+    with open_folder(both, root) as again, trained_runs.console.capture() as said:
         runs = train_runs(both, again, [(arm, 7) for arm in both.arms])
+    seen["said again"] = said.get()
     seen["after"] = (last.stat().st_mtime_ns, last.read_bytes())
     return again, {run.arm: run for run in runs}, seen
 
@@ -144,6 +145,9 @@ def test_same_call__finishes_what_was_cut(killed):
     assert epochs == ["1", "2", "3", "4"]
     assert {p.name for p in folder.iterdir()} >= {"recipe.yaml", "inputs.json", "init", "arms"}
     assert (folder / "arms" / "attention" / "seed7.log").read_text().count("Resuming training") == 1
+    epochs = seen["interrupted"].epochs
+    first = f"going on: 1 of 4 runs are finished; attention, seed 7: {epochs} of 4 epochs"
+    assert seen["said again"].splitlines()[0] == first
 
 
 @pytest.mark.slow
@@ -182,6 +186,15 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     with pytest.raises(DataError, match="A file of the dataset is missing") as caught:
         train_runs(plan, tmp_path, [("a", 0)])
     assert caught.value.given == str(label)
+
+
+def test_train_runs__says_that_a_stop_loses_nothing(tmp_path, monkeypatch, capsys):
+    data = generate(tmp_path / "data", train=3, val=2)
+    plan = prepare(Recipe("x", str(data), {"a": Arm("demo-baseline.yaml"), "b": Arm("demo-mha.yaml")}))
+    monkeypatch.setattr(trained_runs, "_start", MagicMock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train_runs(plan, tmp_path, [("a", 0)])
+    assert capsys.readouterr().err == "The runs are stopped. The same command goes on with them.\n"
 
 
 @pytest.mark.slow

@@ -57,8 +57,8 @@ def fetched(name: str) -> Path:
         return known
     url, target = f"{RELEASE}/{name}", Path.cwd() / name
     by_hand = (
-        f"download {url} yourself to {target.parent}, or give its path; training from random weights, with "
-        f"model={Path(name).stem.removesuffix('u')}.yaml, needs no download"
+        f"download {url} yourself to {target.parent}, or give its path; to train from random weights, "
+        f"give model={Path(name).stem.removesuffix('u')}.yaml, which needs no download"
     )
     off = "" if _allowed.get() else "download=False"
     if os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"):

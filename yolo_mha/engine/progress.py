@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,6 +25,8 @@ from rich.text import Text
 from ultralytics.utils import LOGGER
 
 from ..text import printable
+
+LINE_EVERY = 30.0  # seconds between two lines, where no bar is seen
 
 
 class Terminal(Console):
@@ -46,12 +51,40 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f} {self.unit}/s" if speed else "")
 
 
+class _Lines(Progress):
+    """A line now and then about the first task, which is the whole work; for a pipe or a file, where no bar is seen."""
+
+    def __init__(self) -> None:
+        super().__init__(console=console, auto_refresh=False, speed_estimate_period=600, disable=True)
+        self._next, self._said = time.monotonic() + LINE_EVERY, 0.0
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._say()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._say()
+
+    def _say(self) -> None:
+        """Print how far it is, if that is new and the last line is long enough ago."""
+        task = self.tasks[0]
+        if task.completed == self._said or time.monotonic() < self._next:
+            return
+        of = "" if task.total is None else f" of {task.total:.0f}"
+        left = "" if task.time_remaining is None else f", about {timedelta(seconds=task.time_remaining)} left"
+        console.print(f"{task.description}: {task.completed:.0f}{of}{left}", soft_wrap=True)
+        self._next, self._said = time.monotonic() + LINE_EVERY, task.completed
+
+
 def bar(unit: str | None = None) -> Progress:
-    """Return a progress display with a bar, counts, elapsed and remaining time; in a pipe or a file it shows nothing.
+    """Return a progress display with a bar, counts, elapsed and remaining time; lines in a pipe or a file.
 
     Args:
         unit: What is counted, in the plural; with it the rate is shown too.
     """
+    if not console.is_terminal:
+        return _Lines()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -61,7 +94,6 @@ def bar(unit: str | None = None) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
     )
 
 
