@@ -40,6 +40,11 @@ def in_line(text: str) -> str:
     return " ".join(printable(text).splitlines())
 
 
+def plotted(text: object) -> str:
+    r"""Return a text for a picture: matplotlib would read what stands between two $ as a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def duration(seconds: float) -> str:
     """Say a time in words: 50 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 120:

@@ -202,6 +202,27 @@ def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_p
     assert " predictions=" in found["commands"][1]
 
 
+def test_compare__of_predictions_on_some_of_the_images_and_of_runs_that_found_nothing(tmp_path, capsys):
+    """Two seeds that found nothing are not one file; half of the images were not predicted; no object is large."""
+    data = generate(tmp_path / "data", train=2, val=12)
+    found = [{"image_id": i, "category_id": 0, "bbox": [0, 5, 40, 40], "score": 0.001 + i / 20} for i in range(12)]
+    for arm, images in (("plain", 12), ("attention", 6)):
+        Path(f"{arm}-0.json").write_text(json.dumps(found[:images]))
+        for seed in (1, 2):
+            Path(f"{arm}-{seed}.json").write_text("[]")
+    words = ["predictions={arm}-{seed}.json", f"data={data}", "metric=APlarge", "baseline=plain", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words])
+    assert ended.value.code == 0
+    content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (content["contrasts"][0]["deltas"], content["contrasts"][0]["best"]) == ([], 0)
+    said = "Of 12 images 0 have no prediction in plain seed 0, and 12 in plain seed 1."
+    assert any(note.startswith(said) for note in content["notes"])
+    shutil.copy("plain-0.json", "attention-0.json")
+    with pytest.raises(ConfigError, match="Two runs have the same file"):
+        yolo_mha.compare(predictions="{arm}-{seed}.json", data=data, baseline="plain")
+
+
 @pytest.mark.parametrize("word", ["dry_run=True", "demo.yaml", "model=yolov8n.yaml", "seeds=0,1,2", "conclude=True"])
 def test_compare__refuses_what_does_not_go_with_given_runs(word, beacons, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:

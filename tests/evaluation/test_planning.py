@@ -14,6 +14,7 @@ from yolo_mha.evaluation.planning import draw_power, find_power
 from yolo_mha.evaluation.recipe import Arm, Recipe
 from yolo_mha.scoring.intervals import paired_interval
 from yolo_mha.scoring.power import Spread, power, seeds_needed
+from yolo_mha.scoring.truth import read_truth
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,15 @@ def test_find_power__of_a_pilot_scales_the_images(plan, tmp_path):
     assert find_power(plan, pilot=tmp_path / "pilot" / "compare.json") == found
 
 
+def test_find_power__counts_the_images_with_objects_of_the_size(plan):
+    truth = read_truth(plan.dataset, "val", plan.samples["val"]).coco
+    with_small = len({a["image_id"] for a in truth["annotations"] if a["bbox"][2] * a["bbox"][3] <= 32**2})
+    assert with_small > 0
+    for metric, images in (("APsmall", with_small), ("APlarge", 0)):
+        found = find_power(replace(plan, recipe=replace(plan.recipe, metric=metric)), sd_seeds=0.01)
+        assert found.tested == f"{images} images"
+
+
 def test_find_power__of_stated_numbers(plan):
     found = find_power(plan, sd_seeds=0.01)
     own = next(point for point in found.points if point.seeds == 3)
@@ -76,6 +86,19 @@ def test_find_power__takes_the_last_look(plan, tmp_path):
     plain = replace(plan, recipe=replace(plan.recipe, seeds=tuple(range(10))))
     with_looks, without = (find_power(p, pilot=tmp_path / "pilot").points for p in (looked, plain))
     assert all(a.finds < b.finds for a, b in zip(with_looks, without, strict=True))
+    few, enough = 0, 0
+    for sd in (
+        0.008,
+        0.009,
+        0.0098,
+        0.011,
+    ):  # with looks, a number of seeds is enough only where it reaches 0.8 with them
+        found = find_power(looked, sd_seeds=sd, se_images=0.0005)
+        own = next(point for point in found.points if point.seeds == 10)
+        assert (found.needed is not None and found.needed <= 10) == (own.finds >= 0.8)
+        few, enough = few + (own.finds < 0.8), enough + (own.finds >= 0.8)
+    assert few
+    assert enough
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 from yolo_mha.evaluation.comparison import RunResult
 from yolo_mha.evaluation.run_code import installed
-from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, learning_notes, version_notes
+from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, learning_notes, uneven_groups, version_notes
 from yolo_mha.evaluation.runs import Run
+from yolo_mha.scoring.intervals import Interval
 
 
 def test_version_notes__name_the_runs_that_differ():
@@ -21,6 +23,14 @@ def test_version_notes__name_the_runs_that_differ():
     ]
     assert version_notes(old) == [f"Versions differ: torch 1.0 trained all runs, and {now['torch']} is installed now."]
     assert "torch 1.0, then 2.0 trained control seed 4, " in version_notes([*same, run("control", 4, "1.0", "2.0")])[0]
+
+
+def test_uneven_groups__are_told():
+    interval = Interval(0.01, 0.0, 0.02, "seeds and images", 3, 40, 0.01, 0.01, None, 16, 1.05)
+    (note,) = uneven_groups(interval)
+    assert note.startswith("The groups differ much in size: 16 groups (40 images) count as 1.1 groups")
+    assert uneven_groups(replace(interval, effective_groups=12.0)) == []
+    assert uneven_groups(replace(interval, groups=None, effective_groups=None)) == uneven_groups(None) == []
 
 
 def test_hardware_notes__say_where_the_arms_of_a_seed_differ():

@@ -146,15 +146,20 @@ def test_seeds_wanted__as_many_as_the_verdict_says_or_anew():
     assert seeds_wanted(RECIPE, contrast(0.03, 0.02), []) == 0
     assert seeds_wanted(RECIPE, contrast(0.03, 0.02), ["seeds were added"]) == 3
     assert seeds_wanted(replace(RECIPE, seeds=(0,)), contrast(0.03, 0.02, seeds=1), []) == 3
+    assert seeds_wanted(replace(RECIPE, seeds=(0, 1, 2, 3, 4)), contrast(0.03, 0.02, seeds=1), []) == 5  # one in common
 
 
 def test_summarize__of_given_runs_trains_nothing():
     arms = {name: Given(MODELS, {0: f"{name}.pt"}) for name in RECIPE.arms}
     recipe = replace(RECIPE, arms=arms)
     helps, open_ = contrast(0.03, 0.02), contrast(0.01, 0.03)
-    found = summarize(recipe, open_, "", (), GIVEN)
+    found = summarize(recipe, open_, "", (), replace(GIVEN, fresh=(3, 4, 5)))
     assert found.command is None
-    assert "More runs of each arm, 3 or more" in found.next_step
+    assert "Give runs with other seeds, 3 or more of each arm" in found.next_step
+    hopeless = summarize(recipe, open_, "", (), GIVEN)  # where no number of seeds would do
+    assert (hopeless.next_step, hopeless.command) == (open_.verdict.next_step, None)
+    nothing = summarize(recipe, contrast(0.0, 0.001, best=0.0), "", (), GIVEN)
+    assert (nothing.next_step, nothing.command) == ("Train longer, or look at the data.", None)
     assert summarize(recipe, helps, "", (), replace(GIVEN, tests=True)).command == f"{AGAIN} split=test"
     predicted = replace(recipe, arms={name: Given(PREDICTIONS, {0: f"{name}.json"}) for name in arms})
     assert summarize(predicted, helps, "", (), replace(GIVEN, tests=True)).command is None

@@ -71,6 +71,13 @@ def test_draw_pr_curves__the_table_holds_ap(random_coco, tmp_path):
         assert np.mean(own) == pytest.approx(scores.per_class[name]["AP"], abs=1e-5)
 
 
+def test_draw_pr_curves__with_names_that_look_like_formulas(random_coco, tmp_path):
+    truth, results = random_coco(np.random.default_rng(2), 12, 12)
+    for category in truth["categories"]:
+        category["name"] = rf"$\frac$ {category['id']}"
+    assert draw_pr_curves(evaluate(truth, results), tmp_path / "pr.png").exists()
+
+
 def test_draw_pr_curves__of_nothing(tmp_path):
     truth = {"images": [{"id": 0}], "categories": [{"id": 0, "name": "cat"}], "annotations": []}
     assert draw_pr_curves(evaluate(truth, []), tmp_path / "pr.png").exists()

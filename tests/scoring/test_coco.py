@@ -8,7 +8,9 @@ from samples import NAMES, SAMPLES, perfect, truth_of
 import yolo_mha
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.scoring.coco import METRICS, CocoScores, evaluate
+from yolo_mha.scoring.coco import METRICS, CocoScores, class_names, evaluate
+from yolo_mha.scoring.matches import match_detections
+from yolo_mha.scoring.resample import supports
 from yolo_mha.scoring.truth import detections
 
 
@@ -148,3 +150,42 @@ def test_val__files_reference_numbers(test_data):
     scores = _scored(folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json")
     expected = json.loads((folder / "expected.json").read_text())
     assert scores.metrics == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster-coco-eval"])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [2**63 + n if n % 2 else n for n in range(20)],
+        [2**70 + n for n in range(20)],
+        [f"a{n:02}" for n in range(20)],
+        [str(n) for n in range(20)],
+        [-n for n in range(20)],
+    ],
+    ids=["unsigned hashes", "beyond 64 bits", "texts", "digits", "negative"],
+)
+def test_evaluate__any_ids_give_the_same_numbers(ids, backend):
+    """pycocotools alone would lose images with mixed large ids, and faster-coco-eval refuse texts."""
+    pytest.importorskip("faster_coco_eval")
+    box = [10.0, 10.0, 50.0, 50.0]
+    truth = {
+        "images": [{"id": i} for i in ids],
+        "categories": [{"id": 1, "name": "x"}],
+        "annotations": [{"image_id": i, "category_id": 1, "bbox": box} for i in ids],
+    }
+    before = json.dumps(truth)
+    results = [{"image_id": i, "category_id": 1, "bbox": box, "score": 0.5} for i in ids[::2]]
+    assert evaluate(truth, results, backend=backend).metrics["AP"] == pytest.approx(51 / 101)  # half are found
+    assert supports(match_detections(truth, results))["AP"].images == 20
+    assert json.dumps(truth) == before
+
+
+def test_class_names__are_unique_whatever_they_are():
+    names = class_names(
+        {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a (3)"}, {"id": 3, "name": "a"}],
+        }
+    )
+    assert names == {1: "a", 2: "a (3)", 3: "a (3) (3)"}

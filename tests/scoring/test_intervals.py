@@ -166,6 +166,9 @@ def test_score_interval__stays_within_0_and_1_and_says_where_there_is_none():
     assert found.low < 0.95
     assert "95 % interval" in found.sentence("AP")
     assert "from 50 images, for these" in found.sentence("AP")
+    perfect = score_interval(1.0, np.ones(500), 50)
+    assert (perfect.low, perfect.high) == (None, None)
+    assert perfect.sentence("AP") == "AP 1.000, no interval: 50 images all give the same"
     few = score_interval(0.97, replicates, 50, SIZES[:7])
     assert (few.low, few.high, few.groups) == (None, None, 7)
     assert few.sentence("AP") == "AP 0.970, no interval: 7 groups (50 images) are too few, 10 or more are needed"

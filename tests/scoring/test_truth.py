@@ -143,7 +143,7 @@ def test_read_truth__annotations_of_a_yolo_dataset(tmp_path):
     assert [r["image_id"] for r in detections(samples, perfect(samples), truth)] == [11, 12]
     kept = read_results([prediction(i, 7) for i in (11, 13)], truth, samples)
     assert [r["image_id"] for r in kept] == [11]
-    assert "1 predictions are on images that are not scored" in truth.audit.notes[-1]
+    assert "1 predictions are on images that are not scored" in truth.audit.notes[-2]
     named = read_results([prediction(11, 7, file_name="b.png", category_name="cat")], truth, samples)
     assert [(r["image_id"], r["category_id"]) for r in named] == [(12, 5)]  # names decide over ids that are known too
 

@@ -16,7 +16,7 @@ from ..data.files import whole_file
 from ..data.readers.look import Look
 from ..data.readers.record import Record
 from ..engine.pictures import read_picture
-from ..text import printable
+from ..text import plotted, printable
 
 COLUMNS, ROWS, TILE = 4, 4, 400  # of the sheet; the width and height of a tile in pixels
 MOST_CLASSES = 30  # with a bar of their own
@@ -81,7 +81,7 @@ def draw_histograms(records: Sequence[Record], names: Sequence[str], looks: Mapp
     (by_class, by_image), (boxes, images) = figure.subplots(2, 2)
     counts = Counter(o.name for r in records for o in r.objects)
     shown = names if len(names) <= MOST_CLASSES else [name for name, _ in counts.most_common(MOST_CLASSES)]
-    by_class.barh([printable(name)[:30].replace("$", r"\$") for name in shown], [counts[name] for name in shown])
+    by_class.barh([plotted(name[:30]) for name in shown], [counts[name] for name in shown])
     by_class.invert_yaxis()
     by_class.tick_params(axis="y", labelsize=8)
     more = f", the {MOST_CLASSES} most frequent of {len(names)}" if len(names) > len(shown) else ""

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..text import plotted
 from .comparison import Comparison
 from .figures import heading
 
@@ -31,7 +32,7 @@ def effects_chart(comparison: Comparison) -> bytes:
         axes.plot(interval.delta, row, "D", color=colour, markersize=7, markeredgecolor="white")
         dots = contrast.deltas
         axes.plot(dots, np.full(len(dots), row + 0.22), "o", color=colour, markersize=4, alpha=0.7)
-    labels = [f"{c}" + ("" if c.role == "exploratory" else f" ({c.role})") for c, _ in reversed(shown)]
+    labels = [plotted(c) + ("" if c.role == "exploratory" else f" ({c.role})") for c, _ in reversed(shown)]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     line = heading(interval for _, interval in shown)
@@ -55,7 +56,7 @@ def curves_chart(comparison: Comparison) -> bytes:
             length = min(map(len, curves))
             mean = np.mean([curve[:length] for curve in curves], axis=0)
             dots = "o" if length == 1 else ""
-            axes.plot(range(1, length + 1), mean, color=colour, lw=2.2, marker=dots, label=arm)
+            axes.plot(range(1, length + 1), mean, color=colour, lw=2.2, marker=dots, label=plotted(arm))
     axes.set(xlabel="epoch", ylabel="mAP50-95 (Ultralytics, during training)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -71,7 +72,7 @@ def cost_chart(comparison: Comparison) -> bytes:
         values = [run.metrics["AP"] for run in comparison.runs if run.arm == arm and run.metrics]
         x, colour = result.cost.latency_ms, _colour(comparison, arm)
         axes.plot(np.full(len(values), x), values, "o", color=colour, markersize=4, alpha=0.5)
-        axes.plot(x, result.metrics["AP"], "D", color=colour, markersize=9, markeredgecolor="white", label=arm)
+        axes.plot(x, result.metrics["AP"], "D", color=colour, markersize=9, markeredgecolor="white", label=plotted(arm))
     axes.set(xlabel="CPU latency, ms an image", ylabel="AP")
     axes.margins(0.15)
     axes.grid(alpha=0.3)

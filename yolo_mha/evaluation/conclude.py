@@ -43,7 +43,7 @@ from .looks import fresh_seeds, read_looks, record_look, review, withhold
 from .plan import Plan
 from .recipe import Arm, Recipe
 from .report import write_reports
-from .run_notes import interim_note, run_notes
+from .run_notes import interim_note, run_notes, uneven_groups
 from .runs import DONE, FAILED, RUNNING, Run
 from .score_runs import changed_blocks, match_runs, score_notes, score_runs
 from .start import shared_start
@@ -108,6 +108,7 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     results = [_run_result(run, scores.get((run.arm, run.seed)), folder) for run in runs]
     notes = [f"No verdict: {'; '.join(objections)}."] if objections else []
     notes += [interim_note(stage)] if stage and stage.next else []
+    notes += uneven_groups(found[0].interval)
     wanted = 0 if stage and stage.next else seeds_wanted(recipe, found[0], seen.objections)
     fresh = fresh_seeds(declarations[-1].plan, earlier, wanted)
     tests = "test" in plan.dataset.splits

@@ -86,6 +86,7 @@ def contrasts(
         # arm less other by metric, shape (S, 1 + R), the images as they are first
         differences = {m: np.stack([a[m] - b[m] for a, b in zip(own, other, strict=True)]) for m in metrics}
         effects = {m: paired_interval(d[:, 0], d[:, 1:], *tested[m]) for m, d in differences.items()}
+        undefined = not seeds or bool(np.isnan(differences[metric][:, 0]).any())  # APlarge without one
         tried = stage.seeds or recipe.seeds
         found.append(
             Contrast(
@@ -95,10 +96,10 @@ def contrasts(
                 primary=pair == planned[0],
                 named=pair in planned,
                 seeds=seeds,
-                deltas=differences[metric][:, 0].tolist() if seeds else [],
+                deltas=[] if undefined else differences[metric][:, 0].tolist(),
                 effects={m: effects.get(m) for m in dict.fromkeys((*OVERALL, metric))},
                 per_class={name: effects.get(class_metric(name)) for name in matches.classes},
-                best=max(float(np.mean([s[metric][0] for s in side] or [0.0])) for side in (own, other)),
+                best=0.0 if undefined else max(float(np.mean([s[metric][0] for s in side])) for side in (own, other)),
                 with_failures=_with_failures(pair, tried, scores, failed, tested[metric]),
                 verdict=no_interval(arm, against, len(seeds), tested[metric]),
             )

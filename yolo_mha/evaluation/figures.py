@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..profiling.cost import Cost
-from ..scoring.intervals import Interval
+from ..scoring.intervals import ROUNDING, Interval, no_spread
 
 DECIMALS, MOST_DECIMALS = 3, 12
-ROUNDING = 1e-12  # what is closer than this differs by the rounding of the arithmetic alone
 
 
 def figure(value: float, margin: float = 0.0) -> str:
@@ -30,11 +29,6 @@ def figure(value: float, margin: float = 0.0) -> str:
 def size(value: float, margin: float = 0.0) -> str:
     """Write a value without a sign, such as a standard deviation, likewise."""
     return figure(value, margin).lstrip("+")
-
-
-def no_spread(interval: Interval) -> bool:
-    """Say whether nothing varied over seeds or images, so that there is no interval to speak of."""
-    return interval.high - interval.low < ROUNDING
 
 
 def figures(interval: Interval, margin: float) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from ..engine.block_modules import block_sources
 from ..engine.checkpoint import check_checkpoint
 from ..engine.model import YOLO, require_detection
 from ..errors import ConfigError, YoloMHAError
-from ..scoring.truth import read_results, read_truth
+from ..scoring.truth import MANY, read_results, read_truth, without_prediction
 from ..scoring.val import class_order
-from .given import MODELS, Given
+from .given import MODELS, PREDICTIONS, Given
 from .plan import Plan, PlannedArm, with_data
 from .recipe import Recipe
 from .run_notes import named_runs
@@ -81,8 +81,7 @@ def prepare_given(recipe: Recipe) -> tuple[Plan, list[Run]]:
     notes = [UNKNOWN[recipe.given], CHOSEN, *_seed_notes(recipe, given)]
     if recipe.given != MODELS:
         plan = with_data(recipe, {}, (recipe.split,))
-        _check_predictions(plan, runs)
-        return replace(plan, origin_notes=notes), runs
+        return replace(plan, origin_notes=[*notes, *_check_predictions(plan, runs)]), runs
     opened, arms = _open(recipe, runs)
     if "imgsz" not in recipe.train:
         recipe = replace(recipe, train={**recipe.train, "imgsz": _one_size(opened)})
@@ -134,7 +133,8 @@ def _check_runs(recipe: Recipe, given: Mapping[str, Given], runs: Sequence[Run])
     known: dict[str, Run] = {}
     for run in runs:
         first = known.setdefault(sha256(run.last), run)
-        if first is not run:
+        empty = recipe.given == PREDICTIONS and run.last.stat().st_size <= len("[]\n")  # of a model that found nothing
+        if first is not run and (not empty or first.last.samefile(run.last)):
             raise ConfigError(
                 "Two runs have the same file.",
                 given=f"{first.last} and {run.last} are the same file or have the same content",
@@ -146,13 +146,22 @@ def _check_runs(recipe: Recipe, given: Mapping[str, Given], runs: Sequence[Run])
         raise ConfigError("The compared arms have no seed in common.", given=words, expected="the same seeds in both")
 
 
-def _check_predictions(plan: Plan, runs: Sequence[Run]) -> None:
-    """Make sure that all predictions can be read before anything is written."""
+def _check_predictions(plan: Plan, runs: Sequence[Run]) -> list[str]:
+    """Make sure that all predictions can be read before anything is written, and say where they are of fewer images."""
     samples = plan.samples[plan.recipe.split]
     truth = read_truth(plan.dataset, plan.recipe.split, samples)
+    missing = []
     for run in runs:
         with _naming(run):
-            read_results(read_json(run.last, "predictions"), truth, samples)
+            missing.append(without_prediction(read_results(read_json(run.last, "predictions"), truth, samples), truth))
+    images = len(truth.coco["images"])
+    if max(missing) - min(missing) <= MANY * images:
+        return []
+    least, most = (missing.index(end(missing)) for end in (min, max))
+    return [
+        f"Of {images} images {missing[least]} have no prediction in {named_runs([runs[least]])}, and {missing[most]} "
+        f"in {named_runs([runs[most]])}. A model that was not run on all images looks worse than it is."
+    ]
 
 
 def _open(recipe: Recipe, runs: Sequence[Run]) -> tuple[list[Opened], dict[str, PlannedArm]]:

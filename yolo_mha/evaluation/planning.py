@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from ..data.files import read_json, whole_file
 from ..data.records import fits
 from ..errors import ConfigError
 from ..scoring.intervals import LEAST_UNITS, Interval, effective_groups, sample
-from ..scoring.metric import classes_of
+from ..scoring.matches import match_detections
+from ..scoring.metric import OVERALL
 from ..scoring.power import (
     LEAST_SEEDS,
     MOST_SEEDS,
@@ -27,6 +27,9 @@ from ..scoring.power import (
     seeds_needed,
     smallest_detectable,
 )
+from ..scoring.resample import supports
+from ..scoring.truth import read_truth
+from ..text import plotted
 from .figures import size
 from .interim import stages
 from .plan import Plan
@@ -125,7 +128,8 @@ class Power:
         else:
             said.append(f"Fewer than {LEAST_SEEDS} seeds give no verdict.")
         if self.needed is None:
-            floor = size(smallest_detectable(self.spread, MOST_SEEDS), margin)
+            error = stages(recipe.looks, recipe.seeds)[-1].error
+            floor = size(smallest_detectable(self.spread, MOST_SEEDS, error), margin)
             said.append(
                 f"Even {MOST_SEEDS} seeds find only differences of {floor} or more: use a larger margin, or more test "
                 "images."
@@ -186,8 +190,8 @@ def find_power(
             )
             for count in sorted({*TRIED, max(len(recipe.seeds), LEAST_SEEDS)})
         ],
-        needed=seeds_needed(spread, margin),
-        needed_upper=seeds_needed(spread.upper, margin),
+        needed=seeds_needed(spread, margin, error),
+        needed_upper=seeds_needed(spread.upper, margin, error),
         notes=notes,
     )
 
@@ -251,11 +255,14 @@ def read_pilot(pilot: str | Path, arm: str, against: str, metric: str) -> tuple[
 
 
 def _tested(plan: Plan) -> Tested:
-    """Return what the metric of a plan will be tested on: the images that hold an object of its classes."""
-    names, own = {name: i for i, name in plan.dataset.names.items()}, classes_of(plan.recipe.metric)
-    wanted = [names[name] for name in own] or list(names.values())
-    held = [s.image for s in plan.samples[plan.recipe.split] if np.isin(s.classes, wanted).any()]
-    return Tested(len(held), None if plan.groups is None else list(Counter(plan.groups[i] for i in held).values()))
+    """Return what the metric of a plan will be tested on: the images that hold an object that counts for it."""
+    recipe, samples = plan.recipe, plan.samples[plan.recipe.split]
+    truth = read_truth(plan.dataset, recipe.split, samples)
+    groups = None
+    if plan.groups is not None:
+        groups = np.unique([plan.groups[s.image] for s in truth.scored(samples)], return_inverse=True)[1]
+    found = supports(match_detections(truth.coco, []), groups, {recipe.metric} - set(OVERALL))[recipe.metric]
+    return Tested(found.images, None if found.group_sizes is None else found.group_sizes.tolist())
 
 
 def draw_power(found: Power, recipe: Recipe, file: Path) -> None:
@@ -279,7 +286,10 @@ def draw_power(found: Power, recipe: Recipe, file: Path) -> None:
     axes.axhline(POWER, color="0.6", lw=1)
     axes.axvline(seeds, color="0.3", lw=1, ls=":", label=f"planned: {seeds} seeds")
     axes.set(
-        xlabel="seeds", ylabel="probability", ylim=(0, 1.02), title=f"What this comparison can find in {recipe.metric}"
+        xlabel="seeds",
+        ylabel="probability",
+        ylim=(0, 1.02),
+        title=f"What this comparison can find in {plotted(recipe.metric)}",
     )
     axes.grid(alpha=0.3)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)

@@ -7,6 +7,7 @@ from statistics import mean
 
 from ..data.beacons import EMBEDDED
 from ..data.labels import MAX_NAMED
+from ..scoring.intervals import LEAST_UNITS, Interval
 from ..scoring.power import LEAST_SEEDS
 from .comparison import IMAGES, RunResult, StartCheck
 from .interim import FUTILE, Stage
@@ -49,7 +50,8 @@ def run_notes(
     notes = plan.origin_notes or [SAME_IMAGES.format(images=IMAGES[plan.recipe.split])]
     notes = [*notes, *plan.data_notes, *plan.data_check.sentences()]
     finished = [run for run in runs if run.state == DONE]
-    if len(plan.recipe.seeds) < LEAST_SEEDS:
+    pair = (plan.recipe.baseline, plan.recipe.primary)
+    if len(set.intersection(*({run.seed for run in finished if run.arm == arm} for arm in pair))) < LEAST_SEEDS:
         notes.insert(0, FEW_SEEDS)
     if plan.recipe.data == EMBEDDED:
         notes.append(MADE_TASK)
@@ -191,6 +193,16 @@ def hardware_notes(runs: Sequence[Run]) -> list[str]:
                 "differences may come from that."
             )
     return notes
+
+
+def uneven_groups(interval: Interval | None) -> list[str]:
+    """Say where groups differ so much in size that they count as too few."""
+    if interval is None or interval.effective_groups is None or interval.effective_groups >= LEAST_UNITS:
+        return []
+    return [
+        f"The groups differ much in size: {interval.sample()} count as {interval.effective_groups:.1f} groups of equal "
+        f"size. With fewer than {LEAST_UNITS} an interval may be too narrow."
+    ]
 
 
 def named_runs(runs: Sequence[Run]) -> str:

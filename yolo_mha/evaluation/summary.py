@@ -56,9 +56,7 @@ class Next:
 
 def seeds_wanted(recipe: Recipe, primary: Contrast, objections: Sequence[str]) -> int:
     """Return the number of fresh seeds that another comparison should have; 0 where seeds are not what is missing."""
-    if recipe.given:  # a command cannot train them
-        return 0
-    if objections or len(recipe.seeds) < LEAST_SEEDS:
+    if objections or min(len(recipe.seeds), len(primary.seeds)) < LEAST_SEEDS:
         return max(len(recipe.seeds), LEAST_SEEDS)
     return primary.verdict.seeds_needed or 0
 
@@ -112,9 +110,6 @@ def _finding(primary: Contrast, margin: float) -> str:
 def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], given: Next) -> tuple[str, str | None]:
     """Say what to do next, and return the command for it where there is one."""
     verdict, again = primary.verdict, given.again
-    if recipe.given and verdict.word in (INCONCLUSIVE, NONE):
-        more = f"More runs of each arm, {LEAST_SEEDS} or more, whose seeds were not chosen by their results, say more."
-        return f"{verdict.next_step} {more}".strip(), None
     if given.unfinished:
         return (
             f"Train the other seeds ({len(given.unfinished)} of {len(recipe.seeds)}): the same command goes on.",
@@ -130,6 +125,12 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
         return "The runs were still learning. Train longer before you train more seeds.", _longer(recipe, given)
     if given.fresh:
         reason = verdict.next_step or f"A verdict takes {LEAST_SEEDS} seeds or more that were not looked at before."
+        if recipe.given:
+            others = (
+                f"Give runs with other seeds, {LEAST_SEEDS} or more of each arm, not chosen by their results. Together "
+                "with those that were looked at they get no verdict."
+            )
+            return f"{reason} {others}", None
         name = f"{re.sub(r'-seed[0-9]+$', '', recipe.name)}-seed{given.fresh[0]}"
         added = (
             "Seeds that are added to this comparison would leave it without a verdict: adding seeds until an answer "
@@ -153,8 +154,10 @@ def _next_step(recipe: Recipe, primary: Contrast, runs: Sequence[RunResult], giv
     return done, None if model is None else f"yolo-mha export {shlex.quote(f'model={model}')} format=onnx"
 
 
-def _longer(recipe: Recipe, given: Next, least: int = 0) -> str:
-    """Return the command for the same comparison with twice the epochs, ``least`` or more."""
+def _longer(recipe: Recipe, given: Next, least: int = 0) -> str | None:
+    """Return the command for the same comparison with twice the epochs, ``least`` or more; None for given runs."""
+    if recipe.given:
+        return None
     seeds = given.fresh[: max(len(recipe.seeds), LEAST_SEEDS)]
     words = [
         f"epochs={max(2 * epochs_of(recipe.train), least)}",

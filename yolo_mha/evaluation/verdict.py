@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..scoring.intervals import LEAST_UNITS, Interval, images_needed, sample, seeds_to_settle
+from ..scoring.intervals import LEAST_UNITS, Interval, images_needed, no_spread, sample, seeds_to_settle
 from ..scoring.power import LEAST_SEEDS, MOST_SEEDS, POWER, seeds_needed, smallest_detectable
 from ..scoring.resample import Support
-from .figures import DECIMALS, figures, no_spread, size
+from .figures import DECIMALS, figures, size
 
 HELPS, HURTS, INCONCLUSIVE, NONE = "helps", "hurts", "inconclusive", "no verdict"
 SAME = "no difference that matters"

@@ -41,6 +41,7 @@ from scipy import optimize
 
 from .power import ALPHA, LEAST_SEEDS, MOST_SEEDS, Spread, quantile, smallest_detectable
 
+ROUNDING = 1e-12  # what is closer than this differs by the rounding of the arithmetic alone
 LEAST_UNITS = 10  # images or groups that hold an object of the kind; resamples of fewer are too coarse
 
 
@@ -102,7 +103,8 @@ class ScoreInterval:
 
     Attributes:
         score: The score on all images.
-        low: Lower end; None where fewer than ten images or groups hold an object of the kind.
+        low: Lower end; None where fewer than ten images or groups hold an object of the kind, or the score is the same
+            on all resamples.
         high: Upper end.
         images: Number of images that hold an object of the kind.
         groups: Number of groups of these images, where groups are resampled; None where each image is by itself.
@@ -118,9 +120,16 @@ class ScoreInterval:
         """Say in words what the interval of a score is, and what it covers."""
         tested = sample(self.images, self.groups)
         if self.low is None or self.high is None:
-            return f"{name} {self.score:.3f}, no interval: {tested} are too few, {LEAST_UNITS} or more are needed"
+            few = (self.groups or self.images) < LEAST_UNITS
+            why = f"are too few, {LEAST_UNITS} or more are needed" if few else "all give the same"
+            return f"{name} {self.score:.3f}, no interval: {tested} {why}"
         ends = f"95 % interval {self.low:.3f} to {self.high:.3f} from {tested}"
         return f"{name} {self.score:.3f}, {ends}, for these very weights on other images of this kind"
+
+
+def no_spread(interval: Interval) -> bool:
+    """Say whether nothing varied over seeds or images, so that there is no interval to speak of."""
+    return interval.high - interval.low < ROUNDING
 
 
 def sample(images: int, groups: int | None) -> str:
@@ -133,7 +142,7 @@ def score_interval(
 ) -> ScoreInterval:
     """Return the interval of a score of one model; see `paired_interval`."""
     found = paired_interval(np.array([score]), replicates[None], images, group_sizes)
-    low, high = (None, None) if found is None else (max(found.low, 0.0), min(found.high, 1.0))
+    low, high = (None, None) if found is None or no_spread(found) else (max(found.low, 0.0), min(found.high, 1.0))
     return ScoreInterval(score, low, high, images, None if group_sizes is None else len(group_sizes))
 
 

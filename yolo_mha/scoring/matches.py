@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.instances import Id, Instances, Prediction
+from ..data.instances import Instances, Prediction
 from ..data.progress import Progress, silent
-from .coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes
+from .coco import AREAS, REFERENCE, check_results, check_truth, class_names, evaluated_classes, image_ranks
 
 Positions = NDArray[np.int32]
 
@@ -74,7 +74,8 @@ def match_detections(truth: Instances, results: list[Prediction], progress: Prog
     """
     truth = check_truth(truth)
     results = check_results(truth, results)
-    positions = {image["id"]: i for i, image in enumerate(truth["images"])}
+    ranks = image_ranks(truth)
+    positions = {ranks[image["id"]]: i for i, image in enumerate(truth["images"])}
     classes = {}
     evaluations = evaluated_classes(truth, results, REFERENCE, progress)
     for name, evaluation in zip(class_names(truth).values(), evaluations, strict=True):
@@ -87,7 +88,7 @@ def match_detections(truth: Instances, results: list[Prediction], progress: Prog
     return Matches(len(positions), classes)
 
 
-def _table(records: list[Any], positions: dict[Id, int], params: Any) -> Table:
+def _table(records: list[Any], positions: dict[int, int], params: Any) -> Table:
     """Read pycocotools' ``evalImgs``: of each image ``gtIgnore`` (G,), ``dtScores`` (D,), ``dtMatches`` (T, D), ..."""
     kept = [r for r in records if r is not None]
     most, levels = params.maxDets[-1], len(params.iouThrs)

@@ -122,18 +122,19 @@ def smallest_detectable(spread: Spread, seeds: int, by_seed: float = ALPHA, by_i
     return float(optimize.brentq(lacking, 0.0, largest, rtol=1e-6))
 
 
-def seeds_needed(spread: Spread, margin: float) -> int | None:
+def seeds_needed(spread: Spread, margin: float, by_seed: float = ALPHA) -> int | None:
     """Return the number of seeds with which a difference of ``margin`` is found with probability 0.8.
 
     Args:
         spread: The true spread.
         margin: The difference.
+        by_seed: As for `power`.
 
     Returns:
         The number; None where thirty seeds are too few.
     """
     tried = range(LEAST_SEEDS, MOST_SEEDS + 1)
-    return next((seeds for seeds in tried if power(spread, seeds, margin) >= POWER), None)
+    return next((seeds for seeds in tried if power(spread, seeds, margin, by_seed) >= POWER), None)
 
 
 _NONE = 1e-15  # a spread that is rounding alone

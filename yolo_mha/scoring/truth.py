@@ -19,6 +19,8 @@ from ..engine.validator import Detections
 from ..errors import DataError
 from .coco import check_truth
 
+MANY = 0.1  # of the images, without a prediction: a detector finds something at a low threshold nearly everywhere
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -178,7 +180,15 @@ def read_results(results: list[Prediction], truth: Truth, samples: Sequence[Samp
     truth.audit.prediction_ids = f"images by {images.name}, categories by {categories.name}"
     if len(kept) < len(results):
         truth.audit.notes.append(f"{len(results) - len(kept)} predictions are on images that are not scored.")
+    missing, scored = without_prediction(kept, truth), len(truth.coco["images"])
+    if missing > MANY * scored:
+        truth.audit.notes.append(f"{missing} of {scored} images have no prediction: was the model run on all of them?")
     return kept
+
+
+def without_prediction(results: list[Prediction], truth: Truth) -> int:
+    """Return the number of scored images for which there is no prediction, see `read_results`."""
+    return len(truth.coco["images"]) - len({r["image_id"] for r in results})
 
 
 def _entries(images: list[Image], samples: Sequence[Sample], path: Path) -> list[Image | None]:
