@@ -547,7 +547,7 @@ def _show_data(result: PreparedData, console: Console) -> None:
     _some(
         console,
         f"case{'s' * (len(result.across_splits) > 1)} of two images that look alike in different splits",
-        [f"{a} and {b}" for a, b, _ in result.across_splits],
+        [f"{twins.first} and {twins.second}" for twins in result.across_splits],
     )
     if result.within_splits:
         _say(console, f"{result.within_splits} cases of two images that look alike in one split")

@@ -20,6 +20,7 @@ from yolo_mha.deploy.agreement import TOLERANCES, Agreement, Tolerance
 from yolo_mha.deploy.export import _note_on_bf16
 from yolo_mha.deploy.export_result import ExportResult
 from yolo_mha.deploy.export_settings import PROVED_FORMATS
+from yolo_mha.deploy.onnx_infer import Detector, InputError
 from yolo_mha.deploy.proof import Scores, keeps, load_pictures
 from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import PACKAGE, shipped
@@ -202,6 +203,16 @@ def test_export__a_gray_model():
     result = yolo_mha.export("gray.pt", imgsz=64)
     assert onnx.load(result.file).graph.input[0].type.tensor_type.shape.dim[1].dim_value == 1
     assert result.ok, result.agreement
+    assert (result.standalone, Path("onnx_infer.py").exists()) == ("", False)  # which reads colour images
+    with pytest.raises(InputError, match="takes images of 1 channels"):
+        Detector(result.file)
+
+
+def test_export__says_where_a_model_gives_the_same_for_every_picture():
+    """As one of random weights does, so far from its input; the demo's trained model and a calibrated one do not."""
+    said = "the model gives the same for every picture"
+    assert any(note.startswith(said) for note in yolo_mha.export("yolov8n-mha-p5.yaml", imgsz=64).notes)
+    assert not any(note.startswith(said) for note in yolo_mha.export("demo-mha.pt").notes)
 
 
 def test_export__half_precision_states_its_difference(beacons):

@@ -301,3 +301,4 @@ def test_data__as_json(capsys, disguised):
     answer = json.loads(capsys.readouterr().out)
     assert (answer["format"], Path(answer["data"]).name) == ("CSV table", "data.yaml")
     assert set(answer["splits"]) == {"train", "val"}
+    assert set(answer["splits"]["val"]) == {"images", "objects", "background", "without_labels"}

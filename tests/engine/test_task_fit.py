@@ -53,6 +53,19 @@ def test_check_task_fits__refuses_boxes(task, layout, tmp_path):
         check_task_fits(task, layout(tmp_path / "data"))
 
 
+@pytest.mark.parametrize("begin", ["./", "{root}/"])
+def test_check_task_fits__refuses_boxes_of_a_list_of_images(begin, tmp_path):
+    data = generate(tmp_path / "data", 2, 2)
+    names = [f"images/train/{p.name}" for p in (data.parent / "images" / "train").iterdir()]
+    (data.parent / "train.txt").write_text("".join(f"{begin.format(root=data.parent)}{name}\n" for name in names))
+    data.write_text(data.read_text().replace("images/train", "train.txt"))
+    with pytest.raises(DataError, match="for another task than the model"):
+        check_task_fits("segment", data)
+    with pytest.raises(DataError, match="for another task than the model") as refused:
+        check_task_fits("classify", data)
+    assert "folders train and val" in str(refused.value)
+
+
 @pytest.mark.parametrize(("make", "words"), [(voc, "Pascal VOC labels of boxes"), (classes, "folders train and val")])
 def test_train__refuses_for_classification_and_writes_nothing(make, words, tmp_path):
     """Boxes; and classes without a split, where Ultralytics would write one beside the data."""

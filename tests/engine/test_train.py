@@ -17,7 +17,7 @@ from ultralytics.utils import LOGGER
 import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.engine.trainer import Trainer
-from yolo_mha.errors import CheckpointError, ConfigError
+from yolo_mha.errors import CheckpointError, ConfigError, ModelError
 from yolo_mha.paths import shipped
 from yolo_mha.surgery.graft import renamed
 from yolo_mha.surgery.rows import blocks
@@ -329,6 +329,14 @@ def _changed(result, plain: Path) -> set[int]:
     kept = [i for i, m in enumerate(model.model) if type(m).__name__ != "SpatialMHABlock"]
     states = ((i, model.model[i].state_dict(), base.model[j].state_dict()) for j, i in enumerate(kept))
     return {i for i, ours, theirs in states if any(not torch.equal(ours[k], theirs[k]) for k in ours)}
+
+
+def test_train__refuses_weights_of_another_family_before_it_writes(beacons, tiny, tmp_path):
+    yolo_mha.YOLO("yolov8n.yaml").save(tmp_path / "other.pt")
+    for words in ({"model": "demo-mha.yaml"}, {"model": "demo-baseline.yaml", "at": "neck"}):
+        with pytest.raises(ModelError, match="another family"):
+            yolo_mha.train(data=beacons, pretrained=str(tmp_path / "other.pt"), **words, **tiny)
+    assert not list(tmp_path.glob("runs/detect/*"))
 
 
 def test_train_freeze_base__trains_the_blocks_alone_and_then_everything(plain, beacons, tiny):

@@ -22,7 +22,7 @@ from .agreement import TOLERANCES, Agreement
 from .export_result import ExportResult, deliver, require_no_dynamic
 from .export_settings import PROVED_FORMATS, Plan, choose_precision
 from .exporter import run_exporter
-from .proof import Picture, calibration_images, load_pictures, prove, score_both
+from .proof import Picture, calibration_images, is_blind, load_pictures, prove, score_both
 from .runtime import Array
 from .splits import Splits
 
@@ -124,7 +124,8 @@ def export(
         result = ExportResult(str(made), format, precision, used, agreement, scores, notes, metadata)
         notes += _notes_on_evidence(network, result, splits)
         with held_back():  # a model and its proof belong together
-            return deliver(result, made, folder, name, network.task)
+            alone = format == "onnx" and network.task == "detect" and plan.channels == 3
+            return deliver(result, made, folder, name, standalone=alone)
 
 
 def _open_data(plan: Plan, data: str | Path | Splits | None) -> Splits | None:
@@ -204,6 +205,8 @@ def _compare(plan: Plan, made: Path, pictures: list[Picture], notes: list[str]) 
         exact = format == "openvino"
         try:
             agreement = prove(made, plan, pictures, TOLERANCES[precision], exact=exact)
+            if is_blind(made, plan, pictures):
+                notes.append("the model gives the same for every picture, as untrained ones do: this says little of it")
             if exact:
                 notes += _note_on_bf16(agreement, prove(made, plan, pictures, TOLERANCES["int8"], exact=False))
         except Exception as e:  # whatever the runtime or PyTorch meets

@@ -99,7 +99,7 @@ def require_no_dynamic(folder: Path, name: str, format: str) -> None:
             )
 
 
-def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str) -> ExportResult:
+def deliver(result: ExportResult, made: Path, folder: Path, name: str, *, standalone: bool) -> ExportResult:
     """Put an export in its place, under a name that says so where it is out of tolerance, with its proof beside it.
 
     Args:
@@ -107,7 +107,7 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str
         made: Where it lies.
         folder: Where it goes.
         name: Its name, within that of the file.
-        task: The model's; box detectors get a file beside them that runs them without PyTorch.
+        standalone: Whether a file that runs the model without PyTorch goes beside it.
 
     Returns:
         The result with the paths of what was written.
@@ -122,7 +122,7 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str, task: str
     if file.is_dir():
         os.replace(file, made.with_name("earlier"))  # it goes with the folder of the new one
     os.replace(made, file)
-    if result.format == "onnx" and task == "detect":
+    if standalone:
         target, text = folder / STANDALONE, Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")
         if target.exists() and target.read_text(encoding="utf-8") != text:  # what the user has changed stays
             notes.append(f"{target} is another file than the one that comes with this version, and was left as it is")

@@ -55,7 +55,9 @@ class Detector:
         nms_inside = ast.literal_eval(meta.get("args", "{}")).get("nms")
         self.end2end = bool(ast.literal_eval(meta.get("end2end", "False")) or nms_inside)
         self.dtype = np.float16 if "float16" in self.input.type else np.float32
-        batch, _, height, width = self.input.shape  # names in place of numbers where they are dynamic
+        batch, channels, height, width = self.input.shape  # names in place of numbers where they are dynamic
+        if channels != 3:
+            raise InputError(f"{model} takes images of {channels} channels; this file gives it colour images, of 3.")
         self.batch = batch if isinstance(batch, int) else 1
         self.dynamic = not isinstance(height, int)
         if imgsz is not None and not self.dynamic:

@@ -19,7 +19,7 @@ from ..data.dataset import Sample
 from ..engine.model import YOLO
 from ..engine.progress import with_bar
 from ..scoring.val import score
-from .agreement import Agreement, Tolerance, compare
+from .agreement import TOLERANCES, Agreement, Tolerance, compare
 from .export_settings import Plan
 from .runtime import Array, Runtime
 from .splits import Splits
@@ -132,18 +132,41 @@ def prove(file: Path, plan: Plan, pictures: list[Picture], tolerance: Tolerance,
         RunError: The runtime cannot open the file.
     """
     exported = Runtime(file, exact=exact, trust=True)  # it was made just now
-    network = deepcopy(plan.network.model)
+    reference = Runtime(_reference(file, plan))
     suppress = plan.suppression
     several = tuple(sorted({1, plan.batch})) if suppress else DYNAMIC_BATCHES  # suppression is traced for so many
     batches = several if plan.dynamic else (plan.batch,)
-    ends = False if suppress else BaseBackend.read_metadata(file).get("end2end")
-    if hasattr(network, "end2end") and ends is not None:  # the exporter chose the head's way without NMS, or the other
-        setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
-    reference = Runtime(network)
     where = shapes(plan.size, plan.stride, dynamic=plan.dynamic, batches=batches)
     shown = (_inputs(pictures, plan.channels, *shape, every=shape[0] == max(batches)) for shape in where)
     inputs = with_bar(shown, "comparing with PyTorch", len(where))
     return compare(exported, reference, inputs, tolerance, suppress, suppress.conf if suppress else 0.0)
+
+
+def _reference(file: Path, plan: Plan) -> Any:
+    """Return the PyTorch model with the head's way, without suppression or end to end, that the exporter chose."""
+    network = deepcopy(plan.network.model)
+    ends = False if plan.suppression else BaseBackend.read_metadata(file).get("end2end")
+    if hasattr(network, "end2end") and ends is not None:
+        setattr(network, "end2end", str(ends) == "True")  # noqa: B010  (a property, not a module)
+    return network
+
+
+def is_blind(file: Path, plan: Plan, pictures: list[Picture]) -> bool:
+    """Say whether a model gives the same for each picture as for a black one, as many do that were never trained.
+
+    What is proved of such a model is that its anchors and its decoding were exported, and little of its layers.
+
+    Args:
+        file: The exported model.
+        plan: What it was made from, and how.
+        pictures: As for `prove`.
+    """
+    reference, limits = Runtime(_reference(file, plan)), TOLERANCES["fp32"]
+    shown = np.concatenate(_inputs(pictures, plan.channels, 1, *plan.size, every=True))
+    black, *others = (reference(image[None]) for image in (np.zeros_like(shown[0]), *shown))
+    apart = np.max([np.abs(other - black) for other in others], axis=(0, 1))  # (4 + classes, anchors), or (rows, 6)
+    boxes, scores = (apart[:, :4], apart[:, 4]) if apart.shape[-1] == 6 else (apart[:4], apart[4:])
+    return bool(boxes.max() <= limits.boxes and scores.max() <= limits.scores)
 
 
 def score_both(checkpoint: str | Path, exported: Path, plan: Plan, splits: Splits, folder: Path) -> Scores:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -33,7 +32,8 @@ from .data_pictures import draw_histograms, draw_sheet
 RATIOS = (0.8, 0.1, 0.1)
 
 
-class Split(NamedTuple):
+@dataclass(frozen=True)
+class Split:
     """Counts of a split: images, objects, and images without an object, with a label file and without one."""
 
     images: int
@@ -42,7 +42,8 @@ class Split(NamedTuple):
     without_labels: int
 
 
-class Twins(NamedTuple):
+@dataclass(frozen=True)
+class Twins:
     """Two images that look alike, and the number of bits of 64 in which their perceptual hashes differ."""
 
     first: str

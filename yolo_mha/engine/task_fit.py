@@ -6,6 +6,7 @@ Ultralytics writes a split beside the user's data.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def check_task_fits(task: str | None, data: str | Path) -> None:
 
 
 def _check_class_folders(path: Path) -> None:
+    if path.is_file():
+        raise _other_task("classify", f"the file {path}")
     if not path.is_dir():
         raise DataError("Dataset folder not found.", given=f"data={path}", expected="an existing folder of images")
     _refuse_labels("classify", path)
@@ -55,7 +58,7 @@ def _check_class_folders(path: Path) -> None:
             f"{path} is not a dataset for a classification model.",
             given=f"a folder with {inside}",
             expected=CLASS_FOLDERS,
-            fix="create these folders yourself; yolo-mha never changes a dataset",
+            fix="create these folders; yolo-mha does not change a dataset of yours",
         )
 
 
@@ -88,8 +91,12 @@ def _other_task(task: str, given: str) -> DataError:
 def _rows(path: Path, content: dict[str, object]) -> list[list[str]]:
     """Return the first row of the label files of some images of the first split."""
     root = path.parent / str(content.get("path") or "")
-    folder = next((root / str(content[split]) for split in SPLITS if isinstance(content.get(split), str)), root)
-    images = (str(p) for p in folder.rglob("*.*") if p.suffix[1:].lower() in IMG_FORMATS)
+    source = next((root / str(content[split]) for split in SPLITS if isinstance(content.get(split), str)), root)
+    files: Iterable[Path] = source.rglob("*.*")
+    if source.is_file():  # a list, whose paths may begin at its own folder
+        named = map(str.strip, source.read_text("utf-8-sig", errors="replace").split("\n"))
+        files = (source.parent / line if line.startswith("./") else Path(line) for line in named if line)
+    images = (str(p) for p in files if p.suffix[1:].lower() in IMG_FORMATS)
     labels = (Path(label) for label in img2label_paths(list(islice(images, LOOKED_AT))))
     lines = (label.read_text("utf-8-sig", errors="replace").split("\n") for label in labels if label.is_file())
     return [line[0].split() for line in lines if line[0].strip()]

@@ -33,7 +33,8 @@ from ..guard import guarded, read_checkpoint
 from ..result import Result
 from ..surgery.graft import gates
 from ..surgery.insertion import BLOCK, Insertion, block_options
-from ..surgery.transfer import Transfer
+from ..surgery.rows import blocks
+from ..surgery.transfer import Transfer, align
 from . import settings as config
 from .checkpoint import check_checkpoint
 from .model import YOLO, check_goes_on_as_it_began, existing
@@ -134,7 +135,9 @@ def train(
     network = YOLO(model, trust=trust)
     if isinstance(passed.get("pretrained"), (str, Path)):
         passed["pretrained"] = existing(passed["pretrained"], "pretrained")
-        check_checkpoint(passed["pretrained"], trust)
+        content = check_checkpoint(passed["pretrained"], trust)
+        if insertion is not None or blocks(network.model.yaml):
+            align((content.get("ema") or content["model"]).yaml, network.model.yaml)
     check = None
     if network.task == "detect":
         read = check_dataset(data, ("train", passed.get("split", "val")), bad)

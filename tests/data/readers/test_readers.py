@@ -98,6 +98,7 @@ def test_table__other_tables_are_none(tmp_path):
         ("rectangle", [[30, 15], [10, 5]], [10, 5, 20, 10]),
         ("polygon", [[10, 5], [30, 7], [12, 15]], [10, 5, 20, 10]),
         ("circle", [[20, 10], [23, 14]], [15, 5, 10, 10]),
+        ("mask", [[10, 5], [30, 15]], [10, 5, 20, 10]),
         ("point", [[1, 1]], None),
         ("linestrip", [[1, 1], [5, 5], [9, 1]], None),
     ],
@@ -117,12 +118,13 @@ def test_ndjson__polygons_corners_and_key_points_become_boxes(tmp_path):
         "boxes": [[0, 0.5, 0.5, 0.5, 0.5]],
         "segments": [[1, 0.25, 0.25, 0.75, 0.25, 0.5, 0.75]],
         "obb": [[1, 0.25, 0.25, 0.75, 0.25, 0.75, 0.75, 0.25, 0.75]],
+        "pose": [[0, 0.5, 0.5, 0.5, 0.5, 0.9, 0.9, 1, 0.1, 0.1, 1]],
     }
     head = {"type": "dataset", "task": "detect", "class_names": {"0": "zebra", "1": "ant"}}
     lines = [head, {"type": "image", "file": "a.png", "split": "val", "annotations": rows}]
     found = read(tmp_path, d_ndjson="\n".join(map(json.dumps, lines)))
     assert found.names == ["zebra", "ant"]
-    assert [o.bbox for o in found.records[0].objects] == [[10, 5, 20, 10]] * 3
+    assert [o.bbox for o in found.records[0].objects] == [[10, 5, 20, 10]] * 4
     assert found.records[0].split == "val"
 
 
@@ -148,6 +150,32 @@ def test_cvat__polygons_subsets_and_the_order_of_labels(tmp_path):
     assert boxes(found) == {"a.png": [("ant", 10, 5, 20, 10), ("zebra", 1, 2, 2, 3)]}
     assert found.records[0].split == "val"
     assert "1 shapes" in found.notes[0]
+
+
+def test_cvat__turned_boxes(tmp_path):
+    picture(tmp_path / "a.png")
+    box = '<box label="ant" xtl="{}" ytl="{}" xbr="{}" ybr="{}" rotation="{}"/>'
+    turned = box.format(10, 8, 30, 12, 90) + box.format(10, 8, 30, 12, 180) + box.format(10, 6, 18, 14, 45)
+    read(tmp_path, x_xml=f'<annotations><image name="a.png">{turned}</image></annotations>')
+    found = boxes(read_folder(Tree(tmp_path))[1])["a.png"]
+    side = round(8 * 2**0.5, 3)
+    corner = (round(14 - side / 2, 3), round(10 - side / 2, 3))
+    assert found[:2] == [("ant", 18, 0, 4, 20), ("ant", 10, 8, 20, 4)]
+    assert found[2][1:] == pytest.approx((*corner, side, side), abs=2e-3)
+
+
+def test_cvat__a_video_is_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match="of a video"):
+        read(tmp_path, x_xml='<annotations><track id="0" label="ant"/></annotations>')
+
+
+def test_yolo__key_points_are_left_out(tmp_path):
+    picture(tmp_path / "a.png")
+    about = "train: images\nval: images\nkpt_shape: [2, 2]\nnames: [cat]\n"
+    found = read(tmp_path, a_txt="0 0.5 0.5 0.5 0.5 0.9 0.9 0.1 0.1\n", data_yaml=about)
+    assert boxes(found) == {"a.png": [("cat", 10, 5, 20, 10)]}
+    assert "Key points are left out" in found.notes[0]
 
 
 def test_yolo__polygons_and_rows_given_twice(tmp_path):
@@ -204,6 +232,16 @@ def test_voc__lists_decide_and_difficult_objects_are_ignored(tmp_path):
     ]
     assert [(o.name, o.ignore) for o in found.records[0].objects] == [("zebra", 0), ("ant", 1)]
     assert "unlisted.png" in found.notes[0]
+
+
+def test_voc__names_with_dots_spaces_suffixes_and_flags(tmp_path):
+    for stem in ("a.rf.0", "b 1", "c", "d"):
+        picture(tmp_path / "JPEGImages" / f"{stem}.png")
+        xml(tmp_path / "Annotations" / f"{stem}.xml", ("cat", 0, 1, 1, 40, 20))
+    lists = {"train": "a.rf.0\nb 1\n", "val": "c  -1\nd.png\n"}
+    found = read(tmp_path, **{f"ImageSets__Main__{split}_txt": text for split, text in lists.items()})
+    assert {r.image.stem: r.split for r in found.records} == {"a.rf.0": "train", "b 1": "train", "c": "val", "d": "val"}
+    assert found.notes == []
 
 
 def test_coco__several_files_for_one_split_are_refused(tmp_path):

@@ -5,6 +5,7 @@ Described at https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,11 @@ def find(tree: Tree) -> list[Path]:
 
 
 def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
-    """Read boxes, and the boxes around polygons; other shapes are counted in a note."""
+    """Read boxes, and the boxes around polygons and turned boxes; other shapes are counted in a note.
+
+    Raises:
+        DataError: A file cannot be read, or is of a video.
+    """
     records: dict[Path, Record] = {}
     names: dict[str, None] = {}
     skipped: dict[Path, str] = {}
@@ -31,6 +36,13 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         except (ElementTree.ParseError, OSError, ValueError) as e:
             given = f"{xml}: {one_line(e)}"
             raise DataError("A CVAT file cannot be read.", given=given, expected="XML of CVAT for images") from e
+        if root.find("track") is not None:
+            raise DataError(
+                "A CVAT file is of a video.",
+                given=f"{xml}: tracks",
+                expected="XML of CVAT for images",
+                fix="export the task from CVAT once more, in the format 'CVAT for images', with its images",
+            )
         names.update(dict.fromkeys(n.text.strip() for n in root.findall("meta//label/name") if n.text))
         for entry in root.findall("image"):
             name = entry.get("name", "")
@@ -64,6 +76,18 @@ def _is_cvat(xml: Path) -> bool:
 
 def _box(shape: ElementTree.Element) -> list[float]:
     if shape.tag == "box":
-        return corners(*(float(shape.get(key, "nan")) for key in ("xtl", "ytl", "xbr", "ybr")))
+        box = [float(shape.get(key, "nan")) for key in ("xtl", "ytl", "xbr", "ybr")]
+        angle = math.radians(float(shape.get("rotation", 0)))
+        if not angle:
+            return corners(*box)
+        x, y, half_width, half_height = (
+            (box[0] + box[2]) / 2,
+            (box[1] + box[3]) / 2,
+            (box[2] - box[0]) / 2,
+            (box[3] - box[1]) / 2,
+        )  # turned about its centre
+        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+        wide, high = half_width * cos + half_height * sin, half_width * sin + half_height * cos
+        return corners(x - wide, y - high, x + wide, y + high)
     points = [[float(v) for v in point.split(",")] for point in shape.get("points", "").split(";") if point]
     return around([p[0] for p in points], [p[1] for p in points])

@@ -12,7 +12,7 @@ from ..progress import Progress
 from .record import Object, Reading, Record, around
 from .tree import Tree
 
-BOXES = ("rectangle", "polygon", "circle", "rotation")  # kinds of shape that have a box; points and lines have none
+BOXES = ("rectangle", "polygon", "circle", "rotation", "mask")  # shapes with a box; points and lines have none
 
 
 def find(tree: Tree) -> list[Path]:

@@ -24,7 +24,7 @@ def find(tree: Tree) -> list[Path]:
 
 
 def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
-    """Read boxes, and the boxes around polygons, of every image that is there.
+    """Read boxes, and the boxes around polygons, of every image that is there; key points are left out.
 
     Raises:
         DataError: There are several files, or it is of another task.
@@ -57,8 +57,12 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
                 continue
             size = int(entry.get("width") or 0), int(entry.get("height") or 0)
             pixels = image_size(image)
-            labels = [row for rows in (entry.get("annotations") or {}).values() for row in rows]
-            objects = [Object(classes.get(int(r[0]), f"class_{int(r[0])}"), _box(r[1:], pixels)) for r in labels]
+            labels = [
+                (row[0], row[1:5] if kind == "pose" else row[1:])
+                for kind, rows in (entry.get("annotations") or {}).items()
+                for row in rows
+            ]
+            objects = [Object(classes.get(int(c), f"class_{int(c)}"), _box(row, pixels)) for c, row in labels]
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as e:
             reason = f"no {e}" if isinstance(e, KeyError) else one_line(e)
             skipped[image or Path(f"{file}:{number}")] = f"{reason} in line {number}"
@@ -79,7 +83,7 @@ def _describes(path: Path) -> bool:
 
 
 def _box(row: list[Any], size: tuple[int, int]) -> list[float]:
-    """Return the box of a row in fractions: x, y, width, height, perhaps with key points, or a polygon."""
+    """Return the box of a row in fractions: x, y, width, height, or a polygon."""
     width, height = size
     if len(row) == 4:
         x, y, w, h = map(float, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..progress import Progress
@@ -35,13 +36,13 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             without.append(str(xml))
             continue
         objects = [Object(o.name, o.bbox, 0, o.ignore) for o in found.objects]
-        split = splits.get(image.stem) if splits else tree.split_of(image)
+        split = splits.get(image.stem) if lists else tree.split_of(image)
         records[image] = Record(image, objects, split, size=(found.width, found.height))
     for image in (i for i in tree.images if i not in records and i not in skipped):
-        split = splits.get(image.stem) if splits else tree.split_of(image)
+        split = splits.get(image.stem) if lists else tree.split_of(image)
         records[image] = Record(image, split=split, labelled=False)
     notes = []
-    if splits and (unlisted := [image for image in records if image.stem not in splits]):
+    if lists and (unlisted := [image for image in records if image.stem not in splits]):
         such = f"such as {unlisted[0].name}"
         notes.append(f"{len(unlisted)} images are in no list of ImageSets/Main and left out, {such}.")
         records = {image: r for image, r in records.items() if image.stem in splits}
@@ -61,11 +62,13 @@ def _is_voc(xml: Path) -> bool:
 def _lists(tree: Tree) -> tuple[dict[str, str], list[Path]]:
     """Return the split of each stem that a list in ``ImageSets/Main`` names, the exact ones before ``trainval``."""
     splits: dict[str, str] = {}
+    by_name = {key: image.stem for image in tree.images for key in (image.stem, image.name)}
     found = [p for p in tree.files(".txt") if p.parts[-3:-1] == LISTS and p.stem in SPLIT_WORDS]
     for path in sorted(found, key=lambda p: p.stem == "trainval"):
         for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-            if words := line.split():
-                splits.setdefault(Path(words[0]).stem, SPLIT_WORDS[path.stem])
+            without_flag = re.sub(r"\s+-?[01]$", "", line.strip())  # which says whether the image has a class
+            if name := by_name.get(line.strip()) or by_name.get(without_flag):
+                splits.setdefault(name, SPLIT_WORDS[path.stem])
     return splits, found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -36,7 +37,8 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         by_stem[path.stem].append(path)
     names, name_files, notes = _names(tree)
     splits, listed = _splits(tree)
-    unnamed = not names
+    pose, unnamed = _has_key_points(tree), not names
+    notes += ["Key points are left out; the boxes are read."] if pose else []
     records, used, in_place = [], set(), True
     skipped: dict[Path, str] = {}
     images = [(image, split) for split, images in splits.items() for image in images]
@@ -48,7 +50,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             label = near[0] if len(near) == 1 else None
             in_place = in_place and label is None
         try:
-            rows = _rows(label, image) if label else []
+            rows = _rows(label, image, pose) if label else []
             largest = max([index for index, _ in rows], default=-1)
             if unnamed:
                 names += [f"class_{i}" for i in range(len(names), largest + 1)]
@@ -115,14 +117,23 @@ def _exists(dataset: Dataset, split: str) -> bool:
     return split == "train" or all(source.exists() for source in dataset.splits[split])
 
 
-def _rows(label: Path, image: Path) -> list[tuple[int, list[float]]]:
+def _has_key_points(tree: Tree) -> bool:
+    """Say whether the data YAML is for pose models, whose rows are boxes with key points behind them."""
+    for path in _data_yaml(tree):
+        with contextlib.suppress(DataError):
+            if read_yaml(path, DataError, expected="names:").get("kpt_shape"):
+                return True
+    return False
+
+
+def _rows(label: Path, image: Path, pose: bool) -> list[tuple[int, list[float]]]:
     """Return class index and box in pixels of each row; a row that is given twice counts once."""
     width, height = image_size(image)
     found = {}
     for line in label.read_text("utf-8-sig").splitlines():
         if not line.strip():
             continue
-        kind, *xy = map(float, line.split())
+        kind, *xy = map(float, line.split()[:5] if pose else line.split())
         if not 0 <= kind < MOST_CLASSES or kind != int(kind):
             raise ValueError(f"class {kind:g} is no class index")
         if len(xy) not in (4, *range(6, len(xy) + 1, 2)) or min(xy) < -0.01 or max(xy) > 1.01:
