@@ -473,7 +473,9 @@ def test_blocks__that_do_not_import_are_named(capsys, tmp_path):
     assert "blocks=typo: SyntaxError" in err
 
 
-@pytest.mark.parametrize("words", ["insert model=yolo11n.yaml at=P5 out=a.yaml", "predict save=False"])
+@pytest.mark.parametrize(
+    "words", ["insert model=yolo11n.yaml at=P5 out=a.yaml", pytest.param("predict save=False", marks=pytest.mark.slow)]
+)
 def test_pipe__a_command_with_nothing_to_say_prints_nothing_on_standard_error(words, tmp_path):
     """With a user's first start of Ultralytics, which writes its settings."""
     environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "new")}

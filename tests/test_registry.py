@@ -289,7 +289,10 @@ print(model(torch.ones(1, 3, 64, 64))[0].double().sum().item(), list(model.state
     assert len(outputs) == 1
 
 
-@pytest.mark.parametrize(("version", "code", "words"), [("8.3.0", 1, "too old"), ("99.0.0", 0, "is newer")])
+@pytest.mark.parametrize(
+    ("version", "code", "words"),
+    [("8.3.0", 1, "too old"), pytest.param("99.0.0", 0, "is newer", marks=pytest.mark.slow)],
+)
 def test_ultralytics_version(version, code, words):
     script = f"""
 import importlib.metadata as m

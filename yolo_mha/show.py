@@ -552,7 +552,7 @@ def _show_data(result: PreparedData, console: Console) -> None:
     if result.within_splits:
         _say(console, f"{result.within_splits} cases of two images that look alike in one split")
     _some(console, "files cannot be used and are left out", result.skipped)
-    _some(console, "annotations have no image", result.without_image)
+    _some(console, "annotations have no image, or one that has others already", result.without_image)
     _some(console, "images are named by no annotation and left out", result.not_named)
     _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
     _say(console, f"labels: {result.labels_picture}", f"histograms: {result.histograms}", f"data: {result.data}")

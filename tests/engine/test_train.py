@@ -54,6 +54,7 @@ for tasks.SAFE_LOAD in (False, True):  # the first brings the classes that the s
     assert printed[-2:] == ["['SpatialMHABlock']"] * 2
 
 
+@pytest.mark.slow
 def test_checkpoint__predicts_with_the_stock_command(trained, tmp_path):
     import cv2
 

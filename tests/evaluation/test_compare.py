@@ -521,6 +521,7 @@ def test_compare__of_given_runs_is_the_comparison_that_trained_them(finished, tm
     assert scores.stat().st_mtime_ns == times
 
 
+@pytest.mark.slow
 def test_compare__has_no_verdict_where_given_runs_were_changed_after_a_look(finished, tmp_path):
     """Other runs are another folder, and the looks in the folders beside it count."""
     result, settings, _ = finished

@@ -330,6 +330,7 @@ def test_process__knows_the_blocks_of_the_user_and_imports_nothing_else(tmp_path
     assert not (here / "ran").exists()
 
 
+@pytest.mark.slow
 def test_process__ends_when_its_claim_is_lost(tmp_path):
     take(tmp_path / "run")
     job = json.dumps(

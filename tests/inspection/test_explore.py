@@ -106,6 +106,7 @@ def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
+@pytest.mark.slow
 def test_page__a_picture_is_explored_by_keyboard(browser, address):
     page = Page(browser, address, 1280)
     page.upload("street.png", png(draw(seed=1, index=0)[0]))
@@ -135,6 +136,7 @@ def test_page__a_picture_is_explored_by_keyboard(browser, address):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_page__controls_are_reached_by_tab(browser, address):
     page = Page(browser, address, 1280)
     where = "document.activeElement.closest('[id^=model], #upload, #sample')?.id"
@@ -146,6 +148,7 @@ def test_page__controls_are_reached_by_tab(browser, address):
     assert [name for name in dict.fromkeys(reached) if name in wanted] == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_page__broken_pictures_are_refused_and_it_goes_on(browser, address):
     page, picture = Page(browser, address, 390), draw(seed=1, index=3)[0]
@@ -167,6 +170,7 @@ def test_page__broken_pictures_are_refused_and_it_goes_on(browser, address):
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_page__names_no_other_host(address):
     with urllib.request.urlopen(address) as answer:
         html, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
@@ -181,6 +185,7 @@ def test_page__names_no_other_host(address):
     assert "googleapis" not in html + css
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/etc/passwd", "pyproject.toml", "../street.png"])
 def test_page__serves_no_files_of_the_machine(address, folder, path):
     (folder / "pyproject.toml").write_text("[project]")
@@ -190,6 +195,7 @@ def test_page__serves_no_files_of_the_machine(address, folder, path):
         assert refused.value.code in (403, 404)
 
 
+@pytest.mark.slow
 def test_page__takes_no_file_of_the_machine_for_an_upload(address, folder):
     (folder / "own.png").write_bytes(png(draw(seed=1, index=0)[0]))
     file = {"path": str(folder / "own.png"), "meta": {"_type": "gradio.FileData"}}

@@ -81,6 +81,7 @@ def test_upper__is_above_the_true_spread_in_four_pilots_of_five():
     assert known.upper == known
 
 
+@pytest.mark.slow
 def test_upper__says_with_four_fifths_how_many_seeds_are_enough():
     """Fourteen or so are truly needed; pilots of three seeds say four to twenty-eight."""
     true = Spread(0.0124, 0.0, 50)

@@ -91,7 +91,7 @@ def test_graft__keeps_layers_attributes_and_the_base():
     assert back.save == base.save
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "MuSGD"])
+@pytest.mark.parametrize("optimizer", ["AdamW", *(pytest.param(o, marks=pytest.mark.slow) for o in ("SGD", "MuSGD"))])
 def test_optimizer__leaves_gates_and_norms_undecayed_and_moves_the_gate(optimizer):
     from types import SimpleNamespace
 
