@@ -179,7 +179,13 @@ def test_restricted_loading__knows_every_part(tmp_path):
     assert run.stdout.startswith("HeadNorm"), run.stderr
 
 
-@pytest.mark.parametrize("file", sorted(shipped("cfg").glob("models/yolo*-mha-*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=[] if file.stem.startswith("yolo11") else pytest.mark.slow)
+        for file in sorted(shipped("cfg").glob("models/yolo*-mha-*.yaml"))
+    ],
+)
 def test_shipped_models__give_the_same_fused(file):
     letter = re.sub(r"^(yolov?\d+)", r"\g<1>n", file.name)
     model = yolo_mha.YOLO(letter).model.eval()
@@ -289,10 +295,8 @@ print(model(torch.ones(1, 3, 64, 64))[0].double().sum().item(), list(model.state
     assert len(outputs) == 1
 
 
-@pytest.mark.parametrize(
-    ("version", "code", "words"),
-    [("8.3.0", 1, "too old"), pytest.param("99.0.0", 0, "is newer", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("version", "code", "words"), [("8.3.0", 1, "too old"), ("99.0.0", 0, "is newer")])
 def test_ultralytics_version(version, code, words):
     script = f"""
 import importlib.metadata as m

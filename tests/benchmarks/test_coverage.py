@@ -25,7 +25,9 @@ def covered(tool, name: str, seeds: int, simulations: int) -> np.ndarray:
     return ((ends[..., 0] <= 0) & (ends[..., 1] >= 0)).mean(axis=0)
 
 
-@pytest.mark.parametrize(("name", "seeds"), [("10 groups", 3), ("10 groups", 10), ("20 groups", 10)])
+@pytest.mark.parametrize(
+    ("name", "seeds"), [("10 groups", 3), *(pytest.param(f"{n} groups", 10, marks=pytest.mark.slow) for n in (10, 20))]
+)
 def test_intervals__of_unequal_groups_hold_the_truth_and_without_groups_do_not(tool, name, seeds):
     """200 experiments: 0.93 less two standard errors is 0.895."""
     ours, ignored = covered(tool, name, seeds, 200)

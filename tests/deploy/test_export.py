@@ -90,7 +90,7 @@ def test_export__every_placement_agrees(name, small_sizes):
     assert yolo_mha.export(model, imgsz=64, dynamic=True, simplify=False).ok
 
 
-@pytest.mark.parametrize("opset", [17, *(pytest.param(n, marks=pytest.mark.slow) for n in (18, 19)), 20])
+@pytest.mark.parametrize("opset", [17, *(pytest.param(n, marks=pytest.mark.slow) for n in (18, 19, 20))])
 def test_export__opsets(p5, tmp_path, opset):
     shutil.copy(p5, tmp_path)
     result = yolo_mha.export(tmp_path / p5.name, imgsz=64, opset=opset, simplify=opset == 20)

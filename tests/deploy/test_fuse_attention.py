@@ -18,9 +18,9 @@ def operators(file: str) -> list[str]:
     ("name", "count", "settings"),
     [
         ("yolo11n-mha-p4p5.yaml", 3, {}),  # the third is Ultralytics' own, with values the other way round
-        ("yolo12n-mha-p5.yaml", 9, {"dynamic": True, "simplify": False}),  # area attention
+        pytest.param("yolo12n-mha-p5.yaml", 9, {"dynamic": True, "simplify": False}, marks=pytest.mark.slow),  # by area
         pytest.param("yolo12n-mha-p5.yaml", 9, {"dynamic": True}, marks=pytest.mark.slow),
-        ("yolov8n-mha-p4kv-p5.yaml", 2, {}),
+        pytest.param("yolov8n-mha-p4kv-p5.yaml", 2, {}, marks=pytest.mark.slow),
     ],
 )
 def test_fuse__replaces_every_attention_and_agrees(name, count, settings, small_sizes):

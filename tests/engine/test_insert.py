@@ -123,16 +123,18 @@ def test_insert__into_a_checkpoint_with_its_own_class_count(trained, tmp_path):
     ("at", "options", "row"),
     [
         ("neck:P3", {"block": "CrossScaleMHA", "context": "P5"}, [[-1, 10], 1, "CrossScaleMHA", []]),
-        (
+        pytest.param(
             "neck",
             {"block": "CrossScaleMHA", "context": "layer:4", "num_heads": 4, "position": "rope"},
             [[-1, 4], 1, "CrossScaleMHA", [{"num_heads": 4, "position": "rope"}]],
+            marks=pytest.mark.slow,
         ),
         ("P3,P5", {"block": "S2Attention"}, [-1, 1, "S2Attention", []]),
-        (
+        pytest.param(
             "P3",
             {"scope": "axial", "position": "sincos", "qk_norm": True},
             [-1, 1, "SpatialMHABlock", [{"scope": "axial", "position": "sincos", "qk_norm": True}]],
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -178,6 +180,7 @@ def test_insert__refuses_what_does_not_go_together(options, words, tmp_path):
     assert not Path("x.yaml").exists()
 
 
+@pytest.mark.slow
 def test_global_attention_at_p3__warns_with_the_numbers(caplog, tmp_path):
     LOGGER.addHandler(caplog.handler)
     try:

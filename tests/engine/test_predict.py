@@ -208,7 +208,7 @@ def exports(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch": 4}, {"batch": 2, "vid_stride": 3, "conf": 0.05, "classes": [1, 2]}])
-@pytest.mark.parametrize("kind", ["pt", "onnx"])
+@pytest.mark.parametrize("kind", ["pt", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_predict__numbers_are_those_of_ultralytics(mixed, exports, kind, settings):
     result = yolo_mha.predict(exports[kind], mixed, save=False, **settings)
     theirs = yolo_mha.YOLO(exports[kind]).predict(mixed, stream=True, verbose=False, **settings)

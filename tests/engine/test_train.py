@@ -271,6 +271,7 @@ def test_yolo_insert__keeps_outputs_and_trains_as_train_at_does(plain, beacons, 
     assert network.callbacks == base.callbacks  # those of this training are gone again
 
 
+@pytest.mark.slow
 def test_yolo_insert__again_and_after_training_goes_on_from_what_is_there(plain, beacons, tiny, tmp_path):
     network = yolo_mha.YOLO(plain).insert("neck", num_heads=2).insert("P3", block="S2Attention")
     network.train(**tiny, data=str(beacons), project=str(tmp_path / "own"), name="run")
@@ -315,6 +316,7 @@ def test_train_at__with_another_class_count(plain, beacons, tiny, tmp_path):
     assert len(yolo_mha.YOLO(result.last).names) == len(names)
 
 
+@pytest.mark.slow
 def test_train_at__from_a_yaml_is_seeded_and_may_take_weights(plain, beacons, tiny):
     runs = [yolo_mha.train("demo-baseline.yaml", beacons, at="neck", seed=3, **tiny) for _ in range(2)]
     one, two = (yolo_mha.YOLO(r.last).model.state_dict() for r in runs)
@@ -538,7 +540,13 @@ def test_digest__sees_values_kind_and_shape_but_not_the_layout():
     assert len({digest({"x": x}), *map(digest, others)}) == 6
 
 
-@pytest.mark.parametrize("settings", [{"model": "demo-mha.yaml"}, {"model": "demo-baseline.yaml", "at": "layer:2"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "demo-baseline.yaml", "at": "layer:2"},
+        pytest.param({"model": "demo-mha.yaml"}, marks=pytest.mark.slow),
+    ],
+)
 def test_train_freeze__counts_the_rows_without_blocks(beacons, tiny, tmp_path, settings):
     """The same layers are frozen with blocks as without, and the blocks train."""
     frozen = {}

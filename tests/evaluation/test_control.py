@@ -24,10 +24,12 @@ def built_arms(attention: dict, baseline: str) -> dict:
     ("attention", "count"),
     [
         ({"model": "yolov8n.yaml", "at": "P3,P4,P5"}, 3),  # 64, 128 and 256 channels
-        ({"model": "yolov8s.yaml", "at": "P5", "mlp_ratio": 2.0, "gate_init": 0.5}, 1),
+        pytest.param(
+            {"model": "yolov8s.yaml", "at": "P5", "mlp_ratio": 2.0, "gate_init": 0.5}, 1, marks=pytest.mark.slow
+        ),
         ({"model": "yolov8n.yaml", "at": "P4", "block": "S2Attention"}, 1),
         ({"model": "yolov8n.yaml", "at": "P5", "block": "CrossScaleMHA", "context": "P3"}, 1),
-        ({"model": "yolo11n-mha-p5.yaml"}, 1),
+        pytest.param({"model": "yolo11n-mha-p5.yaml"}, 1, marks=pytest.mark.slow),
     ],
 )
 def test_control__has_as_many_parameters_at_each_place(attention, count):

@@ -60,7 +60,7 @@ def test_command__with_valid_records(holds, begun, capsys):
     assert holds(begun, COMMAND) == 2
 
 
-@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("record", [*RECORDS[:2], *(pytest.param(r, marks=pytest.mark.slow) for r in RECORDS[2:])])
 def test_command__with_faults_in_a_record(holds, begun, record):
     examples(FEW, derandomize=True)(attempt(holds, begun, record))()
 

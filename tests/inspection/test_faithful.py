@@ -206,6 +206,7 @@ def test_faithfulness__too_few_images_is_said(beacons, few_passes):
     assert "[" not in Path(result.outputs["report"]).read_text().partition("<table>")[2]
 
 
+@pytest.mark.slow
 def test_faithfulness__groups_are_resampled(beacons, few_passes):
     table = Path("groups.csv")
     table.write_text("image,group\n" + "".join(f"{i:04}.png,{'day' if i % 2 else 'night'}\n" for i in range(8)))

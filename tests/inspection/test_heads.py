@@ -86,6 +86,7 @@ def test_rank_correlation__only_where_there_is_one():
     assert rank_correlation([0, 0, 0], [1, 2, 3]) is None
 
 
+@pytest.mark.slow
 def test_heads__says_what_pruning_would(beacons, five_heads, capsys):
     outputs = []
     for _ in range(2):
@@ -115,6 +116,7 @@ def test_heads__says_what_pruning_would(beacons, five_heads, capsys):
     assert result["ap"] == yolo_mha.val(five_heads, beacons, device="cpu", plots=False).coco.metrics["AP"]
 
 
+@pytest.mark.slow
 def test_heads__groups_are_resampled(tmp_path):
     data = generate(tmp_path / "data", train=1, val=20)
     alone, grouped = (yolo_mha.heads(data=data, group=group, device="cpu") for group in (None, r"(\d)\.\w+$"))

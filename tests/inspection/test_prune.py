@@ -91,6 +91,7 @@ def no_onnx(monkeypatch):
     monkeypatch.setattr("yolo_mha.inspection.pruning_latency.find_spec", lambda name: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_onnx")
 def test_prune__auto_takes_what_ap_allows_and_reports_the_other_half(beacons, four_heads, capsys):
     rows = [f"{i:04}.png,{'abcd'[i // 2]}" for i in range(8)]

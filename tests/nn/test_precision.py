@@ -86,6 +86,7 @@ def test_deterministic_algorithms__give_equal_gradients(make):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 @every_block_at_length
 def test_export__with_free_height_and_width(make):
     block = make().eval()
@@ -96,6 +97,7 @@ def test_export__with_free_height_and_width(make):
         torch.testing.assert_close(exported(x), block(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @every_block_at_length
 def test_compile__in_one_graph(make):
     block = make().eval()

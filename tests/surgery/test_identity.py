@@ -30,8 +30,8 @@ def image(path) -> torch.Tensor:
 
 
 def case(path):
-    """Return a model as a case; one of a family and one of a task say enough between releases."""
-    common = path in one_of_each_other_task() or re.fullmatch(r"yolo(e-)?v?\d+[nc]?|yolov8-(rtdetr|world)", path.stem)
+    """Return a model as a case; those most used and one of a task say enough between releases."""
+    common = path in one_of_each_other_task() or re.fullmatch(r"yolo(v5|v8|v9c|v10n|11|12|26|v8-rtdetr)", path.stem)
     return pytest.param(path, marks=[] if common else [pytest.mark.slow], id=path.stem)
 
 
