@@ -103,7 +103,15 @@ def assert_same(ours: list[dict], theirs, boxes: float = 0.5, scores: float = 1e
         assert np.abs(np.array([d["score"] for d in ours]) - theirs.boxes.conf.numpy()).max() <= scores
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "static", "half", "nms inside", "end to end", "demo", "fused"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dynamic",
+        "end to end",
+        "demo",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("static", "half", "nms inside", "fused")),
+    ],
+)
 def test_detector__finds_what_predict_finds(infer, exported, kind):
     detector, model = infer.Detector(exported[kind]), yolo_mha.YOLO(exported[kind])
     found = 0

@@ -487,7 +487,8 @@ def given(folder: Path, kind: str) -> str:
     return f"{folder}/{files[kind]}"
 
 
-@pytest.mark.parametrize("kind", ["models", pytest.param("predictions", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["models", "predictions"])
 def test_compare__of_given_runs_is_the_comparison_that_trained_them(finished, tmp_path, kind):
     """The same differences, intervals and words; nothing is claimed or shown of what is not known."""
     result, settings, _ = finished

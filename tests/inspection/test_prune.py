@@ -40,6 +40,7 @@ def test_prune__named_heads(beacons, capsys):
     assert scored == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_prune__trains_on_resumes_and_exports(beacons, tiny):
     small = yolo_mha.prune("demo-mha.pt", "5:1").checkpoint
     assert small.endswith("demo-mha-pruned.pt")

@@ -136,6 +136,7 @@ def test_gradients(size):
     assert torch.autograd.gradcheck(m, (x,))
 
 
+@pytest.mark.slow
 def test_compile_and_export__give_the_same():
     m = ShiftAttention(8).eval()
     compiled = torch.compile(m, backend="aot_eager", fullgraph=True)

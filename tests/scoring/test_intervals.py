@@ -81,12 +81,13 @@ def test_paired_interval__is_none_where_nothing_can_be_said():
     assert paired_interval(deltas, replicates, 9) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "sd"),
     [
         (3, (0.05, 0.02, 0.05)),
-        pytest.param(5, (0.3, 0.002, 0.05), marks=pytest.mark.slow),
-        pytest.param(10, (0.15, 0.015, 0.15), marks=pytest.mark.slow),
+        (5, (0.3, 0.002, 0.05)),
+        (10, (0.15, 0.015, 0.15)),
     ],
 )
 def test_paired_interval__holds_the_truth_often_enough(seeds, sd):
