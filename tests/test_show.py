@@ -256,7 +256,7 @@ def test_show__knows_every_result():
     assert names - {"Transfer"} | {"Environment"} == set(module.SHOWN)  # that is part of another
 
 
-def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault():
+def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault(monkeypatch):
     broken = [f"{LONG}/{i}.png: not a readable image" for i in range(7)]
     result = PreparedData(
         source=LONG,
@@ -286,6 +286,9 @@ def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault():
     ):
         assert words in text
     assert broken[5] not in text
+    for offline, model in (("true", "yolo11n.yaml"), ("", "yolo11n.pt")):
+        monkeypatch.setenv("YOLO_OFFLINE", offline)
+        assert f"yolo-mha train model={model} at=P5" in shown(result)
     assert "class 39 " in text
     assert "class 9 " not in text
     assert not result.ok

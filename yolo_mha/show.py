@@ -557,8 +557,11 @@ def _show_data(result: PreparedData, console: Console) -> None:
     _say(console, *(f"note: {note}" for note in result.notes), style="yellow")
     _say(console, f"labels: {result.labels_picture}", f"histograms: {result.histograms}", f"data: {result.data}")
     data = shlex.quote(f"data={result.data}")
-    _say(console, f"train with it:   yolo-mha train model=yolo11n.pt at=P5 {data}")
-    _say(console, f"compare with it: yolo-mha compare model=yolo11n.pt at=P5 {data} seeds=0,1,2 dry_run=True")
+    from .engine.assets import switched_off  # loads Ultralytics, which is loaded where data was read
+
+    words = f"model=yolo11n.{'yaml' if switched_off() else 'pt'} at=P5 {data}"
+    _say(console, f"train with it:   yolo-mha train {words}")
+    _say(console, f"compare with it: yolo-mha compare {words} seeds=0,1,2 dry_run=True")
 
 
 def _some(console: Console, words: str, lines: list[str]) -> None:

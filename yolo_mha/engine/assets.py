@@ -43,6 +43,13 @@ def downloads_allowed(allowed: bool) -> Iterator[None]:
         _allowed.reset(token)
 
 
+def switched_off() -> str:
+    """Return what switched downloads off; an empty string where they are on."""
+    if os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"):
+        return "YOLO_OFFLINE is set"
+    return "" if _allowed.get() else "download=False"
+
+
 def fetched(name: str) -> Path:
     """Return official weights: from Ultralytics' folder of weights, or downloaded into the working directory.
 
@@ -60,10 +67,7 @@ def fetched(name: str) -> Path:
         f"download {url} yourself to {target.parent}, or give its path; to train from random weights, "
         f"give model={Path(name).stem.removesuffix('u')}.yaml, which needs no download"
     )
-    off = "" if _allowed.get() else "download=False"
-    if os.environ.get("YOLO_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"):
-        off = "YOLO_OFFLINE is set"
-    if off:
+    if off := switched_off():
         raise DownloadError(
             f"{name} is not on this machine, and downloads are switched off.", given=off, expected=target, fix=by_hand
         )
