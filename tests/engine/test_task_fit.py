@@ -1,10 +1,13 @@
 import cv2
 import numpy as np
 import pytest
+from ultralytics.cfg import get_cfg
+from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
 import yolo_mha
 from yolo_mha.data.beacons import generate
-from yolo_mha.engine.task_fit import check_task_fits
+from yolo_mha.engine.task_fit import fitting_dataset
 from yolo_mha.errors import DataError, YoloMHAError
 
 XML = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
@@ -43,27 +46,77 @@ def classes(folder):
 
 
 def everything(folder):
-    return sorted(p.relative_to(folder) for p in folder.rglob("*"))
+    return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def unended(image):
+    image.write_bytes(image.read_bytes() + b"more")
 
 
 @pytest.mark.parametrize("task", ["classify", "segment", "pose", "obb"])
 @pytest.mark.parametrize("layout", [voc, roboflow, lambda folder: generate(folder, 2, 2).parent])
-def test_check_task_fits__refuses_boxes(task, layout, tmp_path):
+def test_fitting_dataset__refuses_boxes(task, layout, tmp_path):
     with pytest.raises(DataError, match="for another task than the model"):
-        check_task_fits(task, layout(tmp_path / "data"))
+        fitting_dataset(task, layout(tmp_path / "data"), ["train"])
 
 
 @pytest.mark.parametrize("begin", ["./", "{root}/"])
-def test_check_task_fits__refuses_boxes_of_a_list_of_images(begin, tmp_path):
+def test_fitting_dataset__refuses_boxes_of_a_list_of_images(begin, tmp_path):
     data = generate(tmp_path / "data", 2, 2)
     names = [f"images/train/{p.name}" for p in (data.parent / "images" / "train").iterdir()]
     (data.parent / "train.txt").write_text("".join(f"{begin.format(root=data.parent)}{name}\n" for name in names))
     data.write_text(data.read_text().replace("images/train", "train.txt"))
     with pytest.raises(DataError, match="for another task than the model"):
-        check_task_fits("segment", data)
+        fitting_dataset("segment", data, ["train"])
     with pytest.raises(DataError, match="for another task than the model") as refused:
-        check_task_fits("classify", data)
+        fitting_dataset("classify", data, ["train"])
     assert "folders train and val" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "more"),
+    [
+        ("segment", "0 0.2 0.2 0.8 0.2 0.5 0.8", ""),
+        ("obb", "0 0.2 0.2 0.8 0.2 0.8 0.8 0.2 0.8", ""),
+        ("pose", "0 0.5 0.5 0.5 0.5 0.4 0.4 2", "kpt_shape: [1, 3]\n"),
+    ],
+)
+def test_fitting_dataset__labels_are_read_and_the_folder_stays(task, row, more, tmp_path):
+    data = generate(tmp_path / "data", 2, 2)
+    data.write_text(data.read_text() + more)
+    for label in (tmp_path / "data" / "labels").rglob("*.txt"):
+        label.write_text(row + "\n")
+    image = min((tmp_path / "data" / "images" / "train").iterdir())
+    cv2.imwrite(str(image.with_suffix(".jpg")), cv2.imread(str(image)))
+    image.unlink()
+    unended(image.with_suffix(".jpg"))
+    before = everything(tmp_path / "data")
+    made = fitting_dataset(task, data, ["train", "val"])
+    assert fitting_dataset(task, made, ["train", "val"]) == made  # as a run that goes on asks for it
+    content = check_det_dataset(str(made))
+    read = YOLODataset(img_path=content["train"], data=content, task=task, imgsz=32)
+    assert len(read.labels) == 2
+    assert all(len(label["cls"]) == 1 for label in read.labels)
+    assert read.labels[0].get("keypoints") is not None if task == "pose" else len(read.labels[0]["segments"]) == 1
+    assert everything(tmp_path / "data") == before
+
+
+def test_fitting_dataset__class_folders_are_read_and_stay(tmp_path):
+    for split in ("train", "val"):
+        classes(tmp_path / "data" / split)
+    (tmp_path / "data" / "train" / "bird").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere" / "1.jpg", "")
+    (tmp_path / "data" / "train" / "emu").symlink_to(tmp_path / "elsewhere")
+    unended(tmp_path / "data" / "train" / "cat" / "0.jpg")
+    before = everything(tmp_path / "data")
+    made = fitting_dataset("classify", tmp_path / "data", ["train", "val"])
+    assert fitting_dataset("classify", made, ["train", "val"]) == made
+    assert check_cls_dataset(made)["names"] == {0: "bird", 1: "cat", 2: "dog", 3: "emu"}
+    read = ClassificationDataset(made / "train", get_cfg())
+    assert [index for _, index, *_ in read.samples] == [1, 2, 3]
+    assert (made / "train.cache").is_file()
+    assert everything(tmp_path / "data") == before
 
 
 @pytest.mark.parametrize(("make", "words"), [(voc, "Pascal VOC labels of boxes"), (classes, "folders train and val")])

@@ -112,7 +112,7 @@ class ReadDataset:
     check: DataCheck
 
 
-def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
+def load_dataset(data: str | Path, progress: Progress = silent, *, key_points: bool = False) -> Dataset:
     """Find a dataset in YOLO, COCO or Pascal VOC format; the latter two are mirrored in YOLO format first.
 
     Args:
@@ -121,6 +121,7 @@ def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
             that holds one data YAML, a COCO or a Pascal VOC dataset, see `coco_files` and `voc_dataset`. The splits
             of a YAML may be COCO files; one under ``annotations: {val: instances.json}`` is only the truth to score.
         progress: Shows the progress of mirroring.
+        key_points: Whether it may be a dataset of key points.
 
     Returns:
         The dataset; that the files of a YOLO dataset exist is checked by `read_dataset`. A YAML that was written for
@@ -130,17 +131,17 @@ def load_dataset(data: str | Path, progress: Progress = silent) -> Dataset:
         DataError: The dataset is missing, is in no known format, or lacks ``train``, ``val`` or ``names``.
     """
     path = _find(data)
-    found = _foreign(path) if path.is_dir() else _read_yaml(path)
+    found = _foreign(path) if path.is_dir() else _read_yaml(path, key_points)
     if isinstance(found, ForeignDataset):
         return replace(load_dataset(mirror(found, progress)), source=found.root.resolve())
     return found
 
 
-def _read_yaml(path: Path) -> Dataset | ForeignDataset:
+def _read_yaml(path: Path, key_points: bool) -> Dataset | ForeignDataset:
     """Read a data YAML, and check that it names splits and classes; those of COCO files are in the files."""
     content = read_yaml(path, DataError, expected="train:, val: and names:")
     if "mirror_of" in content:
-        own = load_dataset(str(content["mirror_of"]))
+        own = load_dataset(str(content["mirror_of"]), key_points=key_points)
         return replace(own, bad=check_bad(content.get("bad")))
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
@@ -160,7 +161,7 @@ def _read_yaml(path: Path) -> Dataset | ForeignDataset:
             expected="train:, val: and names:",
             fix=f"add {', '.join([f'{k}:' for k in missing] or ['names:'])}",
         )
-    if shape := content.get("kpt_shape"):
+    if (shape := content.get("kpt_shape")) and not key_points:
         raise DataError(
             f"{path} is for another task than detection.",
             given=f"kpt_shape: {shape}, so the labels are keypoints",
@@ -377,9 +378,7 @@ def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progr
         DataError: A file has a fault and ``bad`` is "stop", nothing is left, or no image has a label.
     """
     bad = dataset.bad if check_bad(bad) == STOP else bad
-    folder, source = datasets_folder(), dataset.source or dataset.yaml
-    stem = re.sub(r"[^\w.-]+", "_", (source.parent if source.stem == "data" else source).stem) or "dataset"
-    name = f"{stem}-{sha256_of_lines([str(source)])[:6]}"
+    folder, name = datasets_folder(), mirror_name(dataset.source or dataset.yaml)
     origins: dict[str, Origin] = read_json(dataset.origins, "origins") if dataset.origins else {}
     found: dict[str, list[Entry]] = {}
     for split in dict.fromkeys(splits):
@@ -411,9 +410,27 @@ def read_dataset(dataset: Dataset, splits: Iterable[str], bad: str = STOP, progr
             )
         links[split], places = link_split(entries, folder, f"{name}-{split}", progress)
         samples[split] = [_sample(entry, place) for entry, place in zip(entries, places, strict=True)]
+    return ReadDataset(replace(dataset, yaml=mirror_yaml(dataset, links, bad), links=links), samples, check)
+
+
+def mirror_name(source: Path) -> str:
+    """Return what the files that are made of a dataset begin with."""
+    stem = re.sub(r"[^\w.-]+", "_", (source.parent if source.stem == "data" else source).stem) or "dataset"
+    return f"{stem}-{sha256_of_lines([str(source)])[:6]}"
+
+
+def mirror_yaml(dataset: Dataset, links: Mapping[str, Path], bad: str = STOP) -> Path:
+    """Write the YAML that Ultralytics is given in place of a dataset's own.
+
+    Args:
+        dataset: From `load_dataset`.
+        links: The folder of each split with its ``images`` and ``labels``.
+        bad: What was to be done about faults.
+    """
+    source = dataset.source or dataset.yaml
     content = {k: v for k, v in read_yaml(dataset.yaml, DataError, "names:").items() if k not in REWRITTEN}
     content |= {"names": dataset.names, "mirror_of": str(source), "bad": bad}
-    return ReadDataset(replace(dataset, yaml=write_yaml(content, links, folder, name), links=links), samples, check)
+    return write_yaml(content, links, datasets_folder(), mirror_name(source))
 
 
 def _is_used(entry: Entry, bad: str) -> bool:

@@ -10,7 +10,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import yaml
 
 from ..errors import DataError, one_line
 from ..yaml_files import read_yaml
-from .check_cache import Entry
+from .check_cache import Entry, stamp
 from .faults import CHECK_VERSION, OF_LABELS, mended
 from .files import clear_unfinished, sha256_of_lines, unfinished, write_text
-from .pictures import JPEG_END
+from .pictures import JPEG_END, is_unended
 from .progress import Progress
 
 LINKS_VERSION = 1  # to be raised when the folders are made differently, so that old ones are made anew
+Writer = Callable[[Path], None]
 
 
 def datasets_folder() -> Path:
@@ -75,31 +77,48 @@ def link_split(entries: Sequence[Entry], folder: Path, name: str, progress: Prog
     Returns:
         The folder, and in it the path of each image.
     """
-    places = list(_places([entry.image for entry in entries]))
+    places = list(places_of([entry.image for entry in entries]))
     said = (f"{e.image} {e.stamps} {e.checked.unended} {e.checked.faults}" for e in entries)
     made = folder / f"{name}-{sha256_of_lines([f'{LINKS_VERSION} {CHECK_VERSION}', *said])[:10]}"
-    links = [made / "images" / place for place in places]
-    if made.is_dir():
-        return made, links
-    aside = Path(tempfile.mkdtemp(dir=folder, prefix=unfinished()))
-    try:
-        for place, entry in progress(list(zip(places, entries, strict=True)), f"linking {name}", len(places)):
-            image = aside / "images" / place
-            image.parent.mkdir(parents=True, exist_ok=True)
-            _write_image(entry, image)
-            label = (aside / "labels" / place).with_suffix(".txt")
-            label.parent.mkdir(parents=True, exist_ok=True)
-            if entry.checked.labelled and not label.exists():
-                _write_label(entry, label)
-        aside.chmod(0o755)
-        try:
-            os.rename(aside, made)
-        except OSError:  # another process was faster
-            if not made.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return made, links
+    writers: dict[str, Writer] = {}
+    for place, entry in zip(places, entries, strict=True):
+        writers[f"images/{place}"] = partial(_write_image, entry)
+        if entry.checked.labelled:
+            writers.setdefault(label_place(place), partial(_write_label, entry))
+    _fill(made, writers, progress)
+    return made, [made / "images" / place for place in places]
+
+
+def link_files(files: Mapping[str, Path], folder: Path, name: str, progress: Progress) -> Path:
+    """Make a folder of links, or find the one that was made before of the same files.
+
+    JPEGs that Ultralytics would write anew are copied.
+
+    Args:
+        files: For each path in the new folder the file, or the folder of which only the name is taken.
+        folder: Where it goes.
+        name: The beginning of its name.
+        progress: Shows progress.
+    """
+    said = (f"{place} {file} {stamp(file)}" for place, file in files.items())
+    made = folder / f"{name}-{sha256_of_lines([f'{LINKS_VERSION}', *said])[:10]}"
+    _fill(made, {place: partial(_write_file, file) for place, file in files.items()}, progress)
+    return made
+
+
+def places_of(images: Sequence[Path]) -> Iterator[str]:
+    """Return where each image goes below the ``images`` folder of a split, so that names and order stay."""
+    number, last = -1, None
+    for image in images:
+        hidden = image.name.startswith(".")  # which a search would not find
+        if (image.parent, hidden) != last:
+            number, last = number + 1, (image.parent, hidden)
+        yield f"{number:07d}/{'_' * hidden}{image.name}"
+
+
+def label_place(place: str) -> str:
+    """Return where the label file of an image goes, see `places_of`."""
+    return str(Path("labels", place).with_suffix(".txt"))
 
 
 def write_yaml(content: Mapping[str, Any], folders: Mapping[str, Path], folder: Path, name: str) -> Path:
@@ -126,13 +145,33 @@ def source_of(data: object) -> str:
     return str(data)
 
 
-def _places(images: Sequence[Path]) -> Iterator[str]:
-    number, last = -1, None
-    for image in images:
-        hidden = image.name.startswith(".")  # which a search would not find
-        if (image.parent, hidden) != last:
-            number, last = number + 1, (image.parent, hidden)
-        yield f"{number:07d}/{'_' * hidden}{image.name}"
+def _fill(made: Path, writers: Mapping[str, Writer], progress: Progress) -> None:
+    """Make a folder of files by what writes each of them, whole or not at all; one that is there is left alone."""
+    if made.is_dir():
+        return
+    aside = Path(tempfile.mkdtemp(dir=made.parent, prefix=unfinished()))
+    try:
+        for place, write in progress(list(writers.items()), f"linking {made.name}", len(writers)):
+            file = aside / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file)
+        aside.chmod(0o755)
+        try:
+            os.rename(aside, made)
+        except OSError:  # another process was faster
+            if not made.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_file(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+    elif source.is_file() and is_unended(source):  # of a missing one Ultralytics speaks
+        shutil.copy(source, target)
+    else:
+        link(source, target)
 
 
 def _write_image(entry: Entry, target: Path) -> None:

@@ -40,6 +40,22 @@ def open_picture(path: str | Path) -> ImageFile.ImageFile:
     raise UnidentifiedImageError(str(path))
 
 
+def is_unended(path: str | Path) -> bool:
+    """Say whether a JPEG file does not end with the end marker: it is cut off, or has bytes behind it.
+
+    Args:
+        path: The file; for one of another format it is False.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    with Path(path).open("rb") as file:
+        if file.read(len(JPEG_START)) != JPEG_START:
+            return False
+        file.seek(-len(JPEG_END), os.SEEK_END)
+        return file.read() != JPEG_END
+
+
 def is_cut_off(path: str | Path) -> bool:
     """Say whether a JPEG file ends before its picture does; some decoders fill the rest with gray.
 
@@ -51,12 +67,8 @@ def is_cut_off(path: str | Path) -> bool:
     Raises:
         OSError: It cannot be opened.
     """
-    with Path(path).open("rb") as file:
-        if file.read(len(JPEG_START)) != JPEG_START:
-            return False
-        file.seek(-len(JPEG_END), os.SEEK_END)
-        if file.read() == JPEG_END:
-            return False
+    if not is_unended(path):
+        return False
     try:
         with JpegImageFile(path) as opened:  # Image.open would refuse very large ones, and ask for more packages
             opened.draft("L", (1, 1))  # at an eighth of the size, which is quicker

@@ -1,25 +1,29 @@
-"""Does a dataset hold what a model of another task than detection learns from? Ultralytics would take what it finds.
+"""Datasets of other tasks than detection: do they hold what the model learns from, and what Ultralytics is given.
 
-A classification model takes the folder names of a detection dataset for classes, and where there is no ``train`` folder
-Ultralytics writes a split beside the user's data.
+Ultralytics would take what it finds: a classification model takes the folder names of a detection dataset for classes,
+and where there is no ``train`` folder Ultralytics writes a split beside the user's data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
-from ..data.dataset import SPLITS
+from ..data.dataset import Dataset, image_files, load_dataset, mirror_name, mirror_yaml
+from ..data.links import datasets_folder, label_place, link_files, places_of
 from ..data.readers.recognise import FORMATS, recognised
 from ..data.readers.tree import Tree
 from ..errors import DataError
 from ..yaml_files import read_yaml
+from .progress import with_bar
 
 LOOKED_AT = 200  # images whose labels are looked at
 CLASS_FOLDERS = "folders train and val (or test), in each a folder of images for every class"
+CLASS_NAMES = ".ndjson.yaml"  # in a classification dataset that Ultralytics made of an NDJSON file
 LABELS = {
     "segment": "label rows 'class x y x y x y ...', polygons",
     "obb": "label rows 'class x y x y x y x y', four corners",
@@ -27,12 +31,17 @@ LABELS = {
 }
 
 
-def check_task_fits(task: str | None, data: str | Path) -> None:
-    """Refuse a dataset whose labels are not those of a model's task, before anything is written.
+def fitting_dataset(task: str | None, data: str | Path, splits: Iterable[str]) -> str | Path:
+    """Refuse a dataset whose labels are not those of a model's task; link one that fits, so that it is only read.
 
     Args:
-        task: A task of Ultralytics other than "detect", which `load_dataset` checks; unknown ones are not checked.
-        data: What was given as the dataset; one that ships with Ultralytics is not checked.
+        task: A task of Ultralytics other than "detect", which `load_dataset` checks.
+        data: What was given as the dataset.
+        splits: The splits that will be used.
+
+    Returns:
+        What Ultralytics is given: a folder or a YAML of links below ``runs/datasets``; for a task that is not known
+        here, what was given.
 
     Raises:
         DataError: It does not fit.
@@ -40,10 +49,14 @@ def check_task_fits(task: str | None, data: str | Path) -> None:
     path = Path(data)
     if task == "classify":
         _check_class_folders(path)
-    elif task in LABELS and path.is_dir() and not any(path.glob("*.yaml")):
+        return _link_class_folders(path.resolve())
+    if task not in LABELS:
+        return data
+    if path.is_dir() and not any(path.glob("*.yaml")):
         _refuse_labels(task, path)
-    elif task in LABELS and (path.is_dir() or path.is_file()):
-        _check_rows(task, path if path.is_file() else min(path.glob("*.yaml")))
+    dataset = load_dataset(data, with_bar, key_points=task == "pose")
+    _check_rows(task, dataset)
+    return _link(dataset, splits)
 
 
 def _check_class_folders(path: Path) -> None:
@@ -68,15 +81,17 @@ def _refuse_labels(task: str, path: Path) -> None:
         raise _other_task(task, f"{path} holds {kinds} labels of boxes")
 
 
-def _check_rows(task: str, path: Path) -> None:
-    content = read_yaml(path, DataError, expected="train:, val: and names:")
-    if task == "pose" and not content.get("kpt_shape"):
-        raise _other_task(task, f"no kpt_shape: in {path}")
+def _check_rows(task: str, dataset: Dataset) -> None:
+    source = dataset.source or dataset.yaml
+    if task == "pose" and not read_yaml(dataset.yaml, DataError, expected="kpt_shape:").get("kpt_shape"):
+        raise _other_task(task, f"no kpt_shape: in {source}")
     fits = {"segment": lambda n: n > 6 and n % 2, "obb": lambda n: n == 9, "pose": lambda n: n > 5}[task]
-    lengths = {len(row) for row in _rows(path, content)}
+    labels = (label for _, label in islice(_pairs(dataset, "train"), LOOKED_AT) if label.is_file())
+    rows = (label.read_text("utf-8-sig", errors="replace").split("\n")[0].split() for label in labels)
+    lengths = {len(row) for row in rows if row}
     if lengths and not any(map(fits, lengths)):
         columns = " and ".join(map(str, sorted(lengths)))
-        raise _other_task(task, f"label rows of {columns} columns in the train split of {path}")
+        raise _other_task(task, f"label rows of {columns} columns in the train split of {source}")
 
 
 def _other_task(task: str, given: str) -> DataError:
@@ -88,15 +103,30 @@ def _other_task(task: str, given: str) -> DataError:
     )
 
 
-def _rows(path: Path, content: dict[str, object]) -> list[list[str]]:
-    """Return the first row of the label files of some images of the first split."""
-    root = path.parent / str(content.get("path") or "")
-    source = next((root / str(content[split]) for split in SPLITS if isinstance(content.get(split), str)), root)
-    files: Iterable[Path] = source.rglob("*.*")
-    if source.is_file():  # a list, whose paths may begin at its own folder
-        named = map(str.strip, source.read_text("utf-8-sig", errors="replace").split("\n"))
-        files = (source.parent / line if line.startswith("./") else Path(line) for line in named if line)
-    images = (str(p) for p in files if p.suffix[1:].lower() in IMG_FORMATS)
-    labels = (Path(label) for label in img2label_paths(list(islice(images, LOOKED_AT))))
-    lines = (label.read_text("utf-8-sig", errors="replace").split("\n") for label in labels if label.is_file())
-    return [line[0].split() for line in lines if line[0].strip()]
+def _link_class_folders(root: Path) -> Path:
+    folder = datasets_folder()
+    if root.parent == folder:  # linked already, for the run that goes on
+        return root
+    files: dict[str, Path] = {}
+    for inside, folders, names in os.walk(root, followlinks=True):
+        images = (name for name in names if name.rpartition(".")[-1].lower() in IMG_FORMATS or name == CLASS_NAMES)
+        files |= {os.path.relpath(Path(inside, name), root): Path(inside, name) for name in (*folders, *images)}
+    return link_files(dict(sorted(files.items())), folder, mirror_name(root), with_bar)
+
+
+def _pairs(dataset: Dataset, split: str) -> Iterator[tuple[Path, Path]]:
+    """Return the images of a split with their label files, which may be missing."""
+    images = image_files(dataset, split)
+    return zip(images, map(Path, img2label_paths(list(map(str, images)))), strict=True)
+
+
+def _link(dataset: Dataset, splits: Iterable[str]) -> Path:
+    files: dict[str, Path] = {}
+    for split in splits:
+        pairs = list(_pairs(dataset, split))
+        for place, (image, label) in zip(places_of([image for image, _ in pairs]), pairs, strict=True):
+            files[f"{split}/images/{place}"] = image
+            if label.is_file():
+                files[f"{split}/{label_place(place)}"] = label
+    made = link_files(files, datasets_folder(), mirror_name(dataset.source or dataset.yaml), with_bar)
+    return mirror_yaml(dataset, {split: made / split for split in splits})

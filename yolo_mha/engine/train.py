@@ -41,7 +41,7 @@ from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
 from .progress import with_bar
 from .run_folder import locked, run_folder, taken
-from .task_fit import check_task_fits
+from .task_fit import fitting_dataset
 
 DATA_FILE = "data.json"  # how much data a run began with
 Callbacks = Mapping[str, Callable[[Any], None]]
@@ -138,13 +138,13 @@ def train(
         content = check_checkpoint(passed["pretrained"], trust)
         if insertion is not None or blocks(network.model.yaml):
             align((content.get("ema") or content["model"]).yaml, network.model.yaml)
-    check = None
+    check, splits = None, ("train", passed.get("split", "val"))
     if network.task == "detect":
-        read = check_dataset(data, ("train", passed.get("split", "val")), bad)
+        read = check_dataset(data, splits, bad)
         data, check, text = read.dataset.yaml, read.check, json.dumps(_amounts(read))
         network.add_callback("on_pretrain_routine_end", lambda run: write_text(Path(run.save_dir) / DATA_FILE, text))
     else:
-        check_task_fits(network.task, data)
+        data = fitting_dataset(network.task, data, splits)
     if insertion is not None:
         network.insert(insertion.at, block=insertion.block, **insertion.options)
     with run_folder(passed, "train", f"runs/{network.task}") as folder:
@@ -177,12 +177,15 @@ def _go_on(
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
-    known, data, check = data is None, data or arguments.get("data"), None
+    known, data, check = data is None, data or arguments["data"], None
+    splits = ("train", arguments.get("split") or "val")
     if network.task == "detect":
-        read = check_dataset(data, ("train", arguments.get("split") or "val"), bad)  # type: ignore[arg-type]
+        read = check_dataset(data, splits, bad)
         data, check = read.dataset.yaml, read.check
         if known:
             _check_amounts(Path(passed["save_dir"]) / DATA_FILE, _amounts(read))
+    else:
+        data = fitting_dataset(network.task, data, splits)
     return _run(network, {**passed, "data": str(data)}, callbacks, check)
 
 
