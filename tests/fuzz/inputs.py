@@ -77,6 +77,10 @@ NAMED = [
 ]
 SCORE = "val predictions={} plots=False"
 # the file that is changed, and the command; the first word of a name tells what it is about
+RARER = (  # those that are read much as another is, for make test-all
+    *("model without", "polygons", "voc list", "voc classes", "annotations in groups", "predictions by name"),
+    *("images", "table"),
+)
 COMMANDS = {
     "model": ("m.yaml", "insert model=m.yaml at=layer:1 out=out.yaml"),
     "model without": ("m.yaml", "remove model=m.yaml out=out.yaml"),

@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
-from inputs import COMMANDS, inputs
+from inputs import COMMANDS, RARER, inputs
 from mutations import mutated
 
 FEW, MANY = 12, 400
@@ -31,7 +31,9 @@ def test_command__with_a_valid_file(holds, name):
     assert holds(FILES, COMMANDS[name][1].split()) == (2 if name == "recipe" else 0)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in RARER else []) for name in COMMANDS]
+)
 def test_command__with_faults_in_a_file(holds, name):
     examples(FEW, derandomize=True)(attempt(holds, name))()
 
