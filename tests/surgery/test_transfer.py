@@ -107,6 +107,15 @@ def test_load__with_another_class_count_does_what_ultralytics_does(classes):
     assert f"80 classes became {classes}, of which {shared} are known by name" in next(iter(report.left.values()))
 
 
+def test_load__tells_key_points_from_classes():
+    base = build(content("yolo11-pose.yaml", nc=1))
+    left = load(build(content("yolo11-pose.yaml", 9, nc=2, kpt_shape=[5, 3])), base).left
+    for name, why in left.items():
+        words = "key points [17, 3] became [5, 3]" if ".cv4." in name else "1 classes became 2"
+        assert why.endswith(words)
+    assert {name.split(".")[2] for name in left} == {"cv3", "cv4"}
+
+
 def test_load__says_so_where_classes_stand_in_another_order():
     base = built(next(p for p in SHIPPED if p.name == "yolov8.yaml"))
     target = build(content("yolov8.yaml", 9))

@@ -184,7 +184,8 @@ def _report(target: Network, source: Network, places: dict[int, int | None]) -> 
             left[name] = f"{type(target.model[-1]).__name__} has no such tensor"
         elif state[new].shape != base[name].shape:
             shapes = f"shape {tuple(base[name].shape)} became {tuple(state[new].shape)}"
-            left[name] = f"{shapes}{_classes(source, target)}"
+            of = _key_points if ".cv4" in name else _classes  # the branches of a head that depend on either
+            left[name] = f"{shapes}{of(source, target)}"
         elif not same_values(state[new], base[name]):
             left[name] = "its rows follow the new order of the classes"
     return Transfer(
@@ -194,6 +195,12 @@ def _report(target: Network, source: Network, places: dict[int, int | None]) -> 
         new=len(state.keys() - set(names.values())),
         left=left,
     )
+
+
+def _key_points(source: Network, target: Network) -> str:
+    """Say what a change of the key points means for the head of a pose model."""
+    old, new = (getattr(model, "kpt_shape", None) for model in (source, target))
+    return "" if old is None or new is None or [*old] == [*new] else f", key points {[*old]} became {[*new]}"
 
 
 def _classes(source: Network, target: Network) -> str:
