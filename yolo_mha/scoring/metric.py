@@ -10,6 +10,7 @@ from .coco import AREAS
 
 OVERALL = ("AP", "AP50", *(f"AP{area}" for area in AREAS[1:]))
 CLASSES = re.compile(r"AP\[(.+)\]")
+NAME = re.compile(r'\s*"([^"]+)"\s*(?:,|$)|([^,]*)(?:,|$)')
 
 
 def class_metric(name: str) -> str:
@@ -18,9 +19,12 @@ def class_metric(name: str) -> str:
 
 
 def classes_of(metric: str) -> list[str]:
-    """Return the classes of a metric such as AP[pool,lane]; none of another one."""
+    """Return the classes of a metric such as AP[pool,lane]; none of another one.
+
+    A name with a comma is in double quotes: AP["stop, damaged",yield].
+    """
     found = CLASSES.fullmatch(metric)
-    return [name.strip() for name in found[1].split(",")] if found else []
+    return [quoted or plain.strip() for quoted, plain in NAME.findall(found[1] + ",")[:-1]] if found else []
 
 
 def require_metric(metric: str, classes: Collection[str] | None = None) -> None:
@@ -35,7 +39,7 @@ def require_metric(metric: str, classes: Collection[str] | None = None) -> None:
     """
     own = classes_of(metric)
     if not own and metric not in OVERALL:
-        expected = f"{', '.join(OVERALL)}, or AP[class,...] for the mean over some classes"
+        expected = f"{', '.join(OVERALL)}, or AP[class,...] for the mean over some classes, one with a comma in quotes"
         raise ConfigError("No such metric.", given=metric, expected=expected)
     for name in own:
         if classes is not None and name not in classes:
