@@ -379,6 +379,8 @@ def _show_comparison(result: Comparison, console: Console) -> None:
         table.add_row(str(contrast), *cells, f"{contrast.role}\n{contrast.verdict.word}")
         if contrast.with_failures:
             table.add_row("AP 0 for a failed run", *figures(contrast.with_failures, result.recipe.margin))
+        if contrast.without_rare:
+            table.add_row("without rare classes", *figures(contrast.without_rare, result.recipe.margin))
     console.print(table)
     for contrast in result.contrasts:
         if contrast.primary or result.recipe.is_control(contrast.against, of=contrast.arm):

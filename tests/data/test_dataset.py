@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -87,6 +89,14 @@ def test_image_files__refuses_a_path_that_no_file_can_have(tmp_path):
     (tmp_path / "val.txt").write_text(f"./{'9' * 300}.png\n")
     with pytest.raises(DataError, match="1 val images are listed with a path that no file can have"):
         image_files(load_dataset(path), "val")
+
+
+def test_image_files__refuses_a_name_that_is_not_utf8(tmp_path):
+    path = dataset(tmp_path, {"x": "0 .5 .5 .1 .1"})
+    shutil.copy(tmp_path / "images" / "val" / "x.png", os.fsencode(tmp_path / "images" / "val") + b"/stra\xdfe.png")
+    with pytest.raises(DataError, match="1 val images have a name that is not UTF-8") as caught:
+        image_files(load_dataset(path), "val")
+    str(caught.value).encode()
 
 
 def test_image_files__refuses_a_list_that_is_no_text(tmp_path):

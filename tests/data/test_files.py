@@ -36,15 +36,16 @@ def test_whole_file__names_the_file_where_the_disk_is_full(tmp_path, small_disk)
     assert not list(tmp_path.iterdir())
 
 
-def test_clear_unfinished__takes_what_no_process_writes_any_more(tmp_path):
+def test_clear_unfinished__takes_what_no_process_writes_any_more(tmp_path, monkeypatch):
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    left = tmp_path / f"{UNFINISHED}{socket.gethostname()}-{process.stdout.strip()}-weights"
+    monkeypatch.setattr(socket, "gethostname", lambda: "ip-10-0-0-12")  # in which numbers stand between dashes too
+    left = tmp_path / f"{UNFINISHED}ip-10-0-0-12@{process.stdout.strip()}-weights"
     left.mkdir()
     (left / "last.pt").touch()
     earlier = tmp_path / f"{unfinished()}x.pt"  # of another process that had this number
     earlier.touch()
     os.utime(earlier, (0, 0))
-    here, there = tmp_path / f"{unfinished()}y.pt", tmp_path / f"{UNFINISHED}elsewhere-1-z.pt"
+    here, there = tmp_path / f"{unfinished()}y.pt", tmp_path / f"{UNFINISHED}elsewhere@1-z.pt"
     here.touch()
     there.touch()
     clear_unfinished(tmp_path)

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -101,7 +104,7 @@ def test_fitting_dataset__labels_are_read_and_the_folder_stays(task, row, more, 
     assert everything(tmp_path / "data") == before
 
 
-def test_fitting_dataset__class_folders_are_read_and_stay(tmp_path):
+def test_fitting_dataset__class_folders_are_read_and_stay(tmp_path, monkeypatch):
     for split in ("train", "val"):
         classes(tmp_path / "data" / split)
     (tmp_path / "data" / "train" / "bird").mkdir()
@@ -112,6 +115,12 @@ def test_fitting_dataset__class_folders_are_read_and_stay(tmp_path):
     before = everything(tmp_path / "data")
     made = fitting_dataset("classify", tmp_path / "data", ["train", "val"])
     assert fitting_dataset("classify", made, ["train", "val"]) == made
+    (tmp_path / "data" / "train" / "cat" / "around").symlink_to(tmp_path / "data")
+    before = everything(tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "data")  # where runs/datasets is then below it
+    assert len(list(fitting_dataset("classify", Path(), ["train"]).rglob("*.jpg"))) == 5
+    assert len(list(fitting_dataset("classify", Path(), ["train"]).parent.iterdir())) == 1
+    shutil.rmtree(tmp_path / "data" / "runs")
     assert check_cls_dataset(made)["names"] == {0: "bird", 1: "cat", 2: "dog", 3: "emu"}
     read = ClassificationDataset(made / "train", get_cfg())
     assert [index for _, index, *_ in read.samples] == [1, 2, 3]

@@ -232,3 +232,24 @@ def test_contrasts__about_another_metric():
     assert results[0].effect == results[0].per_class["cat"]
     assert "AP[cat]" in results[0].verdict.sentence
     assert ("attention - baseline", "exploratory") in [(str(c), c.role) for c in results]
+
+
+@pytest.mark.parametrize("metric", ["AP", "AP50", "APmedium", "AP[cat,bike]"])
+def test_contrasts__a_class_on_one_image_decides_nothing(metric):
+    """Found by one arm alone, it would raise the mean over classes by a lot, on whatever image it is drawn."""
+    bike = {"id": 99, "image_id": 0, "category_id": 2, "bbox": [100, 100, 50, 50]}
+    truth = {
+        **TRUTH,
+        "categories": [*TRUTH["categories"], {"id": 2, "name": "bike"}],
+        "annotations": [*TRUTH["annotations"], bike],
+    }
+    right = {**bike, "score": 0.9}
+    rng, arms = np.random.default_rng(0), {"baseline": {}, "attention": {}}
+    for seed in range(3):
+        for arm, more in (("baseline", []), ("attention", [right])):
+            arms[arm][seed] = match_detections(truth, [*found({1, 7}, rng.normal(8, 0.5)), *more])
+    recipe = plan(metric=metric, arms={name: ARMS[name] for name in arms})
+    (primary, *_), _, _ = contrasts(recipe, arms, FILES_OF_ARMS)
+    assert primary.rare == ["bike"]
+    assert abs(primary.without_rare.delta) < 0.05 < primary.effect.delta
+    assert primary.verdict.word == "inconclusive"

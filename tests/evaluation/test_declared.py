@@ -40,6 +40,8 @@ def test_declare__knows_which_seeds_were_trained_by_then(tmp_path):
         (tmp_path / "arms" / run).mkdir(parents=True)
     for run in ("baseline/seed0", "attention/seed0"):
         (tmp_path / "arms" / run / "end.json").touch()
+    (tmp_path / "arms" / "attention" / "seed7-moved").mkdir()  # as messages advise
+    (tmp_path / "arms" / "attention" / "seed7-moved" / "end.json").touch()
     declare(tmp_path, planned(recipe(seeds=(0, 1)), {}))
     assert [each.trained for each in read_declarations(tmp_path)] == [[], [0]]
 

@@ -65,6 +65,7 @@ def runs(seeds=(0, 1, 2), **other) -> dict:
 
 
 REPLACED = {"baseline": {"models": {"0": "b0", "1": "b1", "2": "b9"}}, "attention": runs()["arms"]["attention"]}
+RENUMBERED = {name: {"models": {f"1{i}": f"{name[0]}{i}" for i in range(3)}} for name in ("baseline", "attention")}
 MOVED = {"plain": runs()["arms"]["baseline"], "mha": runs()["arms"]["attention"]}
 
 
@@ -73,6 +74,7 @@ MOVED = {"plain": runs()["arms"]["baseline"], "mha": runs()["arms"]["attention"]
     [
         (runs((0, 1, 2, 3)), "seed 3 was added after a look"),
         (runs((0, 1)), "seed 2 was left out after a look"),
+        (runs(arms=RENUMBERED, seeds=(10, 11, 12)), "seeds 10, 11, 12 were added after a look"),
         (runs(margin=0.02), "margin was 0.01"),
         (runs(arms=REPLACED), "the primary contrast was between other runs"),
         (runs(train={"imgsz": 96}), "train was imgsz=64 when the results were looked at"),

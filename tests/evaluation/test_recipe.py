@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -254,6 +255,11 @@ def test_block_of_the_calling_script__is_refused(monkeypatch):
 def test_match__may_name_an_arm_that_yaml_reads_as_a_number():
     arms = "arms: {1: yolov8n.yaml, 2: {model: yolov8n.yaml, at: P5}, 3: {match: 2}}"
     assert read_recipe(written(f"data: x.yaml\n{arms}"), {}).arms["3"] == Control("2")
+
+
+def test_settings__may_be_numbers_of_numpy():
+    recipe = recipe_from_settings({"model": "yolov8n.yaml", "data": "x.yaml", "at": "P5", "lr0": np.float64(0.01)})
+    assert type(recipe.train["lr0"]) is float
 
 
 def test_primary__is_no_matched_control_unless_it_is_named():

@@ -74,6 +74,22 @@ def test_judge__an_answer_that_failed_runs_would_change_is_none(finished, counte
     assert f"{5 - finished.seeds} of 5 seeds failed" in verdict.sentence
 
 
+@pytest.mark.parametrize(
+    ("common", "word", "sentence"),
+    [
+        (interval(0.02, 0.01), HELPS, "bike is on fewer than 10 images; without these the answer is the same"),
+        (interval(0.0, 0.03), INCONCLUSIVE, "because bike is on fewer than 10 images, which is too few"),
+        (interval(-0.02, 0.01), INCONCLUSIVE, "With all classes: helps, AP +0.500"),
+        (None, INCONCLUSIVE, "Without these: nothing is left"),
+    ],
+)
+def test_judge__an_answer_that_rests_on_rare_classes_is_none(common, word, sentence):
+    given = interval(0.5, 0.1)
+    verdict = judge(given, "attention", "baseline", margin=0.01, best=0.6, rare=["bike"], without_rare=common)
+    assert verdict.word == word
+    assert sentence in verdict.sentence
+
+
 def test_judge__two_models_whose_ap_is_within_the_margin_do_not_agree():
     for best, word in ((0.01, NONE), (0.011, SAME)):
         assert judge(interval(0.0, 0.0001), "a", "b", margin=0.01, best=best).word == word

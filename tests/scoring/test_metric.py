@@ -14,6 +14,7 @@ from yolo_mha.scoring.metric import classes_of, require_metric
         ('AP["stop, damaged",lane]', ["stop, damaged", "lane"]),
         ('AP[lane, "stop, damaged"]', ["lane", "stop, damaged"]),
         ('AP[12" pipe]', ['12" pipe']),
+        ("AP[lane,lane,pool]", ["lane", "pool"]),
     ],
 )
 def test_classes_of__are_those_in_brackets(metric, classes):

@@ -104,6 +104,17 @@ def test_read_results__refuses(results, words):
     assert words in str(caught.value)
 
 
+def test_read_results__ids_of_a_coco_file_that_could_be_counted_from_one_are_refused():
+    """As Ultralytics writes them, of a dataset whose own ids begin with 0."""
+    truth = replace(truth_of(SAMPLES), given=True)
+    assert truth.category_ids == [0, 1]
+    written = prediction(7, 1, file_name="7.png")
+    with pytest.raises(DataError, match="as ids of the annotations or as class index counted from 1"):
+        read_results([written], truth, SAMPLES)
+    named = read_results([{**written, "category_name": NAMES[0]}], truth, SAMPLES)
+    assert named[0]["category_id"] == 0
+
+
 def test_read_truth__of_a_coco_dataset_has_original_ids_crowds_and_areas(tmp_path):
     dataset = load_dataset(coco(tmp_path / "pets"))
     samples = read_split(dataset, "val")

@@ -119,3 +119,19 @@ def test_keep_one_scale():
     kept = yaml.safe_load(keep_one_scale(text, "s", 7))
     assert kept["scales"] == {"s": [0.5, 0.5, 1024]}
     assert kept["nc"] == 7
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [
+        "{n: [0.5, 0.25, 1024],\n  s: [0.5, 0.5, 1024]}",
+        "{n: [0.5, 0.25, 1024], s: [0.5, 0.5, 1024]}",
+        "\n  n: [0.5, 0.25, 1024]\n  s:\n    [0.5, 0.5, 1024]",
+        "\n  n:\n    - 0.5\n    - 0.25\n    - 1024\n  s:\n    - 0.5\n    - 0.5\n    - 1024",
+    ],
+)
+@pytest.mark.parametrize("scale", ["n", "s"])
+def test_keep_one_scale__however_they_are_written(scales, scale):
+    text = f"nc: 80\nscales: {scales}\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\nhead:\n  - [[0], 1, Detect, [nc]]\n"
+    kept = yaml.safe_load(keep_one_scale(text, scale, 7))
+    assert kept == {**yaml.safe_load(text), "nc": 7, "scales": {scale: yaml.safe_load(text)["scales"][scale]}}

@@ -19,6 +19,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest
 from ..paths import can_be_path, given_path
+from ..text import printable
 from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
 from .check_cache import Entry, check_split
@@ -341,6 +342,13 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             f"{len(unusable)} {split} images are listed with a path that no file can have.",
             given=unusable[0],
             expected="the path of an image on each line",
+        )
+    if unusable := [name for name in images if name.encode(errors="ignore").decode() != name]:
+        raise DataError(
+            f"{len(unusable)} {split} images have a name that is not UTF-8.",
+            given=printable(unusable[0]),
+            expected="names in UTF-8",
+            fix="rename them, as from archives of other systems: convmv -f cp1252 -t utf8 -r --notest FOLDER",
         )
     if twice := [name for name, n in Counter(images).items() if n > 1]:
         raise DataError(

@@ -26,7 +26,7 @@ MIN_FREE = 2**20  # bytes; a disk with less is full
 
 def unfinished() -> str:
     """Return how the name of a file or folder begins that this process is writing and will rename when it is whole."""
-    return f"{UNFINISHED}{socket.gethostname()}-{os.getpid()}-"
+    return f"{UNFINISHED}{socket.gethostname()}@{os.getpid()}-"
 
 
 def clear_unfinished(folder: Path, *, below: int = 0, own: bool = False) -> None:
@@ -45,7 +45,7 @@ def clear_unfinished(folder: Path, *, below: int = 0, own: bool = False) -> None
 
 def _is_being_written(path: Path, own: bool) -> bool:
     """Say whether the process that a name speaks of may still write the file."""
-    match = re.match(rf"{re.escape(UNFINISHED)}(.+?)-(\d+)-", path.name)
+    match = re.match(rf"{re.escape(UNFINISHED)}([^@]+)@(\d+)-", path.name)
     if not match or match[1] != socket.gethostname():
         return not own
     try:

@@ -56,6 +56,8 @@ def link(file: Path, target: Path) -> None:
     """Make a symbolic link to a file, or a hard link or a copy where the system refuses that."""
     try:
         target.symlink_to(file.absolute())
+    except FileExistsError:  # a copy would be written through that link
+        raise
     except OSError:  # no links on this file system, or not for this user
         try:
             os.link(file.resolve(), target)

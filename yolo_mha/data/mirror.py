@@ -146,6 +146,8 @@ def mirror(foreign: ForeignDataset, progress: Progress = silent, out: Path | Non
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         (aside / "data.yaml").write_text(head + text, encoding="utf-8")
         aside.chmod(0o755)
+        if _is_whole(folder):  # another process was faster
+            return folder / "data.yaml"
         shutil.rmtree(folder, ignore_errors=True)  # one whose images have moved
         try:
             os.rename(aside, folder)
@@ -176,9 +178,10 @@ def _is_whole(folder: Path) -> bool:
 
     An image without a readable size has no labels there, so it must not have been changed since.
     """
-    if not (folder / "data.yaml").is_file():
+    try:
+        origins = json.loads((folder / ORIGINS).read_text(encoding="utf-8")).values()
+    except OSError:  # there is none, or another process makes it anew
         return False
-    origins = json.loads((folder / ORIGINS).read_text(encoding="utf-8")).values()
     images = [(Path(origin["image"]), origin["unread"]) for origin in origins]
     return all(image.exists() and unread in (None, stamp(image)) for image, unread in images)
 

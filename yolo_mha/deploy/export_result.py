@@ -88,7 +88,7 @@ def require_no_dynamic(folder: Path, name: str, format: str) -> None:
     for proof in folder.glob("*.proof.json"):
         file = proof.with_name(proof.name.removesuffix(".proof.json"))
         earlier = _read_proof(proof)
-        if earlier is None or file.stem not in (name, f"{name}_{format}_model"):
+        if earlier is None or (file.stem != name and file.name != f"{name}_{format}_model"):
             continue
         if earlier["format"] == format and earlier["settings"].get("dynamic") and earlier["verdict"] == "proved":
             raise ConfigError(

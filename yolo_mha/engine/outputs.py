@@ -21,7 +21,7 @@ from ultralytics.utils.plotting import save_one_box
 
 from ..data.files import whole_file
 from ..errors import RunError, one_line
-from ..text import cell
+from ..text import cell, printable
 from .signals import held_back
 from .sources import Frame
 from .video import DISK_FIX, VideoWriter
@@ -201,7 +201,7 @@ class Csv(Growing):
         super().__init__(folder / "predictions.csv", _csv([CSV_COLUMNS]))
 
     def write(self, item: Item) -> None:
-        where = cell(item.frame.source), item.frame.index
+        where = cell(printable(item.frame.source)), item.frame.index
         self.add(
             _csv(
                 (*where, d.index, cell(d.name), d.score, *d.box, "" if d.id is None else d.id) for d in item.detections

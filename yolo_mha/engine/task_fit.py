@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
@@ -23,6 +23,7 @@ from .progress import with_bar
 
 LOOKED_AT = 200  # images whose labels are looked at
 CLASS_FOLDERS = "folders train and val (or test), in each a folder of images for every class"
+CLASS_SPLITS = ("train", "val", "validation", "valid", "test")
 CLASS_NAMES = ".ndjson.yaml"  # in a classification dataset that Ultralytics made of an NDJSON file
 LABELS = {
     "segment": "label rows 'class x y x y x y ...', polygons",
@@ -107,10 +108,16 @@ def _link_class_folders(root: Path) -> Path:
     folder = datasets_folder()
     if root.parent == folder:  # linked already, for the run that goes on
         return root
-    files: dict[str, Path] = {}
-    for inside, folders, names in os.walk(root, followlinks=True):
-        images = (name for name in names if name.rpartition(".")[-1].lower() in IMG_FORMATS or name == CLASS_NAMES)
-        files |= {os.path.relpath(Path(inside, name), root): Path(inside, name) for name in (*folders, *images)}
+    files = {CLASS_NAMES: root / CLASS_NAMES} if (root / CLASS_NAMES).is_file() else {}
+    for inside, folders, names in chain.from_iterable(
+        os.walk(root / split, followlinks=True) for split in CLASS_SPLITS
+    ):
+        here = Path(inside)
+        if here.resolve() in {parent.resolve() for parent in here.parents}:  # a link to a folder around it
+            folders.clear()
+            continue
+        images = (name for name in names if name.rpartition(".")[-1].lower() in IMG_FORMATS)
+        files |= {str((here / name).relative_to(root)): here / name for name in (*folders, *images)}
     return link_files(dict(sorted(files.items())), folder, mirror_name(root), with_bar)
 
 

@@ -128,6 +128,8 @@ class Contrast:
         per_class: Difference in AP by class.
         verdict: On ``metric``.
         with_failures: Difference over all seeds that were tried, with AP 0 for a failed run; None where none failed.
+        rare: Classes of ``metric`` that are on fewer than ten test images, or groups of these.
+        without_rare: Difference without these classes; None where there are none, or no others.
         metric: What the verdict is about.
         named: Whether it was named before the run, as the primary one is; everything else is exploratory.
         deltas: The difference of each seed.
@@ -143,6 +145,8 @@ class Contrast:
     per_class: dict[str, Interval | None]
     verdict: Verdict
     with_failures: Interval | None = None
+    rare: list[str] = field(default_factory=list)
+    without_rare: Interval | None = None
     metric: str = "AP"
     named: bool = False
     deltas: list[float] = field(default_factory=list)

@@ -17,6 +17,8 @@ from ..scoring.resample import (
     Values,
     Weights,
     bootstrap_weights,
+    common_classes,
+    mean_of,
     resampled_ap,
     resampled_scores,
     supports,
@@ -67,12 +69,17 @@ def contrasts(
     drawn = bootstrap_weights(images, RESAMPLES, groups=numbers)
     weights = np.concatenate([np.ones((images, 1), np.float32), drawn], axis=1)  # the images as they are come first
     planned, stage = recipe.named(), stage or Stage()
-    own_metrics = sorted({named.metric for named in planned} - set(OVERALL))
+    truth = next(iter(runs.values()))
+    means = {metric: mean_of(metric, truth.classes) for metric in ("AP", *(named.metric for named in planned))}
+    common = {metric: common_classes(truth, mean, numbers) for metric, mean in means.items()}
+    rare = {m: [name for name in mean.classes if name not in common[m].classes] for m, mean in means.items()}
+    own_means = {metric: mean for metric, mean in means.items() if metric not in OVERALL}
+    own_means |= {_without_rare(m): mean for m, mean in common.items() if rare[m] and mean.classes}
     scores = {}
     for i, (run, matches) in enumerate(runs.items(), 1):
         named = counted(progress, f"resampling images, run {i} of {len(runs)}")
-        scores[run] = resampled_scores(matches, weights, named, own_metrics)
-    tested = supports(next(iter(runs.values())), numbers, own_metrics)
+        scores[run] = resampled_scores(matches, weights, named, own_means)
+    tested = supports(truth, numbers, own_means)
 
     baseline, *others = recipe.arms
     pairs = [Named(arm, baseline) for arm in (recipe.primary, *others)]
@@ -98,9 +105,11 @@ def contrasts(
                 seeds=seeds,
                 deltas=[] if undefined else differences[metric][:, 0].tolist(),
                 effects={m: effects.get(m) for m in dict.fromkeys((*OVERALL, metric))},
-                per_class={name: effects.get(class_metric(name)) for name in matches.classes},
+                per_class={name: effects.get(class_metric(name)) for name in truth.classes},
                 best=0.0 if undefined else max(float(np.mean([s[metric][0] for s in side])) for side in (own, other)),
                 with_failures=_with_failures(pair, tried, scores, failed, tested[metric]),
+                rare=rare[metric],
+                without_rare=effects.get(_without_rare(metric)),
                 verdict=no_interval(arm, against, len(seeds), tested[metric]),
             )
         )
@@ -114,6 +123,11 @@ def contrasts(
             wins += [Win(files[image], arm, value) for image, value in influence]
     resampled = {run: own[recipe.metric][1:] for run, own in scores.items()}
     return with_verdicts(found, recipe.margin, stage), wins, resampled
+
+
+def _without_rare(metric: str) -> str:
+    """Name a metric without its rare classes."""
+    return f"{metric} of common classes"
 
 
 def _with_failures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -69,7 +70,8 @@ def declare(folder: Path, plan: dict[str, Any]) -> None:
     before = read_declarations(folder)
     digest = _sha256(plan)
     if not before or before[-1].sha256 != digest:
-        trained = {int(file.parent.name.removeprefix("seed")) for file in folder.glob(f"arms/*/seed*/{END}")}
+        runs = (re.fullmatch(r"seed(\d+)", file.parent.name) for file in folder.glob(f"arms/*/seed*/{END}"))
+        trained = {int(run[1]) for run in runs if run}  # others were moved aside
         content = [asdict(each) for each in (*before, Declaration(now(), digest, plan, sorted(trained)))]
         write_text(folder / PLAN, json.dumps(content, indent=2))
 

@@ -122,7 +122,7 @@ def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Revi
                 found.remarks.append(f"The same was concluded before ({when}).")
         elif _scored(look.plan) != _scored(plan):
             found.remarks.append(f"Seeds {seeds} were scored on the {look.plan['split']} images before ({when}).")
-        elif not set(look.plan["seeds"]) & set(plan["seeds"]):
+        elif not set(look.plan["seeds"]) & set(plan["seeds"]) and not _runs(plan, plan["primary"]):
             found.remarks.append(f"The same arms were concluded before with other seeds, {seeds} ({when}).")
         elif i < first:
             found.objections.extend(_objections(look.plan, plan, when))

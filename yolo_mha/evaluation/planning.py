@@ -16,7 +16,6 @@ from ..data.records import fits
 from ..errors import ConfigError
 from ..scoring.intervals import LEAST_UNITS, Interval, effective_groups, sample
 from ..scoring.matches import match_detections
-from ..scoring.metric import OVERALL
 from ..scoring.power import (
     LEAST_SEEDS,
     MOST_SEEDS,
@@ -27,7 +26,7 @@ from ..scoring.power import (
     seeds_needed,
     smallest_detectable,
 )
-from ..scoring.resample import supports
+from ..scoring.resample import mean_of, support
 from ..scoring.truth import read_truth
 from ..text import plotted
 from .figures import size
@@ -261,7 +260,8 @@ def _tested(plan: Plan) -> Tested:
     groups = None
     if plan.groups is not None:
         groups = np.unique([plan.groups[s.image] for s in truth.scored(samples)], return_inverse=True)[1]
-    found = supports(match_detections(truth.coco, []), groups, {recipe.metric} - set(OVERALL))[recipe.metric]
+    matches = match_detections(truth.coco, [])
+    found = support(matches, mean_of(recipe.metric, matches.classes), groups)
     return Tested(found.images, None if found.group_sizes is None else found.group_sizes.tolist())
 
 

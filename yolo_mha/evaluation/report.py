@@ -174,6 +174,7 @@ def draw_wins(comparison: Comparison, samples: Sequence[Sample], folder: Path) -
     Returns:
         The picture of every win.
     """
+    _read.cache_clear()  # of a folder that was there before
     images, scored = [str(sample.image) for sample in samples], folder / comparison.recipe.split
     drawn = []
     for number, win in enumerate(comparison.wins, 1):
@@ -213,7 +214,8 @@ def _panel(sample: Sample, title: str, drawn: list[tuple[list[float], int, str]]
     if image is None:  # a format that OpenCV does not read here
         image = np.full((sample.height, sample.width, 3), 128, np.uint8)
     scale = WIDTH / max(image.shape[:2])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     annotator = Annotator(image, line_width=1, font_size=10)
     for box, kind, label in drawn:
         annotator.box_label(

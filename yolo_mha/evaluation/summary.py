@@ -84,7 +84,7 @@ def summarize(recipe: Recipe, primary: Contrast, headline: str, runs: Sequence[R
 def _finding(primary: Contrast, margin: float) -> str:
     """Say what was found."""
     effect, word = primary.interval, primary.verdict.word
-    if effect is None or word == NONE or primary.with_failures:
+    if effect is None or word == NONE or primary.with_failures or (primary.rare and word == INCONCLUSIVE):
         reason = primary.verdict.sentence.removeprefix(f"No verdict on {primary.arm} against {primary.against}: ")
         return reason[0].upper() + reason[1:]
     higher = effect.delta >= 0

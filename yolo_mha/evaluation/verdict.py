@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..data.labels import MAX_NAMED
 from ..scoring.intervals import LEAST_UNITS, Interval, images_needed, no_spread, sample, seeds_to_settle
 from ..scoring.power import LEAST_SEEDS, MOST_SEEDS, POWER, seeds_needed, smallest_detectable
 from ..scoring.resample import Support
@@ -42,6 +44,8 @@ def judge(
     *,
     best: float,
     with_failures: Interval | None = None,
+    rare: Sequence[str] = (),
+    without_rare: Interval | None = None,
     primary: bool = True,
     metric: str = "AP",
     told: str = "",
@@ -52,7 +56,8 @@ def judge(
     both sides, a difference that matters is excluded (two one-sided tests, Schuirmann 1987, at 2.5 % each); unless AP
     itself is no larger than the margin, so that nothing was there to exclude. Otherwise nothing is known yet. An answer
     that changes when a failed run counts as AP 0 is none: an arm whose training diverges is not better for its other
-    seeds.
+    seeds. Nor is one that changes without the classes that are on a few images only: of these a resample of the images
+    cannot tell what others would give.
 
     Args:
         interval: Of the difference, the arm less the other.
@@ -61,6 +66,8 @@ def judge(
         margin: The smallest difference that matters, chosen before the run.
         best: The metric of the better of the two.
         with_failures: The same interval over all seeds, with AP 0 for every failed run; None where none failed.
+        rare: Classes that are on fewer than ten images, or groups.
+        without_rare: The same interval without these; None where there are no others.
         primary: Whether it is the primary contrast; where that is inconclusive, the next step is named.
         metric: What is compared.
         told: For what the interval was corrected.
@@ -85,6 +92,17 @@ def judge(
                 "Find out first why they failed.",
             )
         design += "; with AP 0 for a failed run the answer is the same"
+    if rare and word != INCONCLUSIVE:
+        common = word_of(without_rare, margin) if without_rare else NONE
+        few = _few(rare, "images" if interval.groups is None else "groups")
+        if common != word:
+            rest = f"{common}, {_found(without_rare, margin, metric)}" if without_rare else "nothing is left"
+            return Verdict(
+                INCONCLUSIVE,
+                f"{arm} against {against} is inconclusive, because {few}, which is too few to tell what others would "
+                f"give. With all classes: {word}, {found} ({design}). Without these: {rest}. More images tell.",
+            )
+        design += f"; {few}; without these the answer is the same"
     widest = max(-interval.low, interval.high, 0.0)
     if word in (HELPS, HURTS):
         small = f", by less than the margin of {margin:g}" if widest < margin else ""
@@ -129,6 +147,12 @@ def word_of(interval: Interval, margin: float) -> str:
     if interval.high < 0:
         return HURTS
     return SAME if max(-interval.low, interval.high) <= margin else INCONCLUSIVE
+
+
+def _few(rare: Sequence[str], units: str) -> str:
+    more = f" and {len(rare) - MAX_NAMED} more classes" if len(rare) > MAX_NAMED else ""
+    verb = "is" if len(rare) == 1 else "are each"
+    return f"{', '.join(rare[:MAX_NAMED])}{more} {verb} on fewer than {LEAST_UNITS} {units}"
 
 
 def _found(interval: Interval, margin: float, metric: str) -> str:

@@ -73,7 +73,7 @@ def headline(contrasts: Sequence[Contrast], recipe: Recipe, stage: Stage) -> str
     control = next((c for c in contrasts if _is_its_control(c, primary, recipe)), None)
     if control is None or control.effect is None or primary.verdict.word != HELPS:
         return ""
-    counted = [interval for interval in (control.effect, control.with_failures) if interval]
+    counted = [interval for interval in (control.effect, control.with_failures, control.without_rare) if interval]
     better = all(word_of(corrected(each, stage.error, ALPHA), recipe.margin) == HELPS for each in counted)
     its = f"its control of as many parameters, {control.against}"
     if better:
@@ -93,13 +93,14 @@ def _judged(contrast: Contrast, margin: float, stage: Stage, share: float) -> Co
     """Judge a contrast with a share of the probability of error of a look."""
     if contrast.effect is None:
         return contrast
-    failures, effect = contrast.with_failures, contrast.effect
+    failures, common, effect = contrast.with_failures, contrast.without_rare, contrast.effect
     reasons = [str(stage)] if stage.looks > 1 else []
     reasons += [f"{round(1 / share)} named contrasts"] if share < 1 else []
     told = f"; interval corrected for {' and '.join(reasons)}" if reasons else ""
     if told:
         effect = corrected(effect, stage.error * share, ALPHA * share)
         failures = failures and corrected(failures, stage.error * share, ALPHA * share)
+        common = common and corrected(common, stage.error * share, ALPHA * share)
     verdict = judge(
         effect,
         contrast.arm,
@@ -107,6 +108,8 @@ def _judged(contrast: Contrast, margin: float, stage: Stage, share: float) -> Co
         margin,
         best=contrast.best,
         with_failures=failures,
+        rare=contrast.rare,
+        without_rare=common,
         primary=contrast.primary and stage.next is None,
         metric=contrast.metric,
         told=told,

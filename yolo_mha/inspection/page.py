@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
@@ -36,7 +37,7 @@ def write_page(template: str, file: Path, **values: Any) -> None:
     )
     environment.filters["cells"] = _cells
     environment.filters["file"] = lambda path: Path(path).name
-    environment.filters["below"] = lambda path: Path(path).relative_to(file.parent).as_posix()
+    environment.filters["below"] = lambda path: quote(Path(path).relative_to(file.parent).as_posix())
     write_text(file, environment.get_template(template).render(**values, shares=SHARES, ring=RING))
 
 

@@ -24,7 +24,8 @@ def classes_of(metric: str) -> list[str]:
     A name with a comma is in double quotes: AP["stop, damaged",yield].
     """
     found = CLASSES.fullmatch(metric)
-    return [quoted or plain.strip() for quoted, plain in NAME.findall(found[1] + ",")[:-1]] if found else []
+    names = NAME.findall(found[1] + ",")[:-1] if found else []
+    return list(dict.fromkeys(quoted or plain.strip() for quoted, plain in names))
 
 
 def require_metric(metric: str, classes: Collection[str] | None = None) -> None:

@@ -69,7 +69,7 @@ class Spread:
 
 def quantile(df: float, error: float = ALPHA) -> float:
     """Return the quantile of Student's t for a two-sided interval."""
-    return float(stats.t.ppf(1 - error / 2, df))
+    return float(stats.t.isf(error / 2, df))
 
 
 def power(spread: Spread, seeds: int, difference: float, by_seed: float = ALPHA, by_image: float = ALPHA) -> float:

@@ -8,8 +8,9 @@ precision at this recall or beyond, needs precision at the hits alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..data.progress import Progress, silent
 from .coco import AREAS, RECALLS
+from .intervals import LEAST_UNITS
 from .matches import Matches, Table, Threshold
 from .metric import OVERALL, class_metric, classes_of
 
@@ -25,6 +27,35 @@ MAX_ARRAY_ENTRIES = 4_000_000  # of one array at a time
 
 Weights = NDArray[np.float32]
 Values = NDArray[np.float64]
+
+
+class MeanAP(NamedTuple):
+    """A mean of AP over classes.
+
+    Attributes:
+        classes: Their names.
+        area: Index of the size of objects in `AREAS`.
+        fifty: Whether it is AP at an IoU of 0.50 alone.
+    """
+
+    classes: Sequence[str]
+    area: int
+    fifty: bool
+
+
+Means = Mapping[str, MeanAP]  # by name of the metric
+NO_MEANS: Means = MappingProxyType({})
+
+
+def mean_of(metric: str, classes: Iterable[str]) -> MeanAP:
+    """Return what a metric is the mean of, see `require_metric`.
+
+    Args:
+        metric: Its name.
+        classes: Those of the dataset.
+    """
+    area = AREAS.index(metric.removeprefix("AP")) if metric in OVERALL[2:] else 0
+    return MeanAP(classes_of(metric) or list(classes), area, metric == "AP50")
 
 
 def bootstrap_weights(images: int, resamples: int, seed: int = 0, groups: NDArray[np.intp] | None = None) -> Weights:
@@ -45,7 +76,7 @@ def bootstrap_weights(images: int, resamples: int, seed: int = 0, groups: NDArra
 
 
 def resampled_scores(
-    matches: Matches, weights: Weights, progress: Progress = silent, own: Collection[str] = ()
+    matches: Matches, weights: Weights, progress: Progress = silent, own: Means = NO_MEANS
 ) -> dict[str, Values]:
     """Compute AP for every column of weights.
 
@@ -53,7 +84,7 @@ def resampled_scores(
         matches: Of one model.
         weights: How often each image counts, whole numbers, float32 of shape (images, R).
         progress: Shows progress.
-        own: Metrics over some classes that are wanted too, such as "AP[pool,lane]".
+        own: Metrics that are wanted too, such as that of "AP[pool,lane]".
 
     Returns:
         Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", "AP of NAME" for every class, and those
@@ -71,7 +102,9 @@ def resampled_scores(
     scores = {"AP": over_classes(0, 0), "AP50": over_classes(0, 1)}
     scores |= {f"AP{AREAS[area]}": over_classes(area, 0) for area in range(1, len(AREAS))}
     scores |= {class_metric(name): results[name, 0][0] for name in matches.classes}
-    return scores | {m: _mean(np.stack([scores[class_metric(name)] for name in classes_of(m)])) for m in own}
+    return scores | {
+        m: _mean(np.stack([results[name, mean.area][mean.fifty] for name in mean.classes])) for m, mean in own.items()
+    }
 
 
 def resampled_ap(matches: Matches, weights: Weights) -> Values:
@@ -96,7 +129,7 @@ class Support(NamedTuple):
         return None if self.group_sizes is None else len(self.group_sizes)
 
 
-def supports(matches: Matches, groups: NDArray[np.intp] | None = None, own: Collection[str] = ()) -> dict[str, Support]:
+def supports(matches: Matches, groups: NDArray[np.intp] | None = None, own: Means = NO_MEANS) -> dict[str, Support]:
     """Return what each metric of `resampled_scores` was tested on.
 
     Args:
@@ -104,18 +137,32 @@ def supports(matches: Matches, groups: NDArray[np.intp] | None = None, own: Coll
         groups: The group of each image, as for `bootstrap_weights`.
         own: As for `resampled_scores`.
     """
+    means = {metric: mean_of(metric, matches.classes) for metric in OVERALL}
+    means |= {class_metric(name): MeanAP([name], 0, False) for name in matches.classes}
+    return {metric: support(matches, mean, groups) for metric, mean in (means | dict(own)).items()}
 
-    def support(objects: Sequence[NDArray[np.float32]]) -> Support:
-        held = np.flatnonzero(np.sum(objects, axis=0))
-        if groups is None or groups.max() + 1 == len(groups):  # each image by itself
-            return Support(len(held), None)
-        sizes = np.bincount(groups[held])
-        return Support(len(held), sizes[sizes > 0])
 
-    by_area = [support([tables[a].objects for tables in matches.classes.values()]) for a in range(len(AREAS))]
-    found = dict(zip(OVERALL, (by_area[0], *by_area), strict=True))
-    found |= {class_metric(name): support([tables[0].objects]) for name, tables in matches.classes.items()}
-    return found | {m: support([matches.classes[name][0].objects for name in classes_of(m)]) for m in own}
+def support(matches: Matches, mean: MeanAP, groups: NDArray[np.intp] | None = None) -> Support:
+    """Return what one metric was tested on, see `supports`."""
+    held = np.flatnonzero(np.sum([matches.classes[name][mean.area].objects for name in mean.classes], axis=0))
+    if groups is None or groups.max() + 1 == len(groups):  # each image by itself
+        return Support(len(held), None)
+    sizes = np.bincount(groups[held])
+    return Support(len(held), sizes[sizes > 0])
+
+
+def common_classes(matches: Matches, mean: MeanAP, groups: NDArray[np.intp] | None = None) -> MeanAP:
+    """Return a mean without the classes that are on fewer than ten images, or groups of these.
+
+    Of a class on one image a resample can tell only whether it holds this image, not what another one would give.
+
+    Args:
+        matches: Of any model; they hold the ground truth.
+        mean: The mean.
+        groups: The group of each image, as for `bootstrap_weights`.
+    """
+    tested = {name: support(matches, mean._replace(classes=[name]), groups) for name in mean.classes}
+    return mean._replace(classes=[n for n, t in tested.items() if not 0 < (t.groups or t.images) < LEAST_UNITS])
 
 
 def _mean(values: Values) -> Values:

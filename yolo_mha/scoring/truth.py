@@ -289,10 +289,19 @@ def _read_category_ids(results: list[Prediction], truth: Truth) -> Reading:
     by_name: Ids = {c["name"]: c["id"] for c in truth.coco["categories"]}
     if results and all(isinstance(r.get("category_name"), str) and r["category_name"] in by_name for r in results):
         return Reading("category_name", "category_name", by_name)
-    if truth.given and values <= own.keys():
-        return Reading("category_id", "id of the annotations", own)
     index: Ids = dict(enumerate(truth.category_ids))
     from_one: Ids = dict(enumerate(truth.category_ids, 1))
+    if truth.given and values <= own.keys():
+        written = values <= from_one.keys() and all(map(_is_ultralytics, results))
+        if written and any(own[value] != from_one[value] for value in values):
+            raise DataError(
+                "The category ids of the predictions are ambiguous.",
+                given=f"ids {', '.join(map(repr, sorted(values)[:MAX_NAMED]))}, as ids of the annotations or as class "
+                "index counted from 1, as Ultralytics writes it",
+                expected="ids that fit one reading",
+                fix="give each prediction its category_name beside category_id",
+            )
+        return Reading("category_id", "id of the annotations", own)
     readings = {"class index": index, "class index counted from 1": from_one}
     fitting = [reading for reading, ids in readings.items() if values <= ids.keys()]
     if len(fitting) == 1 or not results:

@@ -24,7 +24,7 @@ def graft(model: Network, edited: ModelYAML, plan: RowPlan) -> Network:
     """
     model = deepcopy(model)
     with torch.random.fork_rng(devices=[]):  # the same block every time, and the caller's random numbers as they were
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would set those of GPUs too
         built = build(edited)
     sample = next(model.parameters())
     layers = list(built.model.to(sample.device, sample.dtype).train(model.training))

@@ -117,7 +117,16 @@ def keep_one_scale(text: str, scale: str, nc: int) -> str:
                 for k, _ in value.value
                 if k.value != scale and k.start_mark.line > key.start_mark.line
             ]
-    return _applied(text, edits)
+    kept, content = _applied(text, edits), yaml.safe_load(text)
+    expected: ModelYAML = {
+        **content,
+        "scales": {scale: content["scales"][scale]},
+        **({"nc": nc} if "nc" in content else {}),
+    }
+    with contextlib.suppress(yaml.YAMLError):  # where the scales do not stand on a line each
+        if yaml.safe_load(kept) == expected:
+            return kept
+    return dump(expected)
 
 
 def dump(model: ModelYAML) -> str:
