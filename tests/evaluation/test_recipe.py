@@ -10,7 +10,7 @@ import yolo_mha
 from yolo_mha import registry
 from yolo_mha.engine.settings import parse
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
-from yolo_mha.evaluation.plan import build_arms
+from yolo_mha.evaluation.plan import build_arms, prepare
 from yolo_mha.evaluation.recipe import Arm, Control, read_recipe, recipe_from_settings
 from yolo_mha.paths import shipped
 from yolo_mha.surgery.insertion import Insertion
@@ -255,6 +255,23 @@ def test_block_of_the_calling_script__is_refused(monkeypatch):
 def test_match__may_name_an_arm_that_yaml_reads_as_a_number():
     arms = "arms: {1: yolov8n.yaml, 2: {model: yolov8n.yaml, at: P5}, 3: {match: 2}}"
     assert read_recipe(written(f"data: x.yaml\n{arms}"), {}).arms["3"] == Control("2")
+
+
+def test_contrasts__of_a_class_with_a_semicolon_in_its_name():
+    recipe = read_recipe(written(TWO + """contrasts: 'b: AP["x; y"]; b: APsmall'"""), {})
+    assert [named.metric for named in recipe.named()] == ["AP", 'AP["x; y"]', "APsmall"]
+
+
+def test_metric__of_a_class_without_an_object_in_the_scored_images_is_refused(beacons, tmp_path):
+    content = yaml.safe_load(beacons.read_text())
+    names = {**content["names"], len(content["names"]): "lane"}
+    data = tmp_path / "more.yaml"
+    data.write_text(yaml.safe_dump({**content, "names": names, "path": str(beacons.parent)}))
+    recipe = read_recipe(
+        written(f"data: {data}\nmetric: AP[lane,{names[0]}]\narms: {{a: demo-baseline.yaml, b: demo-mha.yaml}}"), {}
+    )
+    with pytest.raises(ConfigError, match="The val images hold no object of lane"):
+        prepare(recipe)
 
 
 def test_settings__may_be_numbers_of_numpy():

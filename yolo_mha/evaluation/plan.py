@@ -21,7 +21,7 @@ from ..engine.progress import with_bar
 from ..errors import ConfigError, ModelError
 from ..registry import Network, build, is_block
 from ..scoring.intervals import LEAST_UNITS, sample
-from ..scoring.metric import require_metric
+from ..scoring.metric import classes_of, require_metric
 from ..surgery.graft import renamed, same_values
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
@@ -112,6 +112,14 @@ def with_data(recipe: Recipe, arms: dict[str, PlannedArm], splits: Sequence[str]
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
     read = read_dataset(dataset, splits, recipe.bad, with_bar)
     dataset, samples = read.dataset, read.samples
+    held = {dataset.names[int(index)] for sample in samples[recipe.split] for index in sample.classes}
+    for named in recipe.named():
+        if missing := [name for name in classes_of(named.metric) if name not in held]:
+            raise ConfigError(
+                f"The {recipe.split} images hold no object of {', '.join(missing)}.",
+                given=named.metric,
+                expected=f"classes with objects there: {', '.join(sorted(held))}",
+            )
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
     scored = [sample.image for sample in samples[recipe.split]]
     groups = read_groups(recipe.group, scored)
