@@ -97,6 +97,16 @@ def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
     assert [4, 4, 12, 12] in samples["images"].boxes.round(6).tolist()
 
 
+def test_mirror__names_of_many_bytes(tmp_path):
+    """Three bytes a character: the name of the file fits the limit of 255 bytes, and that with its folder would not."""
+    folder, name = tmp_path / "pets", f"{'図' * 40}/{'像' * 60}.png"
+    for split in ("train2017", "val2017"):
+        instances(folder / "annotations" / f"instances_{split}.json", [(1, name)], [(1, 5, [0, 0, 9, 9], {})])
+        picture(folder / split / name)
+    samples = read_split(load_dataset(folder), "val")
+    assert [s.image.resolve().name for s in samples] == [f"{'像' * 60}.png"]
+
+
 def test_mirror__needs_a_working_directory_that_can_be_written_to(tmp_path):
     Path("runs").write_text("a file")
     with pytest.raises(DataError, match="No mirror of the dataset") as failed:

@@ -2,6 +2,7 @@ import http.server
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from yolo_mha.data.beacons import draw
 from yolo_mha.data.pictures import is_cut_off, unusual_samples
 from yolo_mha.engine.pictures import read_picture
 from yolo_mha.engine.sources import Skipped, find, read
+from yolo_mha.engine.video import count_frames
 from yolo_mha.errors import DataError
 
 
@@ -267,6 +269,23 @@ def test_read__real_damage(test_data, tmp_path):
     assert frames[-1] == 66
     assert 0 < skipped.count == 67 - len(frames) < 20
     assert "of 67" in skipped.names[0]
+
+
+def test_read__frames_that_an_edit_list_hides_are_not_lost(test_data, tmp_path):
+    """As ``ffmpeg -ss 1.5 -i street.mp4 -c copy`` writes it: all frames are there, and the first 45 are not shown."""
+    content = bytearray((test_data / "video" / "street.mp4").read_bytes())
+    at = content.find(b"elst") + 12
+    assert struct.unpack_from(">Ii", content, at) == (2234, 1024)  # ms that are shown, and from where (1/15360 s)
+    struct.pack_into(">Ii", content, at, 734, 1024 + 45 * 512)
+    video = tmp_path / "cut.mp4"
+    video.write_bytes(content)
+    assert count_frames(str(video)) == 22
+    skipped = Skipped()
+    assert [f.index for (f,) in read(find(video), skipped)] == list(range(22))
+    assert not skipped.names
+    struct.pack_into(">I", content, at - 12 - 4, 4)  # a box that ends within its header
+    video.write_bytes(content)
+    assert count_frames(str(video)) == 67
 
 
 def test_read__stride_takes_the_frames_of_ultralytics(tmp_path):

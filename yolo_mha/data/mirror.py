@@ -274,7 +274,8 @@ def _own_name(file_name: str, suffix: str, taken: set[str]) -> str:
     Flat, because a folder ``images`` within the name would move the place where Ultralytics looks for the label.
     """
     parts = [p for p in PurePosixPath(file_name.replace("\\", "/")).parts if p not in ("/", "..")]
-    stem = PurePosixPath("__".join(parts)).stem.lstrip(".")[-180:] or "image"
+    stem = PurePosixPath("__".join(parts)).stem.lstrip(".")
+    stem = stem.encode()[-180:].decode(errors="ignore") or "image"  # a name takes 255 bytes at most
     while stem.lower() in taken:
         stem += "_"
     taken.add(stem.lower())

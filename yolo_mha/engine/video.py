@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..data.files import unfinished
 from ..errors import RunError
+from .edit_list import played_share
 
 Image = NDArray[np.uint8]
 FRAME_COUNT_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi"}  # of files that hold it; of others OpenCV estimates it
@@ -33,9 +34,14 @@ def usable_fps(fps: float) -> float:
 def count_frames(path: str) -> int | None:
     """Return how many frames a video announces: None where it says nothing, 0 where it cannot be opened."""
     capture = cv2.VideoCapture(path)
-    opened, frames = capture.isOpened(), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    opened, frames = capture.isOpened(), _announced(capture, path)
     capture.release()
-    return (frames if frames > 0 else None) if opened else 0
+    return (frames or None) if opened else 0
+
+
+def _announced(capture: cv2.VideoCapture, path: str) -> int:
+    """Return how many frames an open video says that it plays, 0 if unknown."""
+    return int(max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0) * played_share(path) + 0.2)  # times are rounded
 
 
 def read_video(
@@ -59,7 +65,7 @@ def read_video(
     capture = cv2.VideoCapture(path)
     try:
         fps = usable_fps(capture.get(cv2.CAP_PROP_FPS))
-        announced = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+        announced = _announced(capture, path) if capture.isOpened() else 0
         position = _Position(fps)
         while capture.isOpened():
             if not capture.grab():
