@@ -103,7 +103,11 @@ def test_export__other_runtimes_are_proved_too(format, small_sizes):
     """OpenVINO computes in bf16 by itself where the processor can; compared is what was exported."""
     if format == "openvino":
         pytest.importorskip("openvino")
-    result = yolo_mha.export("demo-mha.pt", format=format, dynamic=True)
+    Path("my.pt.runs").mkdir()  # in such a folder Ultralytics alone writes to another one
+    checkpoint = shutil.copy(shipped("weights") / "demo-mha.pt", "my.pt.runs")
+    before = set(Path().iterdir())
+    result = yolo_mha.export(checkpoint, format=format, dynamic=True)
+    assert set(Path().iterdir()) == before
     assert result.ok, result.agreement
     assert len(result.agreement) == 8
     assert all(a.compared for a in result.agreement)

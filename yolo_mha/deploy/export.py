@@ -103,7 +103,8 @@ def export(
     if not passed.get("dynamic"):
         require_no_dynamic(folder, name, format)
     with tempfile.TemporaryDirectory(dir=folder, prefix=unfinished()) as aside:
-        made = _make(plan, Path(aside) / f"{name}.pt", splits)
+        # No `.pt`: Ultralytics names folders by replacing the suffix, wherever the path holds it
+        made = _make(plan, Path(aside) / f"{name}.to-export", splits)
         notes = config.imgsz_notes(passed.get("imgsz"), list(plan.size))
         notes += [_fuse(made, *plan.size)] if fuse_attention else []
         if format == "onnx" and precision == "int8":
