@@ -17,6 +17,7 @@ from test_predict import make_video, records
 import yolo_mha
 from yolo_mha.data.beacons import draw
 from yolo_mha.data.pictures import is_cut_off, unusual_samples
+from yolo_mha.engine.edit_list import played_share
 from yolo_mha.engine.pictures import read_picture
 from yolo_mha.engine.sources import Skipped, find, read
 from yolo_mha.engine.video import count_frames
@@ -283,9 +284,25 @@ def test_read__frames_that_an_edit_list_hides_are_not_lost(test_data, tmp_path):
     skipped = Skipped()
     assert [f.index for (f,) in read(find(video), skipped)] == list(range(22))
     assert not skipped.names
-    struct.pack_into(">I", content, at - 12 - 4, 4)  # a box that ends within its header
+    struct.pack_into(">I", content, at - 16, 4)  # a box that ends within its header
     video.write_bytes(content)
     assert count_frames(str(video)) == 67
+
+
+@pytest.mark.parametrize(
+    "movie",
+    [
+        b"\0\0\0\x10moov\0\0\0\x08mvhd",
+        b"\0\0\0\x01moov\x7f" + bytes(7),
+        b"\0\0\0\x01moov\xff" + bytes(7),
+        b"\0\0\0\x09moov\0",
+        b"\0\0\0\x24moov\0\0\0\x1cmvhd" + bytes(20),
+        b"",
+    ],
+)
+def test_played_share__of_a_damaged_header_is_all(tmp_path, movie):
+    (tmp_path / "v.mp4").write_bytes(b"\0\0\0\x10ftypisom\0\0\2\0" + movie)
+    assert played_share(str(tmp_path / "v.mp4")) == 1
 
 
 def test_read__stride_takes_the_frames_of_ultralytics(tmp_path):

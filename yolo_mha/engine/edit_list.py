@@ -5,6 +5,7 @@ The boxes are those of ISO/IEC 14496-12: ``elst`` lists the edits, ``mvhd`` and 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ def played_share(path: str) -> float:
     """
     try:
         with Path(path).open("rb") as file:
-            movie = next(file.read(size) for kind, size in _top_boxes(file) if kind == b"moov")
+            length = os.fstat(file.fileno()).st_size
+            movie = next(file.read(min(size, length)) for kind, size in _top_boxes(file) if kind == b"moov")
         ticks, _ = _clock(_box(movie, b"mvhd"))
         for track in (body for kind, body in _boxes(movie) if kind == b"trak"):
             media = _box(track, b"mdia")
@@ -31,7 +33,7 @@ def played_share(path: str) -> float:
                 played = _played(_box(_box(track, b"edts"), b"elst"))
                 share = played / ticks / (length / media_ticks)
                 return min(share, 1.0) if share > 0 else 1.0
-    except (OSError, ValueError, StopIteration, struct.error, ZeroDivisionError):
+    except (OSError, ValueError, StopIteration, LookupError, ArithmeticError, struct.error):
         pass  # no such file, no such box, or a damaged one
     return 1.0
 

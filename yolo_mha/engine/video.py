@@ -34,9 +34,9 @@ def usable_fps(fps: float) -> float:
 def count_frames(path: str) -> int | None:
     """Return how many frames a video announces: None where it says nothing, 0 where it cannot be opened."""
     capture = cv2.VideoCapture(path)
-    opened, frames = capture.isOpened(), _announced(capture, path)
+    frames = (_announced(capture, path) or None) if capture.isOpened() else 0
     capture.release()
-    return (frames or None) if opened else 0
+    return frames
 
 
 def _announced(capture: cv2.VideoCapture, path: str) -> int:

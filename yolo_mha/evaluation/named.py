@@ -2,8 +2,8 @@
 
 They are tested only where the primary contrast leaves zero out, and then together, by Holm (1979): with m of them the
 clearest one has the probability of error 0.05 / m, the next one 0.05 / (m - 1), and so on until one does not leave zero
-out. So a wrong "helps" or "hurts" among all of them has a probability of 0.05 at
-most; "no difference that matters" is not corrected so.
+out. So a wrong "helps" or "hurts" among all of them has a probability of 0.05 at most; of "no difference that matters"
+no more is said than that each was judged by the same, wider interval.
 
 Source:
     Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6,
