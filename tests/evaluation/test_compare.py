@@ -355,6 +355,19 @@ def test_read_run__knows_nothing_of_a_run_of_other_code(finished, monkeypatch, t
     ]  # fmt: skip
 
 
+def test_prepare__names_classes_on_few_images_before_anything_is_trained(tmp_path):
+    data = generate(tmp_path, train=3, val=12)
+    labels = sorted((tmp_path / "labels" / "val").glob("*.txt"))
+    for label in labels[2:]:
+        lines = label.read_text().splitlines()
+        label.write_text("".join(f"0{line[1:]}\n" for line in lines))
+    recipe = tmp_path / "recipe.yaml"
+    arms = {"baseline": "demo-baseline.yaml", "attention": "demo-mha.yaml"}
+    recipe.write_text(yaml.safe_dump({"data": str(data), "arms": arms}))
+    (note,) = prepare(read_recipe(recipe, {})).data_notes
+    assert "on fewer than 10 val images. An answer that changes when these classes are left out" in note
+
+
 def test_prepare__says_which_scored_images_were_trained_on(tmp_path):
     data = generate(tmp_path, train=3, val=2)
     data.write_text(data.read_text() + "test: images/train\n")

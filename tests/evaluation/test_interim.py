@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,13 @@ def interval(delta: float, sd: float, se_images: float = 0.001, seeds: int = 3) 
     return found
 
 
-def judged(given: Interval, stage, margin: float = 0.01) -> Contrast:
-    contrast = Contrast("attention", "baseline", True, [0, 1, 2], {"AP": given}, {}, None, named=True, best=0.4)  # type: ignore[arg-type]
-    return with_verdicts([contrast], margin, stage)[0]
+def contrast(given: Interval, **words: Any) -> Contrast:
+    none: Any = None
+    return Contrast("attention", "baseline", True, [0, 1, 2], {"AP": given}, {}, none, named=True, best=0.4, **words)
+
+
+def judged(given: Interval, stage, margin: float = 0.01, **words: Any) -> Contrast:
+    return with_verdicts([contrast(given, **words)], margin, stage)[0]
 
 
 def test_stages__spend_the_error_by_the_square_of_the_share_of_seeds():
@@ -74,7 +79,7 @@ def test_look__stops_for_what_stands_out_and_goes_on_otherwise():
 def test_look__stops_where_all_seeds_would_not_settle_it():
     first = stages([3], range(5))[0]
     hopeless = judged(interval(0.004, 0.0005, se_images=0.02), first)
-    assert chance_to_settle(hopeless.effect, first, 0.01) < 0.01
+    assert chance_to_settle([hopeless.effect], first, 0.01) < 0.01
     assert stopping(hopeless, 0.01, first) == FUTILITY
     last = stages([3], range(5))[-1]
     assert stopping(judged(interval(0.004, 0.0005, se_images=0.02), last), 0.01, last) == ""
@@ -89,7 +94,29 @@ def test_chance_to_settle__agrees_with_simulated_ends():
     half = corrected(replace(given, seeds=10), stage.last_error, 0.05)
     half = (half.high - half.low) / 2
     settled = (abs(ends) > half) | (abs(ends) + half < margin)
-    assert chance_to_settle(given, stage, margin) == pytest.approx(settled.mean(), abs=0.005)
+    assert chance_to_settle([given], stage, margin) == pytest.approx(settled.mean(), abs=0.005)
+
+
+def test_look__stops_where_no_seeds_could_make_rare_classes_agree():
+    """Of a gain that one rare class makes more seeds say the same; an answer takes more images."""
+    first = stages([3], range(5))[0]
+    gain = interval(0.2, 0.001)
+    for common, reason in ((interval(0.0, 0.0001), FUTILITY), (None, FUTILITY), (interval(0.02, 0.006), "")):
+        found = judged(gain, first, rare=["pool"], without_rare=common)
+        assert found.verdict.word == "inconclusive"
+        assert stopping(found, 0.01, first) == reason
+
+
+def test_named__are_judged_as_sharply_as_their_common_classes_allow():
+    """Holm's second step is open only to those that come after a contrast that is answered."""
+    (only,) = stages([], range(3))
+    primary = contrast(interval(0.2, 0.005))
+    clear = replace(contrast(interval(0.2, 0.005)), primary=False)
+    doubtful = replace(clear, rare=["pool"], without_rare=interval(0.0, 0.05))
+    second = replace(clear, effects={"AP": interval(0.03, 0.01)})
+    for first, word in ((clear, "helps"), (doubtful, "inconclusive")):
+        _, judged_first, judged_second = with_verdicts([primary, first, second], 0.01, only)
+        assert (judged_first.verdict.word, judged_second.verdict.word) == (word, word)
 
 
 def test_headline__needs_both_contrasts():

@@ -22,8 +22,7 @@ def contrast(delta: float, half: float, best: float = 0.5, seeds: int = 3, **wor
     scope = "seeds and images" if seeds > 2 else "images"
     effect = Interval(delta, delta - half, delta + half, scope, seeds, 80, 0.008, 0.001, None)
     verdict = judge(effect, "attention", "baseline", 0.01, best=best, **words)
-    failures = words.get("with_failures")
-    return Contrast("attention", "baseline", True, list(range(seeds)), {"AP": effect}, {}, verdict, failures, best=best)
+    return Contrast("attention", "baseline", True, list(range(seeds)), {"AP": effect}, {}, verdict, best=best, **words)
 
 
 def summary(given: Contrast, headline: str = "", runs=(), **next_step):
@@ -138,6 +137,18 @@ def test_summarize__an_answer_that_failed_runs_would_change_is_none():
     found = summary(contrast(0.03, 0.02, with_failures=counted))
     assert found.answer == "One cannot tell yet."
     assert "because runs failed" in found.finding
+
+
+def test_summarize__an_answer_with_rare_classes_says_what_it_is_without_them():
+    common = Interval(0.004, 0.001, 0.007, "seeds and images", 3, 80, 0.008, 0.001, None)
+    found = summary(contrast(0.3, 0.2, rare=["pool"], without_rare=common))
+    assert found.answer == "Yes."
+    assert "pool is on fewer than 10 images; without these: helps, AP +0.004" in found.finding
+    unclear = replace(common, low=-0.02)
+    assert "Chance alone" in summary(contrast(0.01, 0.03, rare=["pool"], without_rare=unclear)).finding
+    found = summary(contrast(0.3, 0.2, rare=["pool"], without_rare=unclear))
+    assert (found.answer, found.next_step) == ("One cannot tell yet.", "Test on more images of pool.")
+    assert "inconclusive, because pool is on fewer than 10 images" in found.finding
 
 
 def test_seeds_wanted__as_many_as_the_verdict_says_or_anew():

@@ -77,7 +77,11 @@ def test_judge__an_answer_that_failed_runs_would_change_is_none(finished, counte
 @pytest.mark.parametrize(
     ("common", "word", "sentence"),
     [
-        (interval(0.02, 0.01), HELPS, "bike is on fewer than 10 images; without these the answer is the same"),
+        (
+            interval(0.02, 0.001),
+            HELPS,
+            "bike is on fewer than 10 images; without these: helps, AP +0.020, 95",
+        ),
         (interval(0.0, 0.03), INCONCLUSIVE, "because bike is on fewer than 10 images, which is too few"),
         (interval(-0.02, 0.01), INCONCLUSIVE, "With all classes: helps, AP +0.500"),
         (None, INCONCLUSIVE, "Without these: nothing is left"),
@@ -88,6 +92,15 @@ def test_judge__an_answer_that_rests_on_rare_classes_is_none(common, word, sente
     verdict = judge(given, "attention", "baseline", margin=0.01, best=0.6, rare=["bike"], without_rare=common)
     assert verdict.word == word
     assert sentence in verdict.sentence
+    assert verdict.next_step == ("Test on more images of bike." if word == INCONCLUSIVE else "")
+
+
+def test_judge__bounds_hold_with_and_without_rare_classes():
+    narrow, wide = interval(0.0, 0.001), interval(0.0, 0.003)
+    for whole, common in ((narrow, wide), (wide, narrow)):
+        same = judge(whole, "a", "b", margin=0.02, best=0.6, rare=["bike"], without_rare=common)
+        alone = judge(wide, "a", "b", margin=0.02, best=0.6)
+        assert same.sentence.split(" against")[0] == alone.sentence.split(" against")[0]
 
 
 def test_judge__two_models_whose_ap_is_within_the_margin_do_not_agree():

@@ -164,6 +164,11 @@ class Contrast:
         return self.judged or self.effect
 
     @property
+    def counted(self) -> list[Interval]:
+        """The differences that have to give one answer, uncorrected: also with failed runs and without rare classes."""
+        return [interval for interval in (self.effect, self.with_failures, self.without_rare) if interval]
+
+    @property
     def role(self) -> str:
         return "primary" if self.primary else "named" if self.named else "exploratory"
 

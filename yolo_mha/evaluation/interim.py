@@ -77,24 +77,26 @@ def stage_of(known: Sequence[Stage], ended: Collection[int]) -> Stage | None:
     return next((stage for stage in known if stage.seeds == sorted(ended)), None)
 
 
-def chance_to_settle(interval: Interval, stage: Stage, margin: float) -> float:
+def chance_to_settle(intervals: Sequence[Interval], stage: Stage, margin: float) -> float:
     """Return the probability that all seeds leave zero out, or a difference that matters, as things look now.
 
     Args:
-        interval: Uncorrected, of a look before the last one, with three seeds or more.
+        intervals: Uncorrected, of a look before the last one, with three seeds or more. Of several, which have to give
+            the same answer, an upper bound is returned.
         stage: That look.
         margin: The smallest difference that matters.
     """
+    answers = zip(*(_chances(interval, stage, margin) for interval in intervals), strict=True)
+    return sum((min(of_each) for of_each in answers), 0.0)
+
+
+def _chances(interval: Interval, stage: Stage, margin: float) -> tuple[float, float, float]:
+    """Return the probabilities that all seeds will say "helps", "hurts" and "no difference that matters"."""
     sd, so_far = interval.sd_seeds or 0.0, interval.seeds
     ends = corrected(replace(interval, seeds=stage.planned), stage.last_error, ALPHA)
     half = (ends.high - ends.low) / 2
     spread = max(sd * math.sqrt(1 / so_far - 1 / stage.planned), 1e-15)
 
-    def between(low: float, high: float) -> float:
-        t = stats.t(so_far - 1, loc=interval.delta, scale=spread)
-        return float(t.cdf(high) - t.cdf(low))
-
-    different = 1 - between(-half, half)
-    inside = margin - half
-    same = max(between(-min(inside, half), min(inside, half)), 0.0) if inside > 0 else 0.0
-    return different + same
+    t = stats.t(so_far - 1, loc=interval.delta, scale=spread)
+    inside = max(min(margin - half, half), 0.0)
+    return float(t.sf(half)), float(t.cdf(-half)), float(t.cdf(inside) - t.cdf(-inside))

@@ -27,6 +27,7 @@ from ..surgery.rows import blocks
 from ..surgery.transfer import align
 from .control import Substitute, matched_control
 from .recipe import Arm, Control, Recipe
+from .verdict import on_few
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,13 @@ def with_data(recipe: Recipe, arms: dict[str, PlannedArm], splits: Sequence[str]
         recipe = replace(recipe, data=str(data.resolve() if data.exists() else dataset.yaml))
     read = read_dataset(dataset, splits, recipe.bad, with_bar)
     dataset, samples = read.dataset, read.samples
-    held = {dataset.names[int(index)] for sample in samples[recipe.split] for index in sample.classes}
+    scored = [sample.image for sample in samples[recipe.split]]
+    groups = read_groups(recipe.group, scored)
+    held: dict[str, set[str | Path]] = {}  # the images of each class, or their groups
+    units: Sequence[str | Path] = groups or scored
+    for labelled, unit in zip(samples[recipe.split], units, strict=True):
+        for index in set(labelled.classes.tolist()):
+            held.setdefault(dataset.names[int(index)], set()).add(unit)
     for named in recipe.named():
         if missing := [name for name in classes_of(named.metric) if name not in held]:
             raise ConfigError(
@@ -121,9 +128,11 @@ def with_data(recipe: Recipe, arms: dict[str, PlannedArm], splits: Sequence[str]
                 expected=f"classes with objects there: {', '.join(sorted(held))}",
             )
     recipe = replace(recipe, blocks=own_modules(arm.network for arm in arms.values()))
-    scored = [sample.image for sample in samples[recipe.split]]
-    groups = read_groups(recipe.group, scored)
     notes = _data_notes(recipe.group, groups, scored)
+    rare = [name for name in classes_of(recipe.metric) or held if len(held[name]) < LEAST_UNITS]
+    if rare and len(set(units)) >= LEAST_UNITS:
+        few = on_few(rare, f"{recipe.split} images" if groups is None else "groups")
+        notes.append(f"{few}. An answer that changes when these classes are left out will be called inconclusive.")
     check = leaks({split: own for split, own in samples.items() if split in ("train", recipe.split)})
     notes += [check.message] if check.status == "warning" else []
     for note in (*notes, *read.check.sentences()):

@@ -18,7 +18,7 @@ from .interim import Stage
 from .recipe import Recipe
 from .run_notes import interim_note, last_rise
 from .runs import FAILED, epochs_of
-from .verdict import HELPS, HURTS, INCONCLUSIVE, LEARNED, NONE, SAME
+from .verdict import HELPS, HURTS, INCONCLUSIVE, LEARNED, NONE, SAME, word_of
 
 ANSWERS = {
     HELPS: "Yes.",
@@ -84,7 +84,8 @@ def summarize(recipe: Recipe, primary: Contrast, headline: str, runs: Sequence[R
 def _finding(primary: Contrast, margin: float) -> str:
     """Say what was found."""
     effect, word = primary.interval, primary.verdict.word
-    if effect is None or word == NONE or primary.with_failures or (primary.rare and word == INCONCLUSIVE):
+    two = primary.with_failures or (primary.without_rare and word in DECIDED)  # differences that the verdict rests on
+    if effect is None or word == NONE or two or word != word_of(effect, margin):
         reason = primary.verdict.sentence.removeprefix(f"No verdict on {primary.arm} against {primary.against}: ")
         return reason[0].upper() + reason[1:]
     higher = effect.delta >= 0

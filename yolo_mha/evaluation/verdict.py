@@ -94,16 +94,17 @@ def judge(
         design += "; with AP 0 for a failed run the answer is the same"
     if rare and word != INCONCLUSIVE:
         common = word_of(without_rare, margin) if without_rare else NONE
-        few = _few(rare, "images" if interval.groups is None else "groups")
+        few = on_few(rare, "images" if interval.groups is None else "groups")
+        rest = f"{common}, {_found(without_rare, margin, metric)}" if without_rare else "nothing is left"
         if common != word:
-            rest = f"{common}, {_found(without_rare, margin, metric)}" if without_rare else "nothing is left"
             return Verdict(
                 INCONCLUSIVE,
                 f"{arm} against {against} is inconclusive, because {few}, which is too few to tell what others would "
-                f"give. With all classes: {word}, {found} ({design}). Without these: {rest}. More images tell.",
+                f"give. With all classes: {word}, {found} ({design}). Without these: {rest}.",
+                next_step=f"Test on more images of {_listed(rare)}." if primary else "",
             )
-        design += f"; {few}; without these the answer is the same"
-    widest = max(-interval.low, interval.high, 0.0)
+        design += f"; {few}; without these: {rest}"
+    widest = max(0.0, *(end for each in (interval, without_rare) if each for end in (-each.low, each.high)))
     if word in (HELPS, HURTS):
         small = f", by less than the margin of {margin:g}" if widest < margin else ""
         return Verdict(word, f"{arm} {word}{small}: {found} against {against} ({design}).")
@@ -149,10 +150,14 @@ def word_of(interval: Interval, margin: float) -> str:
     return SAME if max(-interval.low, interval.high) <= margin else INCONCLUSIVE
 
 
-def _few(rare: Sequence[str], units: str) -> str:
-    more = f" and {len(rare) - MAX_NAMED} more classes" if len(rare) > MAX_NAMED else ""
-    verb = "is" if len(rare) == 1 else "are each"
-    return f"{', '.join(rare[:MAX_NAMED])}{more} {verb} on fewer than {LEAST_UNITS} {units}"
+def on_few(rare: Sequence[str], units: str) -> str:
+    """Say that classes are on too few images, or groups of these."""
+    return f"{_listed(rare)} {'is' if len(rare) == 1 else 'are each'} on fewer than {LEAST_UNITS} {units}"
+
+
+def _listed(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - MAX_NAMED} more classes" if len(classes) > MAX_NAMED else ""
+    return f"{', '.join(classes[:MAX_NAMED])}{more}"
 
 
 def _found(interval: Interval, margin: float, metric: str) -> str:

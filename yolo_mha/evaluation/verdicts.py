@@ -31,8 +31,7 @@ def with_verdicts(contrasts: Sequence[Contrast], margin: float, stage: Stage) ->
     if primary.verdict.word not in (HELPS, HURTS):
         return [primary, *(replace(contrast, named=False) for contrast in others)]
     family = [i for i, each in enumerate(others) if each.named and each.effect and each.effect.scope != "images"]
-    intervals = [effect for i in family if (effect := others[i].effect)]
-    shares = holm([share_needed(interval, stage.error, ALPHA) for interval in intervals])
+    shares = holm([max(share_needed(each, stage.error, ALPHA) for each in others[i].counted) for i in family])
     for i, share in zip(family, shares, strict=True):
         others[i] = _judged(others[i], margin, stage, share)
     return [primary, *others]
@@ -53,9 +52,12 @@ def stopping(primary: Contrast, margin: float, stage: Stage) -> str:
         return ""
     if primary.verdict.word in (HELPS, HURTS, SAME):
         return primary.verdict.word
-    if primary.verdict.word == INCONCLUSIVE and chance_to_settle(primary.effect, stage, margin) < FUTILE:
+    if primary.verdict.word != INCONCLUSIVE:
+        return ""
+    if primary.rare and not primary.without_rare:
         return FUTILITY
-    return ""
+    agreeing = [interval for interval in (primary.effect, primary.without_rare) if interval]
+    return FUTILITY if chance_to_settle(agreeing, stage, margin) < FUTILE else ""
 
 
 def headline(contrasts: Sequence[Contrast], recipe: Recipe, stage: Stage) -> str:
@@ -73,8 +75,7 @@ def headline(contrasts: Sequence[Contrast], recipe: Recipe, stage: Stage) -> str
     control = next((c for c in contrasts if _is_its_control(c, primary, recipe)), None)
     if control is None or control.effect is None or primary.verdict.word != HELPS:
         return ""
-    counted = [interval for interval in (control.effect, control.with_failures, control.without_rare) if interval]
-    better = all(word_of(corrected(each, stage.error, ALPHA), recipe.margin) == HELPS for each in counted)
+    better = all(word_of(corrected(each, stage.error, ALPHA), recipe.margin) == HELPS for each in control.counted)
     its = f"its control of as many parameters, {control.against}"
     if better:
         return f"{primary.arm} is better than {primary.against} and than {its}."
