@@ -97,6 +97,25 @@ def test_mirror__boxes_are_fractions_of_the_image_as_it_is(tmp_path):
     assert [4, 4, 12, 12] in samples["images"].boxes.round(6).tolist()
 
 
+@pytest.mark.parametrize("size", [(80, 40), (20, 10), (20, 40)])
+@pytest.mark.parametrize("make", [voc, coco])
+def test_mirror__boxes_that_were_drawn_on_another_size_are_a_fault_until_the_image_is_put_back(tmp_path, make, size):
+    """Images that were scaled or turned while their annotations were kept: all of their boxes are wrong."""
+    folder = make(tmp_path / "pets")
+    image = folder / "JPEGImages" / "c.png" if make is voc else folder / "val2017" / "one" / "a.png"
+    whole = read_dataset(load_dataset(folder), ["val"]).samples["val"]
+    kept = image.read_bytes()
+    picture(image, *size)
+    words = f"labels for another image size.* boxes for 40x20 pixels, and the image has {size[0]}x{size[1]}"
+    with pytest.raises(DataError, match=words):
+        read_dataset(load_dataset(folder), ["val"])
+    left = read_dataset(load_dataset(folder), ["val"], "skip").samples["val"]
+    assert len(left) == len(whole) - 1
+    image.write_bytes(kept)
+    again = read_dataset(load_dataset(folder), ["val"]).samples["val"]
+    assert [s.boxes.tolist() for s in again] == [s.boxes.tolist() for s in whole]
+
+
 def test_mirror__names_of_many_bytes(tmp_path):
     """Three bytes a character: the name of the file fits the limit of 255 bytes, and that with its folder would not."""
     folder, name = tmp_path / "pets", f"{'図' * 40}/{'像' * 60}.png"

@@ -53,12 +53,13 @@ def test_load_dataset__voc_faults_of_files_and_sizes_are_recorded(tmp_path):
     folder = voc(tmp_path / "pets")
     xml(folder / "Annotations" / "alone.xml", ("ant", 0, 1, 1, 2, 2))
     (folder / "Annotations" / "c.xml").unlink()
-    xml(folder / "Annotations" / "d.xml", ("ant", 0, 0, 1, 60, 20), size=(400, 200))
+    xml(folder / "Annotations" / "d.xml", ("ant", 0, 0, 1, 60, 20))
+    xml(folder / "Annotations" / "a.xml", ("ant", 0, 0, 1, 30, 20), size=(400, 100))
     dataset = load_dataset(folder)
-    about = json.loads(dataset.annotations["val"].read_text())["info"]["yolo_mha"]
-    assert (about["images_without_truth"], about["truth_without_image"], about["other_sizes"]) == (1, 1, 1)
-    notes = " ".join(about["notes"])
-    for words in ("alone.xml", "said 400x200, is 40x20", "begin at pixel 0", "beyond their image"):
+    train, about = (json.loads(dataset.annotations[s].read_text())["info"]["yolo_mha"] for s in ("train", "val"))
+    assert (about["images_without_truth"], about["truth_without_image"], train["other_sizes"]) == (1, 1, 1)
+    notes = " ".join(train["notes"] + about["notes"])
+    for words in ("alone.xml", "said 400x100, is 40x20", "begin at pixel 0", "beyond their image"):
         assert words in notes
     without, clipped = read_split(dataset, "val")
     assert len(without.classes) == 0

@@ -25,7 +25,7 @@ from .beacons import EMBEDDED, generate
 from .check_cache import Entry, check_split
 from .coco_json import coco_dataset, coco_files
 from .data_check import LEFT_OUT, REPAIR, STOP, BadFile, DataCheck, check_bad, data_check, in_words
-from .faults import BAD_LABELS, OF_LABELS, Fault
+from .faults import OF_LABELS, Fault
 from .files import read_json, read_text, sha256_of_lines
 from .labels import MAX_NAMED
 from .links import datasets_folder, link_split, write_yaml
@@ -462,10 +462,10 @@ def _sample(entry: Entry, link: Path) -> Sample:
 
 
 def _with_fault(entry: Entry, origin: Origin | None) -> Entry:
-    """Add that the annotation file was not readable of which the labels were made."""
+    """Add what was wrong with the annotation file of which the labels were made."""
     if origin is None or not origin["fault"]:
         return entry
-    faults = [*entry.checked.faults, Fault(BAD_LABELS, origin["fault"])]
+    faults = [*entry.checked.faults, Fault(origin["reason"], origin["fault"])]
     return entry._replace(checked=replace(entry.checked, faults=faults))
 
 

@@ -36,10 +36,11 @@ TOO_LARGE = "image too large"
 OTHER_FORMAT = "image of a format that is not trained on"
 OTHER_VALUES = "image of floats or of an odd depth"
 BAD_LABELS = "labels not readable"
+OTHER_SIZE = "labels for another image size"
 MIXED = "boxes and polygons in one label file"
 OUTSIDE = "box outside the image"
 NO_SIZE = "box of zero size"
-OF_LABELS = (BAD_LABELS, MIXED, OUTSIDE, NO_SIZE)
+OF_LABELS = (BAD_LABELS, OTHER_SIZE, MIXED, OUTSIDE, NO_SIZE)
 
 
 class Fault(NamedTuple):

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,14 +25,16 @@ from ultralytics.data.utils import exif_size
 
 from ..errors import DataError
 from .check_cache import Stamp, stamp
+from .faults import BAD_LABELS, OTHER_SIZE
 from .files import unfinished
 from .instances import Id, Image, Instances
 from .links import datasets_folder, link
 from .pictures import open_picture
 from .progress import Progress, silent
 
-MIRROR_VERSION = 2  # to be raised when mirrors are written differently, so that old ones are made anew
+MIRROR_VERSION = 3  # to be raised when mirrors are written differently, so that old ones are made anew
 ORIGINS = "origins.json"
+SAME_SIZE = 0.01  # by which sizes may differ, as a fraction
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call them
 
 
@@ -93,14 +96,15 @@ class ForeignDataset:
 class Origin(TypedDict):
     """Where an image of a mirror is from.
 
-    Its keys: the user's ``image`` and the file of its ``labels``; the ``fault`` of the latter where that cannot be
-    read; and the stamp of an image whose size is ``unread``.
+    Its keys: the user's ``image``, its ``stamp``, and the file of its ``labels``; what is wrong with the latter for
+    this image, with the ``reason`` in a few words and the ``fault`` in more.
     """
 
     image: str
+    stamp: Stamp
     labels: str
+    reason: str
     fault: str
-    unread: Stamp | None
 
 
 def mirror(foreign: ForeignDataset, progress: Progress = silent, out: Path | None = None) -> Path:
@@ -174,16 +178,15 @@ def _digest(foreign: ForeignDataset) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Say whether a mirror was written to its end, and all images that it was made of are where they were.
+    """Say whether a mirror was written to its end, and all images that it was made of are as they were.
 
-    An image without a readable size has no labels there, so it must not have been changed since.
+    Its labels are fractions of their sizes.
     """
     try:
         origins = json.loads((folder / ORIGINS).read_text(encoding="utf-8")).values()
     except OSError:  # there is none, or another process makes it anew
         return False
-    images = [(Path(origin["image"]), origin["unread"]) for origin in origins]
-    return all(image.exists() and unread in (None, stamp(image)) for image, unread in images)
+    return all(origin["stamp"] == stamp(Path(origin["image"])) for origin in origins)
 
 
 def _write_split(
@@ -197,13 +200,14 @@ def _write_split(
     classes = {c["id"]: names.index(c["name"]) for c in part.truth["categories"] if c["name"] in names}
     rows: dict[Id, set[str]] = {image["id"]: set() for image in part.truth["images"]}
     size_of = {image["id"]: size for image, size in zip(part.truth["images"], sizes, strict=True)}
-    outside = 0
+    annotated, outside = set(), Counter[Id]()  # images
     for a in part.truth["annotations"]:
         (x, y, w, h), size = a["bbox"], size_of[a["image_id"]]
         if size is None:
             continue
         width, height = size
-        outside += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
+        annotated.add(a["image_id"])
+        outside[a["image_id"]] += min(x, y) < -1 or x + w > width + 1 or y + h > height + 1
         x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 < x2 and y1 < y2 and not (a.get("iscrowd") or a.get("ignore")):
             fractions = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
@@ -225,18 +229,23 @@ def _write_split(
         if 0 not in said and said != (width, height):
             others.append(f"{image['file_name']} (said {said[0]}x{said[1]}, is {width}x{height})")
         written.append({**image, "width": width, "height": height, "mirror_name": name})
-        labelled, fault = part.faults.get(i, (None, ""))
-        unread = stamp(file) if size is None else None
-        origins[f"{split}/{name}"] = Origin(image=str(file), labels=str(labelled or file), fault=fault, unread=unread)
+        labelled, fault = part.faults.get(i, (file, ""))
+        reason = BAD_LABELS if fault else ""
+        if not fault and 0 not in said and image["id"] in annotated:
+            fault = _drawn_on_another(said, (width, height), outside[image["id"]])
+            reason = OTHER_SIZE if fault else ""
+        origins[f"{split}/{name}"] = Origin(
+            image=str(file), stamp=stamp(file), labels=str(labelled), reason=reason, fault=fault
+        )
     notes = [*part.notes]
     if others:
         notes.append(
             f"The size of {len(others)} images differs from their annotations, such as {others[0]}; that of the image "
             "is used."
         )
-    if outside:
+    if outside.total():
         notes.append(
-            f"{outside} boxes extend more than a pixel beyond their image; they are clipped for training only."
+            f"{outside.total()} boxes extend more than a pixel beyond their image; they are clipped for training only."
         )
     remarks = {
         "format": foreign.format,
@@ -251,6 +260,23 @@ def _write_split(
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(truth), encoding="utf-8")
     return origins
+
+
+def _drawn_on_another(said: tuple[int, int], size: tuple[int, int], outside: int) -> str:
+    """Say why boxes were not drawn on this image, in words: it was scaled, or they leave it; empty where they may be.
+
+    Args:
+        said: Width and height in the annotations.
+        size: Width and height of the image.
+        outside: Number of boxes that leave it.
+    """
+    wide, high = (theirs / own for theirs, own in zip(said, size, strict=True))
+    if max(abs(wide - 1), abs(high - 1)) <= SAME_SIZE:
+        return ""
+    sizes = f"boxes for {said[0]}x{said[1]} pixels, and the image has {size[0]}x{size[1]}"
+    if outside:
+        return f"{sizes}: {outside} of them leave it"
+    return sizes if abs(wide / high - 1) <= SAME_SIZE else ""
 
 
 def _sizes(files: Sequence[Path], split: str, progress: Progress) -> list[tuple[int, int] | None]:
