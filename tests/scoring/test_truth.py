@@ -77,6 +77,28 @@ def test_read_results__an_ambiguous_id_is_refused_and_a_file_name_decides():
     assert read_results([prediction(1, 0)], truth_of(same), same)[0]["image_id"] == 1
 
 
+def test_read_results__file_names_of_other_images_than_the_ids_are_refused():
+    """Predictions of another split, whose numbers are positions in this one by chance."""
+    other = [prediction(i, c, file_name=f"{i}.png") for i, c in ((0, 0), (2, 1))]
+    with pytest.raises(DataError, match="have file names of other images") as caught:
+        read_results(other, truth_of(SAMPLES), SAMPLES)
+    assert "image_id 0 as position: file_name '0.png'" in str(caught.value)
+    given = replace(truth_of(SAMPLES), given=True)
+    with pytest.raises(DataError, match="have file names of other images"):
+        read_results(other, given, SAMPLES)
+    for right in ("7.png", "C:\\data\\7.jpg"):  # as converted elsewhere, where the name of the picture stays
+        (read,) = read_results([prediction(0, 0, file_name=right, category_name="cat")], given, SAMPLES)
+        assert read["image_id"] == 0
+
+
+def test_read_results__of_two_classes_of_one_name_the_id_decides():
+    samples = [sample("7", [[5, 5, 20, 20], [30, 30, 60, 60]], [0, 1])]
+    truth = replace(truth_of(samples), coco=ground_truth(samples, {0: "cat", 1: "cat"}))
+    written = detections(samples, perfect(samples), truth)
+    assert [r["category_name"] for r in written] == ["cat", "cat"]
+    assert read_results(written, truth, samples) == written
+
+
 def test_read_results__its_own_file_is_never_ambiguous():
     samples = [sample(name, [[5, 5, 20, 20]], [0]) for name in ("1", "2", "3")]
     samples += [sample("4", [[5, 5, 20, 20]], [1])]

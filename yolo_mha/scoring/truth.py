@@ -257,9 +257,16 @@ def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[S
     values = {r["image_id"] for r in results}
     if results and all(isinstance(r.get("file_name"), str) and r["file_name"] in by_name for r in results):
         return Reading("file_name", "file_name", by_name)
-    if truth.given and values <= own.keys():
+    stems = [(_stem(name), i) for name, i in names]
+    known = set(stems)
+    named = dict.fromkeys((r["image_id"], r["file_name"]) for r in results if isinstance(r.get("file_name"), str))
+
+    def wrong(ids: Ids) -> tuple[Id, str] | None:
+        """Return the first id and file name that are not of one image; of one that is not scored nothing is known."""
+        return next(((v, n) for v, n in named if ids[v] is not None and (_stem(n), ids[v]) not in known), None)
+
+    if truth.given and values <= own.keys() and not wrong(own):
         return Reading("image_id", "id of the annotations", own)
-    stems = [(PurePosixPath(name).stem, i) for name, i in names]
     readings = {
         "id of the annotations" if truth.given else "position": own,
         "file name": by_name,
@@ -270,6 +277,15 @@ def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[S
     if not fitting:
         fix = "name the split or the dataset that was predicted, or give each prediction its file_name"
         raise _unknown("image", values, readings, f"{len(samples)} images of the split", fix)
+    contradicted = {reading: found for reading, ids in fitting.items() if (found := wrong(ids))}
+    fitting = {reading: ids for reading, ids in fitting.items() if reading not in contradicted}
+    if not fitting:
+        raise DataError(
+            "The predictions have file names of other images than their image ids.",
+            given="; ".join(f"image_id {v!r} as {reading}: file_name {n!r}" for reading, (v, n) in contradicted.items()),
+            expected="file names of this split, or none",
+            fix="name the split or the dataset that was predicted; if the ids are right, remove file_name",
+        )
     (reading, ids), *others = fitting.items()
     if differing := [other for other, also in others if any(also[v] != ids[v] for v in values)]:
         value = next(v for v in values if any(fitting[other][v] != ids[v] for other in differing))
@@ -286,7 +302,7 @@ def _read_category_ids(results: list[Prediction], truth: Truth) -> Reading:
     """Find out how the classes are named."""
     values = {r["category_id"] for r in results}
     own: Ids = {c["id"]: c["id"] for c in truth.coco["categories"]}
-    by_name: Ids = {c["name"]: c["id"] for c in truth.coco["categories"]}
+    by_name = _unique((c["name"], c["id"]) for c in truth.coco["categories"])
     if results and all(isinstance(r.get("category_name"), str) and r["category_name"] in by_name for r in results):
         return Reading("category_name", "category_name", by_name)
     index: Ids = dict(enumerate(truth.category_ids))
@@ -337,6 +353,10 @@ def _is_ultralytics(result: Prediction) -> bool:
     """Say whether a prediction looks as ``save_json`` writes it: its id is the stem of the file name beside it."""
     stem = PurePosixPath(str(result.get("file_name"))).stem
     return "file_name" in result and str(result["image_id"]) in (stem, stem.lstrip("0") or "0")
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).stem
 
 
 def _unique(pairs: Iterable[tuple[Id, Id | None]]) -> Ids:
