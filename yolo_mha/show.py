@@ -147,7 +147,7 @@ def _show_train(result: TrainResult, console: Console) -> None:
     _say_faults(console, result.data_check)
     _say(console, f"{result.epochs} epochs, best checkpoint: {result.best}")
     if result.data_check:  # of a detector; val scores nothing else
-        _say(console, f"score it: yolo-mha val model={result.best} data=...")
+        _say(console, f"score it: yolo-mha val {shlex.quote(f'model={result.best}')} data=...")
 
 
 def _show_val(result: ValResult, console: Console) -> None:
@@ -334,7 +334,7 @@ def _show_export(result: ExportResult, console: Console) -> None:
     _say(console, f"verdict: {result.verdict if result.ok else result.verdict.upper()}", style=style)
     _say(console, f"proof: {result.proof}")
     if result.standalone:
-        _say(console, f"without PyTorch: python {result.standalone} {result.file} picture.jpg")
+        _say(console, f"without PyTorch: {shlex.join(['python', result.standalone, result.file, 'picture.jpg'])}")
 
 
 def _show_benchmark(result: BenchmarkResult, console: Console) -> None:

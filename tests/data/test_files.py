@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from yolo_mha.data.files import clear_unfinished, unfinished, whole_file, write_text
+from yolo_mha.data.files import clear_unfinished, process_namespace, unfinished, whole_file, write_text
 from yolo_mha.text import UNFINISHED
 
 
@@ -39,16 +39,19 @@ def test_whole_file__names_the_file_where_the_disk_is_full(tmp_path, small_disk)
 def test_clear_unfinished__takes_what_no_process_writes_any_more(tmp_path, monkeypatch):
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     monkeypatch.setattr(socket, "gethostname", lambda: "ip-10-0-0-12")  # in which numbers stand between dashes too
-    left = tmp_path / f"{UNFINISHED}ip-10-0-0-12@{process.stdout.strip()}-weights"
+    begin = unfinished().partition("@")[0]
+    assert begin == f"{UNFINISHED}ip-10-0-0-12.{process_namespace()}"
+    left = tmp_path / f"{begin}@{process.stdout.strip()}-weights"
     left.mkdir()
     (left / "last.pt").touch()
     earlier = tmp_path / f"{unfinished()}x.pt"  # of another process that had this number
     earlier.touch()
     os.utime(earlier, (0, 0))
     here, there = tmp_path / f"{unfinished()}y.pt", tmp_path / f"{UNFINISHED}elsewhere@1-z.pt"
-    here.touch()
-    there.touch()
+    other = tmp_path / f"{begin}0@{process.stdout.strip()}-x.pt"  # of another container on this host
+    for kept in (here, there, other):
+        kept.touch()
     clear_unfinished(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([here, there])
+    assert sorted(tmp_path.iterdir()) == sorted([here, there, other])
     clear_unfinished(tmp_path.parent, below=1, own=True)
     assert list(tmp_path.iterdir()) == [here]

@@ -352,10 +352,11 @@ def test_export__what_is_not_proved_is_said(monkeypatch):
 
 
 def test_export__a_standalone_file_that_the_user_changed_stays(tmp_path):
-    (tmp_path / "onnx_infer.py").write_text("mine")
+    (tmp_path / "onnx_infer.py").write_bytes(b"# caf\xe9")
     result = yolo_mha.export("demo-mha.pt", imgsz=64)
-    assert (tmp_path / "onnx_infer.py").read_text() == "mine"
+    assert (tmp_path / "onnx_infer.py").read_bytes() == b"# caf\xe9"
     assert "left as it is" in " ".join(result.notes)
+    assert Path(result.proof).is_file()
     (tmp_path / "onnx_infer.py").unlink()
     result = yolo_mha.export("demo-mha.pt", imgsz=64)
     assert Path(result.standalone).read_text() == (PACKAGE / "deploy" / "onnx_infer.py").read_text()

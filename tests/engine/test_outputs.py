@@ -206,6 +206,14 @@ def test_video_writer__keeps_rate_and_size(tmp_path, fps, width, height):
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, abs=1e-3)
 
 
+def test_video_writer__takes_the_nearest_rate_that_mpeg4_can_hold(tmp_path):
+    """As the average of a slow-motion clip; of 119.617 frames per second MPEG-4 cannot say the thousandths."""
+    writer = VideoWriter(tmp_path / "v", 119.617, 64, 48)
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.close()
+    assert cv2.VideoCapture(str(writer.path)).get(cv2.CAP_PROP_FPS) == pytest.approx(119.62, abs=1e-3)
+
+
 def test_video_writer__a_file_that_lacks_frames_is_an_error(tmp_path):
     writer = VideoWriter(tmp_path / "v", 10, 64, 48)
     for i in range(3):

@@ -24,6 +24,9 @@ def test_parse__reads_values_as_ultralytics_does():
         "name": None,
         "x": "a=b",
     }
+    names = {"name": "2024_11_23", "project": "1e5", "source": "0x10", "data": "007"}
+    assert parse([f"{key}={value}" for key, value in names.items()]) == names
+    assert parse(["source=0", "name=5"]) == {"source": 0, "name": 5}
     assert parse(["demo.yaml", "epochs=1"], positional="recipe") == {"recipe": "demo.yaml", "epochs": 1}
 
 

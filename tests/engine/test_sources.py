@@ -85,6 +85,11 @@ def test_find__names_what_is_listed_and_no_media(folder):
     assert (result.images, result.skipped, result.exit_code) == (2, ["c", "n.pdf"], 1)
 
 
+def test_find__a_folder_named_by_a_number_is_no_camera(folder):
+    (folder / "a").rename(folder / "007")
+    assert len(find("007").pictures) == 2
+
+
 def test_find__takes_each_file_once(folder):
     assert names(find(["v.avi", "a", ".", "a/x.png", str(Path("v.avi").absolute()), "./v.avi"])) == [
         "a/x.png",

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,11 @@ def test_fitting_dataset__class_folders_are_read_and_stay(tmp_path, monkeypatch)
     write(tmp_path / "elsewhere" / "1.jpg", "")
     (tmp_path / "data" / "train" / "emu").symlink_to(tmp_path / "elsewhere")
     unended(tmp_path / "data" / "train" / "cat" / "0.jpg")
+    odd = os.fsencode(tmp_path / "data" / "train" / "cat") + b"/caf\xe9.jpg"
+    shutil.copy(tmp_path / "elsewhere" / "1.jpg", odd)
+    with pytest.raises(DataError, match="1 files have a name that is not UTF-8"):
+        fitting_dataset("classify", tmp_path / "data", ["train"])
+    os.unlink(odd)
     before = everything(tmp_path / "data")
     made = fitting_dataset("classify", tmp_path / "data", ["train", "val"])
     assert fitting_dataset("classify", made, ["train", "val"]) == made

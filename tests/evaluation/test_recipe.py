@@ -260,6 +260,8 @@ def test_match__may_name_an_arm_that_yaml_reads_as_a_number():
 def test_contrasts__of_a_class_with_a_semicolon_in_its_name():
     recipe = read_recipe(written(TWO + """contrasts: 'b: AP["x; y"]; b: APsmall'"""), {})
     assert [named.metric for named in recipe.named()] == ["AP", 'AP["x; y"]', "APsmall"]
+    recipe = read_recipe(written(TWO + """contrasts: 'b: APsmall; b: AP[5" pipe]'"""), {})
+    assert [named.metric for named in recipe.named()] == ["AP", "APsmall", 'AP[5" pipe]']
 
 
 def test_metric__of_a_class_without_an_object_in_the_scored_images_is_refused(beacons, tmp_path):

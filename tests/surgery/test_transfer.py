@@ -108,12 +108,15 @@ def test_load__with_another_class_count_does_what_ultralytics_does(classes):
 
 
 def test_load__tells_key_points_from_classes():
-    base = build(content("yolo11-pose.yaml", nc=1))
-    left = load(build(content("yolo11-pose.yaml", 9, nc=2, kpt_shape=[5, 3])), base).left
-    for name, why in left.items():
-        words = "key points [17, 3] became [5, 3]" if ".cv4." in name else "1 classes became 2"
-        assert why.endswith(words)
-    assert {name.split(".")[2] for name in left} == {"cv3", "cv4"}
+    for model, heads in (
+        ("yolo11-pose.yaml", {"cv3", "cv4"}),
+        ("yolo26-pose.yaml", {"cv3", "cv4", "cv4_kpts", "cv4_sigma"}),
+    ):
+        left = load(build(content(model, 9, nc=2, kpt_shape=[5, 3])), build(content(model, nc=1))).left
+        found = {name.split(".")[2].removeprefix("one2one_") for name in left}
+        assert found == heads
+        for name, why in left.items():
+            assert why.endswith("key points [17, 3] became [5, 3]" if "cv4" in name else "1 classes became 2")
 
 
 def test_load__says_so_where_classes_stand_in_another_order():

@@ -19,14 +19,13 @@ from ultralytics.utils import ROOT as ULTRALYTICS_ROOT
 
 from ..errors import DataError, nearest
 from ..paths import can_be_path, given_path
-from ..text import printable
 from ..yaml_files import MOST_NODES, read_yaml
 from .beacons import EMBEDDED, generate
 from .check_cache import Entry, check_split
 from .coco_json import coco_dataset, coco_files
 from .data_check import LEFT_OUT, REPAIR, STOP, BadFile, DataCheck, check_bad, data_check, in_words
 from .faults import OF_LABELS, Fault
-from .files import read_json, read_text, sha256_of_lines
+from .files import read_json, read_text, require_utf8, sha256_of_lines
 from .labels import MAX_NAMED
 from .links import datasets_folder, link_split, write_yaml
 from .mirror import ForeignDataset, Origin, mirror
@@ -343,13 +342,7 @@ def image_files(dataset: Dataset, split: str) -> list[Path]:
             given=unusable[0],
             expected="the path of an image on each line",
         )
-    if unusable := [name for name in images if name.encode(errors="ignore").decode() != name]:
-        raise DataError(
-            f"{len(unusable)} {split} images have a name that is not UTF-8.",
-            given=printable(unusable[0]),
-            expected="names in UTF-8",
-            fix="rename them, as from archives of other systems: convmv -f cp1252 -t utf8 -r --notest FOLDER",
-        )
+    require_utf8(images, f"{split} images")
     if twice := [name for name, n in Counter(images).items() if n > 1]:
         raise DataError(
             f"{len(twice)} {split} images are listed twice.",

@@ -19,14 +19,27 @@ import psutil
 
 from ..errors import ConfigError, DataError, one_line
 from ..paths import given_path
-from ..text import UNFINISHED
+from ..text import UNFINISHED, printable
 
 MIN_FREE = 2**20  # bytes; a disk with less is full
+PROCESSES = "/proc/self/ns/pid"  # of Linux
 
 
 def unfinished() -> str:
     """Return how the name of a file or folder begins that this process is writing and will rename when it is whole."""
-    return f"{UNFINISHED}{socket.gethostname()}@{os.getpid()}-"
+    return f"{UNFINISHED}{_machine()}@{os.getpid()}-"
+
+
+def process_namespace() -> str:
+    """Return what tells containers of one host apart, which number their processes alike; empty where unknown."""
+    try:
+        return str(os.stat(PROCESSES).st_ino)
+    except OSError:
+        return ""
+
+
+def _machine() -> str:
+    return f"{socket.gethostname()}.{process_namespace()}"
 
 
 def clear_unfinished(folder: Path, *, below: int = 0, own: bool = False) -> None:
@@ -46,7 +59,7 @@ def clear_unfinished(folder: Path, *, below: int = 0, own: bool = False) -> None
 def _is_being_written(path: Path, own: bool) -> bool:
     """Say whether the process that a name speaks of may still write the file."""
     match = re.match(rf"{re.escape(UNFINISHED)}([^@]+)@(\d+)-", path.name)
-    if not match or match[1] != socket.gethostname():
+    if not match or match[1] != _machine():
         return not own
     try:
         process = psutil.Process(int(match[2]))
@@ -92,6 +105,25 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise OSError(reason, os.strerror(reason), str(path)) from e
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_utf8(names: Iterable[str], what: str) -> None:
+    """Make sure that names of files are UTF-8, as they are in the files that are written.
+
+    Args:
+        names: The names.
+        what: What they are of, in the plural.
+
+    Raises:
+        DataError: One is not.
+    """
+    if unusable := [name for name in names if name.encode(errors="ignore").decode() != name]:
+        raise DataError(
+            f"{len(unusable)} {what} have a name that is not UTF-8.",
+            given=printable(unusable[0]),
+            expected="names in UTF-8",
+            fix="rename them, as from archives of other systems: convmv -f cp1252 -t utf8 -r --notest FOLDER",
+        )
 
 
 def sha256(path: str | Path) -> str:

@@ -22,7 +22,7 @@ from ..errors import DataError, one_line
 from ..yaml_files import read_yaml
 from .check_cache import Entry, stamp
 from .faults import CHECK_VERSION, OF_LABELS, mended
-from .files import clear_unfinished, sha256_of_lines, unfinished, write_text
+from .files import clear_unfinished, require_utf8, sha256_of_lines, unfinished, write_text
 from .pictures import JPEG_END, is_unended
 from .progress import Progress
 
@@ -102,6 +102,7 @@ def link_files(files: Mapping[str, Path], folder: Path, name: str, progress: Pro
         name: The beginning of its name.
         progress: Shows progress.
     """
+    require_utf8(files, "files")
     said = (f"{place} {file} {stamp(file)}" for place, file in files.items())
     made = folder / f"{name}-{sha256_of_lines([f'{LINKS_VERSION}', *said])[:10]}"
     _fill(made, {place: partial(_write_file, file) for place, file in files.items()}, progress)

@@ -124,7 +124,8 @@ def deliver(result: ExportResult, made: Path, folder: Path, name: str, *, standa
     os.replace(made, file)
     if standalone:
         target, text = folder / STANDALONE, Path(__file__).with_name(STANDALONE).read_text(encoding="utf-8")
-        if target.exists() and target.read_text(encoding="utf-8") != text:  # what the user has changed stays
+        own = target.read_bytes() if target.is_file() else None
+        if target.exists() and own != text.encode():  # what the user has changed stays
             notes.append(f"{target} is another file than the one that comes with this version, and was left as it is")
         else:
             write_text(target, text)

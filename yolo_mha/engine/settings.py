@@ -18,6 +18,11 @@ CHOICES_LISTED = 3  # words that are all named where a wrong one was given
 IMGSZ_FORMS = "a positive number of pixels, or [height, width]"
 HIDDEN_SETTINGS = {"mode", "task", "cfg", "embed"}
 
+TEXTS = (
+    "annotations", "attention", "baseline", "data", "group", "model", "name", "other", "out", "pilot", "predictions",
+    "primary", "project", "recipe", "source",
+)  # fmt: skip
+
 
 def _whole(value: Any, least: int = 0) -> bool:
     return type(value) is int and value >= least
@@ -76,8 +81,14 @@ def parse(tokens: Iterable[str], positional: str | None = None) -> dict[str, Any
             )
         if key in settings:
             raise ConfigError(f"{key} is given twice.", given=token, expected=f"{key}={settings[key]} or {token}")
-        settings[key] = smart_value(value)
+        settings[key] = _value(key, value)
     return settings
+
+
+def _value(key: str, text: str) -> Any:
+    """Read a value as Ultralytics does; a name such as 2024_11_23, which Python takes for a number, stays a name."""
+    value = smart_value(text)
+    return text if key in TEXTS and isinstance(value, (int, float)) and str(value) != text else value
 
 
 def check(settings: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
         expected = "a path, a list of paths, a camera index or a stream address"
         raise DataError("source has an unsupported type.", given=type(source).__name__, expected=expected)
     text, path = str(source), Path(str(source))
-    if text.isdigit() or "://" in text:
+    if "://" in text or (text.isdigit() and not path.exists()):
         return _address(text)
     if not can_be_path(text):
         raise DataError("source is not a valid path.", given=text[:80], expected="the path of a file or folder")

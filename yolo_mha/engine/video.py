@@ -148,9 +148,12 @@ class VideoWriter:
         self.path = path.with_name(path.name + (".avi" if self._odd else ".mp4"))
         self._aside = self.path.with_name(unfinished() + self.path.name)
         api, code = (cv2.CAP_OPENCV_MJPEG, "MJPG") if self._odd else (cv2.CAP_ANY, "mp4v")
-        rate = max(1, round(fps)) if self._odd else fps  # this encoder knows whole numbers only
-        self._writer = cv2.VideoWriter(str(self._aside), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
-        if not self._writer.isOpened():
+        rates = [max(1, round(fps))]  # Motion JPEG knows whole numbers only, and MPEG-4 fractions of 65,535 at most
+        for rate in rates if self._odd else [fps, round(fps, 2), round(fps, 1), *rates]:
+            self._writer = cv2.VideoWriter(str(self._aside), api, cv2.VideoWriter.fourcc(*code), rate, self._size)
+            if self._writer.isOpened():
+                break
+        else:
             raise self._failed()
         self._frames = 0
 

@@ -24,13 +24,13 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from ..data.files import write_text
+from ..data.files import process_namespace, write_text
 
 SUFFIX = ".claim"
 LEASE = 90.0  # seconds
 TOUCH = 5.0  # seconds between touches
 PATIENCE = 30.0  # seconds to wait for others who take a claim
-BOOT, PROCESSES = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"  # of Linux
+BOOT = "/proc/sys/kernel/random/boot_id"  # of Linux
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _own() -> Claim:
 def _processes() -> str:
     """Return an identifier of the process namespace; empty if the system has none."""
     try:
-        return f"{Path(BOOT).read_text(encoding='ascii').strip()} {os.stat(PROCESSES).st_ino}"
+        return f"{Path(BOOT).read_text(encoding='ascii').strip()} {process_namespace()}"
     except OSError:
         return ""
 

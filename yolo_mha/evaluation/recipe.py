@@ -26,7 +26,7 @@ from ..yaml_files import read_yaml
 from .given import KINDS, MODELS, Given, chosen_baseline, read_given, read_runs
 from .named import Named, read_contrast
 
-OUTSIDE_QUOTES = r';(?=(?:[^"]*"[^"]*")*[^"]*$)'  # semicolons, but not those in the name of a class
+BETWEEN = r";(?![^\[]*\])"  # semicolons, but not those within brackets, in the name of a class
 OWN = (
     "name", "data", "seeds", "looks", "jobs", "primary", "metric", "contrasts", "margin", "split", "group", "keep_best",
     "bad",
@@ -356,7 +356,7 @@ def _blocks(value: object) -> tuple[str, ...]:
 
 
 def _contrasts(value: object) -> tuple[str, ...]:
-    texts = re.split(OUTSIDE_QUOTES, value) if isinstance(value, str) else value
+    texts = re.split(BETWEEN, value) if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in texts):
         expected = "'attention vs control; attention: APsmall', or a list of such texts"
         raise ConfigError("contrasts has an unusable value.", given=f"contrasts={value}", expected=expected)

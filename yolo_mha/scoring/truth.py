@@ -282,7 +282,9 @@ def _read_image_ids(results: list[Prediction], truth: Truth, samples: Sequence[S
     if not fitting:
         raise DataError(
             "The predictions have file names of other images than their image ids.",
-            given="; ".join(f"image_id {v!r} as {reading}: file_name {n!r}" for reading, (v, n) in contradicted.items()),
+            given="; ".join(
+                f"image_id {v!r} as {reading}: file_name {n!r}" for reading, (v, n) in contradicted.items()
+            ),
             expected="file names of this split, or none",
             fix="name the split or the dataset that was predicted; if the ids are right, remove file_name",
         )

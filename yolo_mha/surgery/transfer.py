@@ -184,7 +184,7 @@ def _report(target: Network, source: Network, places: dict[int, int | None]) -> 
             left[name] = f"{type(target.model[-1]).__name__} has no such tensor"
         elif state[new].shape != base[name].shape:
             shapes = f"shape {tuple(base[name].shape)} became {tuple(state[new].shape)}"
-            of = _key_points if ".cv4" in name else _classes  # the branches of a head that depend on either
+            of = _key_points if "cv4" in name else _classes  # the branches of a head that depend on either
             left[name] = f"{shapes}{of(source, target)}"
         elif not same_values(state[new], base[name]):
             left[name] = "its rows follow the new order of the classes"

@@ -235,12 +235,13 @@ def test_voc__lists_decide_and_difficult_objects_are_ignored(tmp_path):
 
 
 def test_voc__names_with_dots_spaces_suffixes_and_flags(tmp_path):
-    for stem in ("a.rf.0", "b 1", "c", "d"):
+    for stem in ("a.rf.0", "b 1", "c", "d", "e"):
         picture(tmp_path / "JPEGImages" / f"{stem}.png")
         xml(tmp_path / "Annotations" / f"{stem}.xml", ("cat", 0, 1, 1, 40, 20))
-    lists = {"train": "a.rf.0\nb 1\n", "val": "c  -1\nd.png\n"}
+    lists = {"train": "a.rf.0\nb 1\n", "val": "JPEGImages/c.png -1\nd.png\n\nJPEGImages/e.png Annotations/e.xml\n"}
     found = read(tmp_path, **{f"ImageSets__Main__{split}_txt": text for split, text in lists.items()})
-    assert {r.image.stem: r.split for r in found.records} == {"a.rf.0": "train", "b 1": "train", "c": "val", "d": "val"}
+    splits = {"a.rf.0": "train", "b 1": "train", "c": "val", "d": "val", "e": "val"}
+    assert {r.image.stem: r.split for r in found.records} == splits
     assert found.notes == []
 
 

@@ -67,7 +67,9 @@ def _lists(tree: Tree) -> tuple[dict[str, str], list[Path]]:
     for path in sorted(found, key=lambda p: p.stem == "trainval"):
         for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
             without_flag = re.sub(r"\s+-?[01]$", "", line.strip())  # which says whether the image has a class
-            if name := by_name.get(line.strip()) or by_name.get(without_flag):
+            first = line.split()[:1]  # some lists name image and XML
+            said = (line.strip(), without_flag, Path(without_flag).name, *(Path(word).name for word in first))
+            if name := next((by_name[word] for word in said if word in by_name), None):
                 splits.setdefault(name, SPLIT_WORDS[path.stem])
     return splits, found
 
