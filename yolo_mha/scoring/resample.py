@@ -88,22 +88,16 @@ def resampled_scores(
 
     Returns:
         Arrays of shape (R,): "AP", "AP50", "APsmall", "APmedium", "APlarge", "AP of NAME" for every class, and those
-        of ``own``. NaN
-        where a resample holds no object of that kind, which pycocotools writes as -1.
+        of ``own``. NaN where a resample holds no object of that kind, which pycocotools writes as -1.
     """
     jobs = [(name, area) for name in matches.classes for area in range(len(AREAS))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(lambda job: average_precision(matches.classes[job[0]][job[1]], weights), jobs)
         results = dict(zip(jobs, progress(done, "resampling", len(jobs)), strict=True))
 
-    def over_classes(area: int, which: int) -> Values:
-        return _mean(np.stack([results[name, area][which] for name in matches.classes]))
-
-    scores = {"AP": over_classes(0, 0), "AP50": over_classes(0, 1)}
-    scores |= {f"AP{AREAS[area]}": over_classes(area, 0) for area in range(1, len(AREAS))}
-    scores |= {class_metric(name): results[name, 0][0] for name in matches.classes}
-    return scores | {
-        m: _mean(np.stack([results[name, mean.area][mean.fifty] for name in mean.classes])) for m, mean in own.items()
+    return {
+        metric: _mean(np.stack([results[name, mean.area][mean.fifty] for name in mean.classes]))
+        for metric, mean in _means(matches, own).items()
     }
 
 
@@ -137,9 +131,13 @@ def supports(matches: Matches, groups: NDArray[np.intp] | None = None, own: Mean
         groups: The group of each image, as for `bootstrap_weights`.
         own: As for `resampled_scores`.
     """
+    return {metric: support(matches, mean, groups) for metric, mean in _means(matches, own).items()}
+
+
+def _means(matches: Matches, own: Means) -> Means:
+    """Return all metrics: those of COCO, of each class, and others that are wanted."""
     means = {metric: mean_of(metric, matches.classes) for metric in OVERALL}
-    means |= {class_metric(name): MeanAP([name], 0, False) for name in matches.classes}
-    return {metric: support(matches, mean, groups) for metric, mean in (means | dict(own)).items()}
+    return {**means, **{class_metric(name): MeanAP([name], 0, False) for name in matches.classes}, **own}
 
 
 def support(matches: Matches, mean: MeanAP, groups: NDArray[np.intp] | None = None) -> Support:
