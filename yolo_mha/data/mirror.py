@@ -96,8 +96,8 @@ class ForeignDataset:
 class Origin(TypedDict):
     """Where an image of a mirror is from.
 
-    Its keys: the user's ``image``, its ``stamp``, and the file of its ``labels``; what is wrong with the latter for
-    this image, with the ``reason`` in a few words and the ``fault`` in more.
+    Its keys: the user's ``image``, and its ``stamp``, without the time if it was readable; the file of its ``labels``;
+    what is wrong with these for this image, with the ``reason`` in a few words and the ``fault`` in more.
     """
 
     image: str
@@ -180,13 +180,14 @@ def _digest(foreign: ForeignDataset) -> str:
 def _is_whole(folder: Path) -> bool:
     """Say whether a mirror was written to its end, and all images that it was made of are as they were.
 
-    Its labels are fractions of their sizes.
+    Its labels are fractions of their sizes. The time of a readable image may be another one, as of a copy on another
+    machine, so that machines with one working directory do not make the mirror anew in turns.
     """
     try:
         origins = json.loads((folder / ORIGINS).read_text(encoding="utf-8")).values()
     except OSError:  # there is none, or another process makes it anew
         return False
-    return all(origin["stamp"] == stamp(Path(origin["image"])) for origin in origins)
+    return all(origin["stamp"] == stamp(Path(origin["image"]))[: len(origin["stamp"])] for origin in origins)
 
 
 def _write_split(
@@ -234,8 +235,9 @@ def _write_split(
         if not fault and 0 not in said and image["id"] in annotated:
             fault = _drawn_on_another(said, (width, height), outside[image["id"]])
             reason = OTHER_SIZE if fault else ""
+        known = stamp(file)[: 1 if size else None]
         origins[f"{split}/{name}"] = Origin(
-            image=str(file), stamp=stamp(file), labels=str(labelled), reason=reason, fault=fault
+            image=str(file), stamp=known, labels=str(labelled), reason=reason, fault=fault
         )
     notes = [*part.notes]
     if others:
