@@ -1,5 +1,6 @@
 import importlib
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_open_folder__is_the_same_for_another_plan_of_the_same_runs(data):
         ["split", "inputs"],
         [],
     ]
+    assert opened(recipe_from_settings({**settings, "device": "cpu", "workers": 1, "batch": 16})) == first
     image = next((data.parent / "images" / "train").glob("*.png"))
     test = json.loads((first / "inputs.json").read_text())
     assert test["data test"] == test["data train"]  # the same images by another name
@@ -94,6 +96,29 @@ def test_open_folder__refuses_a_damaged_record_before_training(data):
     (opened(recipe) / "looks.json").write_text("[")
     with pytest.raises(ConfigError, match="damaged"):
         opened(recipe)
+
+
+def test_open_folder__of_a_model_that_is_downloaded_when_it_is_prepared(data, tmp_path, monkeypatch):
+    """The recipe has its name, and the folder its path; the second call finds it."""
+    kept = (shipped("weights") / "demo-baseline.pt").read_bytes()
+
+    def download(name: str) -> Path:
+        (tmp_path / name).write_bytes(kept)
+        return tmp_path / name
+
+    monkeypatch.setattr("yolo_mha.engine.model.fetched", download)
+    settings = {"model": "yolo11n.pt", "at": "neck", "data": str(data), "control": False}
+    first = opened(recipe_from_settings(settings))
+    assert opened(recipe_from_settings(settings)) == first
+    assert [p.name for p in first.parent.iterdir()] == ["compare"]
+
+
+def test_open_folder__refuses_a_recipe_that_is_never_the_one_that_was_written(data, tmp_path):
+    recipe = recipe_from_settings({"model": "demo-baseline.yaml", "at": "neck", "data": str(data), "box": math.nan})
+    with pytest.raises(ConfigError, match="recipe cannot be kept") as caught:
+        opened(recipe)
+    assert caught.value.given == "train"
+    assert not list((tmp_path / "runs" / "compare").iterdir())
 
 
 def test_open_folder__leaves_a_stranger_alone(data, tmp_path):

@@ -11,7 +11,8 @@ from yolo_mha.evaluation.verdict import HELPS, HURTS, NONE, SAME, Verdict, judge
 from yolo_mha.scoring.intervals import paired_interval
 from yolo_mha.scoring.resample import bootstrap_weights
 
-INPUTS = {"yolov8n.yaml": "m", "data train": "a", "data val": "b"}
+DATA = {"data train": "a", "data val": "b"}
+INPUTS = {"yolov8n.yaml": "m", **DATA}
 
 
 def plan(seeds=(0, 1, 2), **other) -> dict:
@@ -31,6 +32,9 @@ def look(day: int = 1, **changes) -> Look:
 G = {"group": "g.csv", "inputs": {**INPUTS, "g.csv": "1"}}
 TEST = {"split": "test", "inputs": {**INPUTS, "data test": "t"}}
 SWAPPED = {"arms": {k: plan()["arms"][k] for k in ("attention", "baseline")}, "baseline": "attention"}
+MOVED = {
+    name: {**arm, **({"model": "moved/yolov8n.yaml"} if "model" in arm else {})} for name, arm in plan()["arms"].items()
+}
 RENAMED = {"baseline": {"model": "yolov8n.yaml"}, "mha": {"model": "yolov8n.yaml", "at": ["P5"]}}
 
 
@@ -47,6 +51,10 @@ RENAMED = {"baseline": {"model": "yolov8n.yaml"}, "mha": {"model": "yolov8n.yaml
         (plan((0, 1), **TEST), TEST, "seed 2 was left out"),
         (plan((0, 1, 2, 3), train={"epochs": 3, "plots": False, "workers": 2}), {}, "seed 3 was added"),
         (plan((0, 1, 2, 3), arms=RENAMED, primary="mha"), {}, "seed 3 was added"),
+        (plan((0, 1, 2, 3), train={"epochs": 3, "batch": 16}), {}, "seed 3 was added"),  # which is the default
+        (plan((0, 1, 2, 3), train={"epochs": 3, "iou": 0.6, "line_width": 2}), {}, "seed 3 was added"),
+        (plan(train={"epochs": 3, "conf": 0.05}), {}, "train was epochs=3 when the results were looked at"),
+        (plan((0, 1, 2, 3), arms=MOVED, inputs={**DATA, "moved/yolov8n.yaml": "m"}), {}, "seed 3 was added"),
         (plan((0, 1, 2, 3), **SWAPPED, primary="baseline"), {}, "seed 3 was added"),
         (plan((0, 1, 2, 3), split="test", inputs={**INPUTS, "data test": "b"}), {}, "seed 3 was added"),
     ],

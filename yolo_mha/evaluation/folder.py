@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from ..engine.run_folder import OTHER_FOLDER, FolderInUseError, cannot_write, lo
 from ..engine.settings import in_working_directory
 from ..errors import ConfigError, YoloMHAError
 from ..registry import find_model_yaml
-from .declared import declare, planned, read_declarations
+from .declared import declare, in_words, planned, read_declarations
 from .given import Given
-from .looks import TEST, read_looks
+from .looks import TEST, read_looks, training
 from .plan import Plan
 from .recipe import Arm, Recipe, read_recipe
 from .run_code import SOURCE, source_inputs
@@ -208,17 +208,31 @@ def _changes(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[st
         aside = folder.with_name(unfinished() + folder.name)
         write_text(aside / RECIPE, _text(recipe))
         write_text(aside / INPUTS, json.dumps(inputs, indent=2))
-        try:
-            os.rename(aside, folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(aside)
+        changed = _differences(aside, recipe, inputs)
+        with suppress(OSError):  # another process was faster
+            if not changed:
+                os.rename(aside, folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        if changed:  # no folder would ever be the one of this recipe
+            raise ConfigError(
+                "The recipe cannot be kept: it is another one when it is read back.",
+                given=in_words(changed),
+                expected="settings that YAML can hold, such as numbers and words",
+            )
+    return _differences(folder, recipe, inputs)
+
+
+def _differences(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> list[str]:
+    """Name what the runs of a folder that is there depend on and is not as wanted."""
     try:
         saved = read_recipe(folder / RECIPE, {})
         found = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
         known = {TEST: inputs.get(TEST), **found}  # the test images may be scored for the first time
     except (YoloMHAError, OSError, ValueError, TypeError):
         return [RECIPE]
-    one, other = ({**vars(each), "arms": list(each.arms.items())} for each in (saved, recipe))  # in their order
+    one, other = (
+        {**vars(each), "arms": list(each.arms.items()), "train": training(each.train)} for each in (saved, recipe)
+    )  # the arms in their order
     changed = [key for key in other if key not in NOT_TRAINED and one[key] != other[key]]
     group = recipe.group  # a file, maybe
     return changed + [key for key, digest in inputs.items() if key != group and known.get(key) != digest]

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
 from ..data.files import write_text
 from ..data.groups import IMAGE
 from .declared import USUAL, Declaration, date_in_words, in_words, now, read_plans
@@ -24,8 +26,12 @@ LOOKS = "looks.json"
 TEST = "data test"  # the input that identifies the test images; missing if they were not scored yet
 # beside the seeds, what could be changed until an answer comes out
 CHOICES = ("primary", "margin", "group", "looks", "metric", "contrasts", "train")
-# training settings with which the same is trained, as far as a difference of arms goes
-SAME_TRAINING = ("device", "workers", "cache", "plots", "verbose", "save_period", "show", "save_json", "save_txt")
+# settings with which the same is trained, as far as a difference of arms goes
+SAME_TRAINING = (
+    "device", "workers", "cache", "plots", "verbose", "save_period", "show", "save_json", "save_txt", "save_conf",
+    "save_crop", "save_frames", "line_width", "show_boxes", "show_conf", "show_labels", "visualize", "patience",
+)  # fmt: skip
+SCORED_WITH = ("conf", "iou", "max_det", "half", "agnostic_nms", "augment")  # of these, what scores depend on
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def _same_difference(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
     if _runs(plan, plan["primary"]):
         same = any(_share_runs(one, arm, plan) for arm in others)
     else:
-        same = _training(one) == _training(plan) and any(_arms(one, arm) == wanted for arm in others)
+        same = _trained(one) == _trained(plan) and any(_arms(one, arm) == wanted for arm in others)
     return same and all(one["inputs"][key] == plan["inputs"][key] for key in shared)
 
 
@@ -187,16 +193,32 @@ def _runs(plan: Mapping[str, Any], arm: str) -> set[str]:
     return {digest for kind in KINDS for digest in plan["arms"].get(arm, {}).get(kind, {}).values()}
 
 
-def _training(plan: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plan["train"].items() if key not in SAME_TRAINING}
+def training(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide on what is trained and scored, with Ultralytics' defaults."""
+    return {key: value for key, value in {**DEFAULT_CFG_DICT, **train}.items() if key not in SAME_TRAINING}
+
+
+def _trained(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide on what is trained, a file by its content."""
+    settings = {key: value for key, value in training(plan["train"]).items() if key not in SCORED_WITH}
+    return _by_content(settings, "pretrained", plan)
+
+
+def _by_content(settings: Mapping[str, Any], key: str, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the SHA-256 of a file in the place of its path."""
+    found = {**settings}
+    if isinstance(name := found.get(key), str):
+        found[key] = plan["inputs"].get(name, name)
+    return found
 
 
 def _arms(plan: Mapping[str, Any], arm: str) -> list[Any]:
-    """Return what the baseline, an arm, and the arm whose control it is, train, whatever their names are."""
-    own = plan["arms"].get(arm) or {}
+    """Return what the baseline, an arm, and the arm whose control it is, train, whatever names and paths they have."""
+    arms = {name: _by_content(own, "model", plan) for name, own in plan["arms"].items()}
+    own = arms.get(arm, {})
     rest = {key: value for key, value in own.items() if key != "match"}
-    pair = sorted([plan["arms"][plan["baseline"]], rest], key=str)  # either way round it is the same difference
-    return [*pair, plan["arms"].get(own.get("match"))]
+    pair = sorted([arms[plan["baseline"]], rest], key=str)  # either way round it is the same difference
+    return [*pair, arms.get(own.get("match"))]
 
 
 def _same_choices(one: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
@@ -216,7 +238,7 @@ def _choice(plan: Mapping[str, Any], key: str) -> Any:
     """Return what a choice comes to: that of groups by the content of a file, and no groups by either word."""
     value = plan.get(key, USUAL.get(key))
     if key in ("primary", "train"):
-        return _arms(plan, plan["primary"]) if key == "primary" else _training(plan)
+        return _arms(plan, plan["primary"]) if key == "primary" else training(plan["train"])
     return None if value == IMAGE else plan["inputs"].get(value, value) if key == "group" else value
 
 

@@ -26,7 +26,7 @@ from ..surgery.graft import renamed, same_values
 from ..surgery.rows import blocks
 from ..surgery.transfer import align
 from .control import Substitute, matched_control
-from .recipe import Arm, Control, Recipe
+from .recipe import Arm, Control, Recipe, located
 from .verdict import on_few
 
 
@@ -94,7 +94,8 @@ def prepare(recipe: Recipe) -> Plan:
         DataError: The dataset is missing or broken.
         UnsupportedTaskError: A model is not for box detection.
     """
-    return with_data(recipe, build_arms(recipe), ("train", "val", recipe.split))
+    arms = build_arms(recipe)
+    return with_data(located(recipe), arms, ("train", "val", recipe.split))
 
 
 def with_data(recipe: Recipe, arms: dict[str, PlannedArm], splits: Sequence[str]) -> Plan:

@@ -338,6 +338,15 @@ def _recipe(arms: dict[str, Arm | Control | Given], settings: Mapping[str, Any])
     return recipe
 
 
+def located(recipe: Recipe) -> Recipe:
+    """Return a recipe with the paths of the files that were downloaded since it was read."""
+    arms = {
+        name: replace(arm, model=_plain(arm.model, path=True)) if isinstance(arm, Arm) else arm
+        for name, arm in recipe.arms.items()
+    }
+    return replace(recipe, arms=arms, train={k: _plain(v, path=k == "pretrained") for k, v in recipe.train.items()})
+
+
 def _plain(value: Any, path: bool = False) -> Any:
     """Return a value as YAML holds it, with the path of a file from anywhere, so that a saved recipe runs anywhere."""
     if path and isinstance(value, (str, Path)) and os.path.isfile(value):
