@@ -12,7 +12,7 @@ from yolo_mha.data.beacons import draw
 from yolo_mha.engine.outputs import Drawn, JsonLines, Names, Outputs, _folder_name
 from yolo_mha.engine.sources import Frame
 from yolo_mha.engine.video import VideoWriter
-from yolo_mha.errors import RunError
+from yolo_mha.errors import ConfigError, RunError
 
 ALL = {"save_txt": True, "save_conf": True, "save_json": True, "save_csv": True, "save_crop": True}
 
@@ -166,6 +166,22 @@ def test_outputs__a_run_in_the_same_folder_replaces_the_files():
     assert sum(fewer.found.values()) == 1 < found
     assert len(list(crops.rglob("x_*.jpg"))) == 1
     assert len(list(crops.rglob("*.jpg"))) == 2
+
+
+@pytest.mark.parametrize("source", ["mine/x.png", "x.png"])
+def test_outputs__replace_no_files_of_the_user(source):
+    """Pictures and labels in the folder that ``exist_ok`` names: as the source, and of something else."""
+    for file in (Path("mine/x.png"), Path("x.png"), Path("mine/labels/x.txt")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file.with_suffix(".png")), draw(1, 0)[0])
+    Path("mine/labels/x.txt").write_text("0 .5 .5 .1 .1\n")
+    before = {file: file.read_bytes() for file in Path("mine").rglob("*") if file.is_file()}
+    words = (
+        "source is in the folder that the results go to" if source.startswith("mine") else "files that are not of an"
+    )
+    with pytest.raises(ConfigError, match=words):
+        yolo_mha.predict(source=source, project=".", name="mine", exist_ok=True, **ALL)
+    assert {file: file.read_bytes() for file in Path("mine").rglob("*") if file.is_file()} == before
 
 
 def test_outputs__nothing_found_is_valid_too():

@@ -26,6 +26,7 @@ from .signals import held_back
 from .sources import Frame
 from .video import DISK_FIX, VideoWriter
 
+JSONL = "predictions.jsonl"
 CSV_COLUMNS = ("source", "frame", "class", "name", "score", "x1", "y1", "x2", "y2", "id")
 
 
@@ -148,7 +149,7 @@ class JsonLines(Growing):
     kind = "jsonl"
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "predictions.jsonl")
+        super().__init__(folder / JSONL)
 
     def write(self, item: Item) -> None:
         height, width = item.result.orig_shape

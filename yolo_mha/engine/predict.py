@@ -16,6 +16,7 @@ from ultralytics.utils.checks import check_imshow
 
 from ..data.beacons import draw
 from ..data.files import clear_unfinished, whole_file
+from ..data.labels import MAX_NAMED
 from ..data.pictures import MOST_PIXELS
 from ..errors import ConfigError, DataError, run_failed
 from ..guard import guarded
@@ -24,7 +25,7 @@ from . import settings as config
 from .inference import by_batch, by_tile
 from .loader import Loader
 from .model import YOLO, require_detection
-from .outputs import Outputs
+from .outputs import JSONL, Outputs
 from .own_settings import checked
 from .progress import bar
 from .run_folder import cannot_write, run_folder, taken
@@ -34,6 +35,7 @@ from .sources import Frame, Skipped, find
 from .tracking import find_tracker
 
 DEMO_MODEL = "demo-mha.pt"
+SAMPLE = Path("runs/datasets/sample.png")
 OWN_SETTINGS = ("save_csv", "max_pixels", "slice", "overlap")
 TILE_OVERLAP = 0.2
 # What is written here, and not by the predictor
@@ -109,7 +111,7 @@ def predict(
     """
     if source is None and str(model) == DEMO_MODEL:
         config.check(settings, own=OWN_SETTINGS)  # before anything is written
-        source = sample_image(Path.cwd() / "runs" / "sample.png")
+        source = sample_image(SAMPLE.absolute())
     return _predict(model, source, None, trust=trust, **settings)
 
 
@@ -157,6 +159,8 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
     run = Delivery(loader, tracker is not None)
     try:
         with run_folder(passed, command) as folder:
+            found.require_outside(folder)
+            _require_earlier_run(folder)
             results = look(network, loader, tracker, folder, settings, passed)
             with closing(loader), closing(results):
                 delivered = run.delivered(results)
@@ -173,6 +177,22 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
     except Exception as e:  # whatever Ultralytics or the source's backend meets
         raise run_failed("Prediction", e) from e
     return run.answer(outputs)
+
+
+def _require_earlier_run(folder: Path) -> None:
+    """Make sure that a folder is new or holds what `predict` has written, which it may replace.
+
+    Raises:
+        ConfigError: It holds other files alone.
+    """
+    found = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    if found and JSONL not in found:
+        raise ConfigError(
+            "The folder holds files that are not of an earlier prediction, so nothing is written there.",
+            given=f"{folder} with {', '.join(found[:MAX_NAMED])}",
+            expected=f"a new folder, or one with {JSONL}",
+            fix="leave exist_ok out, or name another folder with project= and name=",
+        )
 
 
 def open_model(

@@ -20,7 +20,7 @@ from ultralytics.data.loaders import LoadStreams
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from ..data.pictures import MOST_PIXELS
-from ..errors import DataError, nearest, one_line
+from ..errors import ConfigError, DataError, nearest, one_line
 from ..paths import can_be_path
 from .pictures import flags_for, read_picture, remark, skipped_name
 from .video import Image, count_frames, read_video, usable_fps
@@ -49,6 +49,21 @@ class Source:
     stream: str = ""
     slots: int = 0
     missing: list[str] = field(default_factory=list)
+
+    def require_outside(self, folder: Path) -> None:
+        """Make sure that results in a folder do not replace what they are made of.
+
+        Raises:
+            ConfigError: A picture or video is in the folder, or below it.
+        """
+        for parent in {Path(file).parent for file in (*self.pictures, *self.videos)}:
+            if folder in (real := parent.resolve(), *real.parents):
+                raise ConfigError(
+                    "The source is in the folder that the results go to, where they would replace it.",
+                    given=f"source in {parent}, results in {folder}",
+                    expected="another folder for the results",
+                    fix="leave exist_ok out, or name another folder with project= and name=",
+                )
 
     def total(self, stride: int) -> int | None:
         """Return the number of pictures and frames that will come, None where it is not known."""
