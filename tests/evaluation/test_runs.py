@@ -188,6 +188,32 @@ def test_train_runs__stops_where_a_label_is_gone(tmp_path):
     assert caught.value.given == str(label)
 
 
+@pytest.mark.parametrize("change", ["label", "image"])
+def test_train_runs__stops_where_the_data_are_others(tmp_path, change):
+    data = generate(tmp_path / "data", train=3, val=2)
+    plan = prepare(Recipe("x", str(data), {"a": Arm("demo-baseline.yaml"), "b": Arm("demo-mha.yaml")}))
+    trained_runs._check_files(plan)
+    if change == "label":
+        next((data.parent / "labels" / "train").glob("*2.txt")).write_text("")
+    else:
+        picture = next((data.parent / "images" / "train").glob("*2.png"))
+        picture.with_name("new.png").write_bytes(picture.read_bytes())
+    with pytest.raises(DataError, match="dataset was changed while the comparison was trained") as caught:
+        train_runs(plan, tmp_path, [("a", 0)])
+    assert caught.value.given == str(data)
+
+
+def test_failures__stay_known_when_a_run_is_tried_again(tmp_path):
+    """Also of runs whose state was noted by an earlier version."""
+    run = replace(read_run(tmp_path, "a", 0), state="failed", error="NaN", failures=["NaN"])
+    run.folder.mkdir(parents=True)
+    trained_runs._save(run)
+    assert read_run(tmp_path, "a", 0).failures == ["NaN"]
+    file = run.folder.with_name("seed0.json")
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "failures"}))
+    assert read_run(tmp_path, "a", 0).failures == []
+
+
 def test_train_runs__says_that_a_stop_loses_nothing(tmp_path, monkeypatch, capsys):
     data = generate(tmp_path / "data", train=3, val=2)
     plan = prepare(Recipe("x", str(data), {"a": Arm("demo-baseline.yaml"), "b": Arm("demo-mha.yaml")}))
@@ -210,6 +236,7 @@ def test_failed_run__is_tried_again(killed):
     _, runs, seen = killed
     assert seen["failed"].state == "failed"
     assert runs["broken"].seconds > seen["failed"].seconds > 0
+    assert runs["broken"].failures == 2 * [runs["broken"].error]
 
 
 @pytest.mark.slow

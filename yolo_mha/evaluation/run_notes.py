@@ -60,6 +60,11 @@ def run_notes(
             f"Resumed from a checkpoint after an interruption: {', '.join(resumed)}. Ultralytics stores checkpoints in "
             "half precision, so the result differs slightly from that of an uninterrupted run."
         )
+    if again := [f"{run.arm} seed {run.seed} ({'; '.join(run.failures)})" for run in finished if run.failures]:
+        notes.append(
+            f"Failed at first, and tried again until done: {'; '.join(again)}. If the training itself diverged, this "
+            "favours its arm, which would count as AP 0 without the new attempt."
+        )
     if failed := [f"{run.arm} seed {run.seed} ({run.error})" for run in runs if run.state == FAILED]:
         notes.append(
             f"Failed and left out: {'; '.join(failed)}. The same command tries them again. "

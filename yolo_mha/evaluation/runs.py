@@ -8,13 +8,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from rich.progress import Progress
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.data.utils import img2label_paths
 
+from ..data.dataset import load_dataset, read_dataset
 from ..data.files import write_text
+from ..data.links import source_of
 from ..data.records import damaged, read_record
 from ..engine.child import Child
 from ..engine.progress import bar, console
@@ -52,6 +54,7 @@ class Run:
         resumed: How often it went on from a checkpoint.
         epochs: Number of finished epochs.
         error: Why it failed.
+        failures: Why earlier attempts failed, and the last one if it did.
         curve: Ultralytics' mAP50-95 on the validation images after each epoch.
         peak_mib: The most memory that the process used in its last attempt, in MiB, see `process_peak_mib`.
         sources: SHA-256 of the source of each of its blocks.
@@ -69,6 +72,7 @@ class Run:
     resumed: int = 0
     epochs: int = 0
     error: str | None = None
+    failures: list[str] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
     sources: dict[str, str] = field(default_factory=dict)
@@ -88,13 +92,15 @@ class Run:
         return self.folder.with_name(f"{self.folder.name}.log")
 
 
-class _State(TypedDict):
+@dataclass(frozen=True)
+class _State:
     """Content of ``seed<k>.json``, see `Run`."""
 
     state: str
     seconds: float
     resumed: int
     error: str | None
+    failures: list[str] = field(default_factory=list)
 
 
 class ShownRun:
@@ -253,11 +259,12 @@ def _warn_of_no_ap(run: Run) -> bool:
 
 
 def _check_files(plan: Plan) -> None:
-    """Refuse to train a run on fewer files than the runs before it; a label that is gone would go unnoticed.
+    """Refuse to train a run on other files than the runs before it.
 
     Raises:
-        DataError: A file that was there when the comparison was planned is gone.
+        DataError: A file that was there when the comparison was planned is gone, or was changed, or there are others.
     """
+    expected = "the images and labels that the other runs are trained on"
     for samples in plan.samples.values():
         labels = img2label_paths([str(sample.image) for sample in samples])
         for sample, label in zip(samples, labels, strict=True):
@@ -266,9 +273,18 @@ def _check_files(plan: Plan) -> None:
                     raise DataError(
                         "A file of the dataset is missing.",
                         given=file,
-                        expected="the images and labels that the other runs are trained on",
+                        expected=expected,
                         fix="restore it and run the same command again; finished runs are kept",
                     )
+    known = plan.dataset.yaml  # its name is made of what it links to
+    now = read_dataset(load_dataset(known), plan.samples, plan.recipe.bad).dataset.yaml
+    if now != known:
+        raise DataError(
+            "The dataset was changed while the comparison was trained.",
+            given=source_of(known),
+            expected=expected,
+            fix="restore it and run the same command again; with the new data that begins another comparison",
+        )
 
 
 def epochs_of(train: Mapping[str, Any]) -> int:
@@ -372,12 +388,16 @@ def _look(attempt: _Attempt) -> Run:
     if attempt.lost:
         return run
     done = code == 0 and (run.folder / END).exists()
-    run = replace(run, state=DONE) if done else replace(run, state=FAILED, error=attempt.process.fault())
+    if done:
+        run = replace(run, state=DONE)
+    else:
+        error = attempt.process.fault()
+        run = replace(run, state=FAILED, error=error, failures=[*run.failures, error])
     _save(run)
     # one that is done says more of itself, and one that is not has its epochs
     return read_run(run.folder.parents[2], run.arm, run.seed)
 
 
 def _save(run: Run) -> None:
-    state = {key: getattr(run, key) for key in ("state", "seconds", "resumed", "error")}
+    state = {key: getattr(run, key) for key in ("state", "seconds", "resumed", "error", "failures")}
     write_text(run.folder.with_name(f"{run.folder.name}.json"), json.dumps(state, indent=2))
