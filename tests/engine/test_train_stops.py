@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from filelock import FileLock
 import yolo_mha
 from yolo_mha import guard
 from yolo_mha.data.beacons import generate
+from yolo_mha.engine.record import Record
 from yolo_mha.engine.run_folder import LOCK, locked, run_folder, taken
 from yolo_mha.engine.trainer import Trainer
 from yolo_mha.errors import CheckpointError, ConfigError, DataError, DependencyError, RunError
@@ -172,6 +174,24 @@ def test_resume__is_locked_and_takes_away_what_a_kill_left(trained, tmp_path):
     with pytest.raises(CheckpointError, match="finished run"):
         yolo_mha.train(resume=run / "weights" / "last.pt")
     assert sorted(p.name for p in run.rglob("*")) == ["args.yaml", "last.pt", "weights"]
+
+
+def test_resume__of_a_run_of_a_comparison_is_refused(trained, tmp_path):
+    """It would be trained in another order, and then counted."""
+    last = tmp_path / "arms" / "a" / "seed0" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(trained.read_bytes())
+    (last.parents[1] / "code.json").write_text("{}")
+    with pytest.raises(ConfigError, match="call compare again"):
+        yolo_mha.train(resume=last)
+
+
+def test_record__of_an_earlier_run_in_the_folder_goes(tmp_path):
+    trainer = SimpleNamespace(save_dir=tmp_path)
+    Record("a.pt", freeze_base=2, rows=[3])(trainer)
+    assert Record.read(tmp_path).rows == [3]
+    Record("b.pt", rows=[5])(trainer)  # whose blocks train with all the rest
+    assert Record.read(tmp_path) == Record("")
 
 
 def test_locked__says_so_where_the_holder_is_not_known_yet(tmp_path):

@@ -198,7 +198,7 @@ class YOLO(ultralytics.YOLO):
                 LOGGER.info(
                     f"freeze={given} counts rows without the blocks, so rows {freeze} are frozen and the blocks train"
                 )
-            events = [("on_pretrain_routine_end", record)] if record.at or freeze_base else []
+            events = [("on_pretrain_routine_end", record)]
         if record.at:  # with `ckpt` set Ultralytics takes the rows from this object, and the weights from `pretrained`
             if kwargs.get("pretrained", True) is True:
                 kwargs["pretrained"] = str(self.ckpt_path) if self.ckpt_path else bool(self.ckpt)

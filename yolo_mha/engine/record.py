@@ -14,6 +14,7 @@ from ..surgery.text import edit_text, model_text
 from ..surgery.transfer import Transfer
 
 RECORD_FILE = "attention.json"
+CODE_FILE = "code.json"  # of a run of a comparison: what trained it
 
 
 @dataclass
@@ -56,8 +57,11 @@ class Record:
         return made
 
     def __call__(self, trainer: Any) -> None:
-        """Write, once the run's folder is there and the weights are loaded."""
+        """Write, once the run's folder is there and the weights are loaded; remove that of an earlier run there."""
         folder = Path(trainer.save_dir)
+        if not (self.at or self.freeze_base):
+            (folder / RECORD_FILE).unlink(missing_ok=True)
+            return
         content = {
             "base": self.base,
             "at": self.at,

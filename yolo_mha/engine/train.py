@@ -40,6 +40,7 @@ from .checkpoint import check_checkpoint
 from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
 from .progress import with_bar
+from .record import CODE_FILE
 from .run_folder import locked, run_folder, taken
 from .task_fit import fitting_dataset
 
@@ -158,6 +159,13 @@ def _resume(
     check_checkpoint(checkpoint, trust)
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
+    if not callbacks and (save_dir / CODE_FILE).is_file():  # `compare` gives some
+        raise ConfigError(
+            "This run is one of a comparison, and would not be trained as its other runs are.",
+            given=f"resume={checkpoint}",
+            expected="a run of train",
+            fix="call compare again as before: it goes on with its runs; or begin a run of your own with model=",
+        )
     passed = {**passed, "resume": str(checkpoint), "save_dir": str(save_dir)}
     with locked(save_dir) if (save_dir / "args.yaml").is_file() else nullcontext():
         return _go_on(checkpoint, data, bad, passed, trust, callbacks)
@@ -252,7 +260,10 @@ def _how_to_go_on(trainer: Any) -> str:
     epochs, done = trainer.args.epochs, state["epoch"] + 1
     if state.get("optimizer") is None or done >= epochs:
         return f"All {epochs} epochs are done, and {last} is good."
-    return f"{last} is good, of epoch {done} of {epochs}. Go on with: yolo-mha train resume={shlex.quote(str(last))}"
+    good = f"{last} is good, of epoch {done} of {epochs}."
+    if (last.parents[1] / CODE_FILE).is_file():
+        return f"{good} The same compare goes on with it."
+    return f"{good} Go on with: yolo-mha train resume={shlex.quote(str(last))}"
 
 
 def _has_checkpoint(trainer: Any) -> bool:

@@ -18,9 +18,9 @@ from ultralytics.utils.torch_utils import get_cpu_info, unwrap_model
 from ..data.files import write_text
 from ..data.records import read_record
 from ..engine.block_modules import block_sources, source_files
+from ..engine.record import CODE_FILE
 from ..errors import ConfigError
 
-CODE = "code.json"
 PACKAGES = ("torch", "ultralytics", "yolo-mha")
 ASK_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 SOURCE = "source of "  # prefix of the inputs that identify the code of a block
@@ -70,7 +70,7 @@ class CodeRecord:
             versions=_with(before.versions, installed()),
             hardware=_with(before.hardware, hardware(trainer.device)),
         )
-        write_text(folder / CODE, json.dumps(asdict(code), indent=2))
+        write_text(folder / CODE_FILE, json.dumps(asdict(code), indent=2))
 
 
 def _with(before: Mapping[str, list[str]], now: Mapping[str, str]) -> dict[str, list[str]]:
@@ -83,7 +83,7 @@ def read_code(folder: Path) -> Code:
     Args:
         folder: The run's folder.
     """
-    return Code(**read_record(folder / CODE, Code) or {"sources": {}, "versions": {}})
+    return Code(**read_record(folder / CODE_FILE, Code) or {"sources": {}, "versions": {}})
 
 
 def installed() -> dict[str, str]:
