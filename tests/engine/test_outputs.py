@@ -116,6 +116,12 @@ def test_outputs__numbers_that_are_equal_stay_apart():
     assert len(set(ids.values())) == 3
 
 
+def test_names__leave_room_for_what_is_added():
+    picture, names = np.zeros((8, 8, 3), np.uint8), Names()
+    bases = [names.base(Frame(f"/x/{'像' * 80}{i}.png", picture)) for i in range(2)]
+    assert bases == ["像" * 50, f"{'像' * 50}-2"]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_names__do_not_depend_on_the_order(first):
     """Pictures come before videos today; names are right in any order."""

@@ -85,6 +85,13 @@ def test_find__names_what_is_listed_and_no_media(folder):
     assert (result.images, result.skipped, result.exit_code) == (2, ["c", "n.pdf"], 1)
 
 
+def test_find__odd_lists_and_numbers_are_one_error(folder):
+    (folder / "open.csv").write_text(f'a/x.png\n"{"b" * 140_000}\n')
+    for source, words in (("open.csv", "list cannot be read"), ("²", "Source not found")):
+        with pytest.raises(DataError, match=words):
+            find(source)
+
+
 def test_find__a_folder_named_by_a_number_is_no_camera(folder):
     (folder / "a").rename(folder / "007")
     assert len(find("007").pictures) == 2

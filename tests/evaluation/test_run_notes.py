@@ -82,3 +82,4 @@ def test_learning_notes__say_when_the_curves_still_rise():
     assert "was 0.040 higher, on average" in note
     assert learning_notes([rising, flat, flat, flat], 0.01) == []  # 0.01 on average
     assert learning_notes([run(*rising.curve[:9])], 0.01) == []  # too few epochs to tell
+    assert learning_notes([run(*[0.0] * 19, 0.5)], 0.01) == []  # with val=False only the last one was scored

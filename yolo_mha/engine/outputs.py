@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from .sources import Frame
 from .video import DISK_FIX, VideoWriter
 
 JSONL = "predictions.jsonl"
+LONGEST_NAME = 150  # bytes
 CSV_COLUMNS = ("source", "frame", "class", "name", "score", "x1", "y1", "x2", "y2", "id")
 
 
@@ -330,7 +332,7 @@ class Names:
         is_video = frame.fps is not None
         if is_video and frame.source in self._videos:
             return self._videos[frame.source]
-        stem = frame.source if frame.live else Path(frame.source).stem
+        stem = shortened(frame.source if frame.live else Path(frame.source).stem)
         bases = chain([stem], (f"{stem}-{number}" for number in count(2)))
         base = next(base for base in bases if self._is_free(base, is_video))
         self._taken.add(_image_id(base))
@@ -435,9 +437,15 @@ class Outputs:
         return sum(output.videos for output in self._all if isinstance(output, Drawn))
 
 
+def shortened(name: str) -> str:
+    """Return a name with room for what is added to it: a file system takes 255 bytes."""
+    content = os.fsencode(name)
+    return name if len(content) <= LONGEST_NAME else content[:LONGEST_NAME].decode(errors="ignore")
+
+
 def _folder_name(name: str) -> str:
     """Return a class name without what would lead to another folder."""
-    return re.sub(r"[/\\:\0]|^\.+", "_", name) or "_"
+    return shortened(re.sub(r"[/\\:\0]|^\.+", "_", name)) or "_"
 
 
 def _write_picture(file: Path, image: Any) -> None:

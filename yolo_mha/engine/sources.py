@@ -150,7 +150,7 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
         expected = "a path, a list of paths, a camera index or a stream address"
         raise DataError("source has an unsupported type.", given=type(source).__name__, expected=expected)
     text, path = str(source), Path(str(source))
-    if "://" in text or (text.isdigit() and not path.exists()):
+    if "://" in text or (text.isascii() and text.isdecimal() and not path.exists()):
         return _address(text)
     if not can_be_path(text):
         raise DataError("source is not a valid path.", given=text[:80], expected="the path of a file or folder")
@@ -279,7 +279,10 @@ def _entries(path: Path) -> list[str]:
     if path.suffix.lower() == ".csv":
         first = text.lstrip().partition("\n")[0]
         delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-        entries = _cells(csv.reader(io.StringIO(text), delimiter=delimiter), folder)
+        try:
+            entries = _cells(csv.reader(io.StringIO(text), delimiter=delimiter), folder)
+        except csv.Error as e:
+            raise DataError("The list cannot be read.", given=f"{path}: {e}", expected="a table in CSV") from e
     elif path.suffix.lower() == ".streams":
         entries = text.split()
     else:

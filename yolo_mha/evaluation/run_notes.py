@@ -124,11 +124,12 @@ def last_rise(results: Sequence[RunResult]) -> float:
     """Return by how much the mean validation mAP50-95 of the last fifth of the epochs exceeds that of the fifth before.
 
     Args:
-        results: Runs; those that failed, were given, or have fewer than ten epochs count for nothing.
+        results: Runs; those that failed, were given, have fewer than ten epochs or were validated only at the end
+            (``val=False``) count for nothing.
     """
     rises = []
     for result in results:
-        if result.state == DONE and len(curve := result.curve) >= LEAST_CURVE:
+        if result.state == DONE and len(curve := result.curve) >= LEAST_CURVE and any(curve[:-1]):
             part = len(curve) // 5
             rises.append(mean(curve[-part:]) - mean(curve[-2 * part : -part]))
     return mean(rises) if rises else 0.0
