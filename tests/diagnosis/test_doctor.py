@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from reading import state
+from ultralytics.nn.tasks import DetectionModel
 
 import yolo_mha
 from yolo_mha.cli import main
@@ -170,6 +171,25 @@ def test_doctor__examines_what_train_at_would_train(without_probes):
     assert heads.details["blocks"][0]["heads"] == 2
     with pytest.raises(ConfigError, match="no such level"):
         yolo_mha.doctor("demo-baseline.yaml", imgsz=64, at="P9")
+
+
+@pytest.mark.parametrize("model", ["demo-mha.yaml", "gray.pt"])
+def test_doctor__gray_images(beacons, tmp_path, without_probes, monkeypatch, model):
+    content = yaml.safe_load(beacons.read_text()) | {"path": str(beacons.parent), "channels": 1}
+    (tmp_path / "gray.yaml").write_text(yaml.safe_dump(content))
+    gray = yolo_mha.YOLO("demo-mha.yaml")
+    gray.model = DetectionModel(gray.model.yaml, ch=1, nc=3, verbose=False)
+    gray.save(tmp_path / "gray.pt")
+    channels, real = [], page.check_step
+
+    def step(network, batch, *rest):
+        channels.append((network.yaml["channels"], batch["img"].shape[1]))
+        return real(network, batch, *rest)
+
+    monkeypatch.setattr(page, "check_step", step)
+    checks = by_name(page.doctor(model, tmp_path / "gray.yaml", **SMALL))
+    assert [c for c in checks.values() if c.status == "failed"] == []
+    assert channels == [(1, 1)]
 
 
 def test_doctor__model_that_does_not_build(beacons, tmp_path):
@@ -470,6 +490,15 @@ def test_footprints__estimate_is_near_the_measurement(model, imgsz, batch):
     assert abs(found.errors["mib"]) < 0.15, found
     assert found.measured.mib > max(step.mib for step in found.probes.values())
     assert found.base_mib > 100
+
+
+def test_footprints__memory_is_that_of_the_largest_size_and_time_that_of_imgsz(monkeypatch):
+    monkeypatch.setattr(doctor_footprint, "LEAST_SECONDS", 0)
+    cases = {str(scale): case_of("demo-baseline", imgsz=192, batch=2, multi_scale=scale) for scale in (0.0, 1.0)}
+    probes = {name: doctor_footprint._probe(case, Path(f"{name}.pt")) for name, case in cases.items()}
+    one, many = (doctor_footprint._take(cases, probes)[name].step for name in cases)
+    assert many.mib > 2 * one.mib
+    assert many.seconds < 2 * one.seconds
 
 
 def test_doctor__a_batch_that_does_not_fit_is_refused_without_being_allocated(monkeypatch):

@@ -1,13 +1,17 @@
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from test_predict import records
+from ultralytics.engine.results import Results
 
 import yolo_mha
 from yolo_mha.data.beacons import draw
+from yolo_mha.engine.slicing import Slicer
 from yolo_mha.errors import DependencyError
 
 
@@ -66,6 +70,46 @@ def test_slice__an_object_in_two_tiles_comes_once():
     scores = [d["score"] for d in result["detections"]]
     assert scores == sorted(scores, reverse=True)
     assert len(boxes) > 2
+
+
+def joined(*tiles: list[list[float]], agnostic: bool = False) -> list[list[float]]:
+    """Boxes, score and class of a picture of 160 x 100, of which two tiles have found x1, y1, x2, y2, score and class.
+
+    The second tile begins at 60.
+    """
+    found = iter(tiles)
+
+    def predict(tile: np.ndarray) -> Results:
+        return Results(tile, "", {0: "a", 1: "b"}, boxes=torch.tensor(next(found)).reshape(-1, 6))
+
+    result = Slicer(predict, 100, 0.4, agnostic=agnostic, max_det=100_000)(np.zeros((100, 160, 3), np.uint8))
+    return [[round(x, 2) for x in row] for row in result.boxes.data.tolist()]
+
+
+def test_slicer__keeps_the_whole_object_and_not_its_piece():
+    whole, piece = [10, 10, 70, 50, 0.8, 0], [70, 10, 100, 50, 0.9, 0]  # the object is from 70 to 130
+    assert joined([piece], [whole]) == [[70, 10, 130, 50, 0.8, 0]]
+    assert joined([[*piece[:5], 1]], [whole], agnostic=True) == [[70, 10, 130, 50, 0.8, 0]]
+    assert len(joined([[*piece[:5], 1]], [whole])) == 2
+    nearly_whole = [35, 10, 100, 50, 0.9, 0]  # the object is from 35 to 110, and the second tile sees it from 60 on
+    assert joined([nearly_whole], [[0, 10, 50, 50, 0.95, 0]]) == [[35, 10, 100, 50, 0.9, 0]]
+
+
+def test_slicer__one_of_duplicates_and_both_of_neighbours():
+    assert joined([[65, 10, 95, 50, 0.8, 0]], [[6, 11, 36, 51, 0.9, 0]]) == [[66, 11, 96, 51, 0.9, 0]]
+    assert len(joined([[65, 10, 85, 50, 0.8, 0]], [[17, 10, 37, 50, 0.9, 0]])) == 2  # 8 of 20 pixels are of both
+    small, large = [10, 10, 20, 20, 0.9, 0], [5, 5, 45, 45, 0.3, 0]
+    assert len(joined([small, large], [])) == 2  # a faint box around it drops no object
+
+
+def test_slicer__memory_grows_with_the_number_of_boxes():
+    corners = np.stack(np.meshgrid(np.linspace(2, 90, 100), np.linspace(2, 90, 60)), -1).reshape(-1, 2)
+    boxes = np.column_stack([corners, corners + 0.5, np.full(6000, 0.5), np.zeros(6000)]).tolist()
+    tracemalloc.start()
+    assert len(joined(boxes, [])) == 6000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * 2**20  # all pairs in float64 are 275 MiB
 
 
 def test_slice__one_tile_is_the_whole_picture():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,10 @@ from yolo_mha import ConfigError, DataError, UnsupportedTaskError
 from yolo_mha.cli import main
 from yolo_mha.data.beacons import draw
 from yolo_mha.engine.video import VideoWriter, count_frames
+from yolo_mha.inspection.explanation import explained
 from yolo_mha.inspection.looking import Placement
-from yolo_mha.inspection.sheet import overlay
+from yolo_mha.inspection.maps import detection_maps
+from yolo_mha.inspection.sheet import draw_sheet, overlay
 
 SHARES = ("box", "around", "others", "padding", "elsewhere")
 
@@ -118,6 +121,60 @@ def test_explain__a_broken_picture_is_named_and_the_others_are_explained(picture
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     result = yolo_mha.explain("demo-mha.pt", tmp_path, sheets=0)
     assert (result.images, result.exit_code, len(result.skipped)) == (1, 1, 1)
+
+
+def test_explain__replaces_no_picture_that_it_explains(tmp_path):
+    photo = tmp_path / "photos" / "x.jpg"
+    photo.parent.mkdir()
+    cv2.imwrite(str(photo), draw(1, 0)[0])
+    before = photo.read_bytes()
+    with pytest.raises(ConfigError, match="source is in the folder that the results go to"):
+        yolo_mha.explain(source=photo, project=tmp_path, name="photos", exist_ok=True)
+    assert photo.read_bytes() == before
+
+
+def test_explain__an_error_in_one_picture_leaves_what_was_done_before(picture):
+    (Path.cwd() / "runs/explain/explain/wide.jpg").mkdir(parents=True)  # so its overlay cannot be written
+    shutil.copy(picture, "wide.png")
+    with pytest.raises(yolo_mha.errors.RunError, match="Explaining stopped with an error"):
+        yolo_mha.explain("demo-mha.pt", [picture, Path("wide.png")], sheets=1, exist_ok=True)
+    written = json.loads(Path("runs/explain/explain/explain.json").read_text())
+    assert (written["images"], len(written["detections"]), written["exit_code"]) == (1, 6, 2)
+    assert (written["interrupted"], "An error ended it" in written["notes"][0]) == (False, True)
+    assert "An error ended it" in Path(written["outputs"]["report"]).read_text()
+
+
+def test_explain__a_picture_two_pixels_wide(looker):
+    thin = np.full((2000, 2, 3), 128, np.uint8)
+    look = looker(thin)
+    look = replace(look, boxes=torch.tensor([[1.0, 1.0, 9.0, 30.0, 0.9, 0.0]]), anchors=torch.tensor([0]))
+    maps = detection_maps(look, 0)
+    found = explained(look, 0, maps, looker.names, "thin.png", 0)
+    assert draw_sheet(thin, look, 0, maps, found).startswith(b"\x89PNG")
+
+
+def test_explain__a_name_that_is_no_utf8(picture):
+    name = os.fsdecode(b"stra\xdfe.png")
+    shutil.copy(picture, name)
+    result = yolo_mha.explain("demo-mha.pt", name, sheets=1, max_det=1)
+    page = Path(result.outputs["report"]).read_text(encoding="utf-8")
+    assert "stra\\udcdfe.png" in page
+    assert 'href="sheets/stra%DFe_0.png"' in page
+    assert Path(result.detections[0].sheet).is_file()
+
+
+def test_explain__attention_that_does_not_run(picture):
+    network = yolo_mha.YOLO("demo-mha.pt")
+    network.model.model[5].b = yolo_mha.SpatialMHA(64)
+    network.save("more.pt")
+    result = yolo_mha.explain("more.pt", picture, max_det=1)
+    assert "Attention that does not run in prediction has no maps: row 5.b." in result.notes
+    assert [(layer.layer, layer.together.no_effect) for layer in result.detections[0].layers] == [
+        ("5", False),
+        ("5.b", True),
+    ]
+    with pytest.raises(ConfigError, match="No attention ran that could be explained"):
+        yolo_mha.explain("more.pt", picture, layer="5.b")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from yolo_mha.cli import main
 from yolo_mha.inspection.deletion import deletion_insertion, importance_ranks
 from yolo_mha.inspection.drise import drise, random_masks, similarities
 from yolo_mha.inspection.faithful import KINDS, RIVALS, MapScores, _summed_up, judge
+from yolo_mha.inspection.looking import Looker
 from yolo_mha.inspection.maps import detection_maps
 from yolo_mha.inspection.random_weights import same_detections, with_random_weights
 from yolo_mha.inspection.rivals import layercam, rival_maps
 from yolo_mha.scoring.intervals import Interval, ScoreInterval
+from yolo_mha.surgery.heads import attentions
 
 FEW_SHARES = [0, 0.02, 0.1, 0.4, 1]
 
@@ -95,6 +97,19 @@ def test_with_random_weights__leaves_the_model_alone(looker, look, attention_onl
     other = same_detections(twin, picture, look)
     assert other.boxes is look.boxes
     assert not torch.allclose(detection_maps(other, 1).attention, detection_maps(look, 1).attention, atol=0.01)
+
+
+def test_with_random_weights__resets_position_biases_and_norms_of_heads():
+    options = {"scope": "window", "window": 4, "position": "relative", "qk_norm": True}
+    made = yolo_mha.insert("demo-mha.pt", "layer:3", num_heads=3, head_dim=8, out="m.pt", **options)
+    looker = Looker(YOLO(made.checkpoint))
+    learned = attentions(looker.model)["4"]
+    for parameter in (learned.bias.table, learned.q_norm.weight, learned.k_norm.weight):
+        torch.nn.init.constant_(parameter, 7.0)
+    reset = attentions(with_random_weights(looker, attention_only=True).model)["4"]
+    assert 0.01 < float(reset.bias.table.std()) < 0.03
+    assert (reset.q_norm.weight == 1).all()
+    assert (reset.k_norm.weight == 1).all()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 from networks import opened
 
-from yolo_mha import YOLO, SpatialMHABlock
+from yolo_mha import YOLO, ConfigError, SpatialMHA, SpatialMHABlock
 from yolo_mha.inspection.explanation import explained
 from yolo_mha.inspection.looking import Look, Looker, Placement, selected
 from yolo_mha.inspection.maps import detection_maps, resized
@@ -19,9 +19,21 @@ def test_looker__finds_what_predict_finds(look, picture):
     torch.testing.assert_close(found, expected, atol=0.01, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["yolo11n-mha-p5.yaml", "yolo26n-mha-p5.yaml"])  # with NMS, and without
-def test_looker__keeps_the_anchor_of_each_detection(name, picture):
-    found = Looker(YOLO(opened(name)), conf=1e-7, imgsz=128, max_det=20)(picture)
+@pytest.mark.parametrize("settings", [{}, {"nms": False}, {"nms": False, "agnostic_nms": True}], ids=str)
+def test_looker__takes_the_head_that_predict_takes(settings, picture):
+    """Of two heads; the checkpoint says that the one without NMS was trained."""
+    network, settings = YOLO(opened("yolo26n-mha-p5.yaml")), {"conf": 1e-7, "imgsz": 128, "max_det": 20, **settings}
+    network.model.end2end = True
+    network.save(file := "trained.pt")
+    assert YOLO(file).model.end2end
+    expected = YOLO(file).predict(picture, verbose=False, **settings)[0].boxes.data
+    found = Looker(YOLO(file), **settings)(picture)
+    torch.testing.assert_close(torch.cat([found.corners, found.boxes[:, 4:]], 1), expected, atol=0.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "nms"), [("yolo11n-mha-p5.yaml", None), ("yolo26n-mha-p5.yaml", False)])
+def test_looker__keeps_the_anchor_of_each_detection(name, nms, picture):
+    found = Looker(YOLO(opened(name)), conf=1e-7, imgsz=128, max_det=20, nms=nms)(picture)
     assert len(found.boxes) == 20
     scores = torch.stack([found.logit(i) for i in range(20)]).sigmoid()
     torch.testing.assert_close(scores.detach(), found.boxes[:, 4])
@@ -103,6 +115,17 @@ def test_explained__a_block_that_the_detection_does_not_depend_on(looker, pictur
     wheres = [found.together, *found.layers[0].heads, found.layers[0].together]
     assert all(where.no_effect and where.by_attention is where.by_effect is None for where in wheres)
     assert draw_sheet(picture, look, 1, maps, found).startswith(b"\x89PNG")
+
+
+def test_detection_maps__a_block_that_did_not_run(picture):
+    looker = Looker(YOLO("demo-mha.pt"))
+    looker.model.model[5].b = SpatialMHA(64)
+    look = looker(picture)
+    maps = detection_maps(look, 1)
+    assert [(block.block.name, block.maps is None) for block in maps.blocks] == [("5", False), ("5.b", True)]
+    assert torch.equal(maps.effect, detection_maps(look, 1, ["5"]).effect)
+    with pytest.raises(ConfigError, match="No attention ran that could be explained"):
+        detection_maps(look, 1, ["5.b"])
 
 
 def test_explained__heads_add_up(look, looker):

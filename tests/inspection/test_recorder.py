@@ -236,6 +236,26 @@ def test_recorder__attention_in_a_block_of_the_user():
     assert recorder["attention"].norms().shape == (2, 5, 6)
 
 
+def test_recorder__attention_that_runs_twice_in_a_pass():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = SpatialMHA(DIM)
+
+        def forward(self, x):
+            return self.attention(self.attention(x))
+
+    block, x = Twice().eval(), torch.randn(1, DIM, 5, 6)
+    with pytest.raises(ConfigError, match="runs more than once in a forward pass"), Recorder(block):
+        block(x)
+    assert not block._forward_pre_hooks
+    assert not block._forward_hooks
+    with Recorder(block) as recorder:  # passes of the attention itself, of which the last counts
+        block.attention(x)
+        block.attention(2 * x)
+    assert torch.equal(recorder["attention"].inputs[0], 2 * x)
+
+
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_memory__is_not_exceeded(options):
     block = recorded(SpatialMHA(DIM, **options).eval(), torch.randn(1, DIM, 40, 40))

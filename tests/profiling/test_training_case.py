@@ -4,6 +4,7 @@ import pytest
 import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.optim import MuSGD
 
 import yolo_mha
@@ -12,8 +13,8 @@ from yolo_mha.profiling.probe import build_optimizer
 from yolo_mha.profiling.training_case import MADE_UP_OBJECTS, TrainingCase, used_images
 
 
-def case_of(network, samples=(), names=None, **settings) -> TrainingCase:
-    return TrainingCase.of(network, get_cfg(overrides={"device": "cpu", **settings}), names, samples)
+def case_of(network, samples=(), names=None, channels=None, **settings) -> TrainingCase:
+    return TrainingCase.of(network, get_cfg(overrides={"device": "cpu", **settings}), names, samples, channels)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,23 @@ def test_training_case__is_what_ultralytics_would_train(network, beacons):
     assert all(p.requires_grad for p in network.parameters())
     weight = "model.0.conv.weight"  # where classes differ, the other weights are the network's
     assert torch.equal(case.model.state_dict()[weight], network.state_dict()[weight])
+
+
+def test_training_case__has_the_channels_of_the_images(network):
+    case = case_of(network, channels=1)
+    assert (case.channels, case_of(network).channels, case_of(case.model).channels) == (1, 3, 1)
+    assert case.model.model[0].conv.weight.shape[1] == 1
+    weight = "model.1.conv.weight"
+    assert torch.equal(case.model.state_dict()[weight], network.state_dict()[weight])
+
+
+@pytest.mark.parametrize(("imgsz", "multi_scale"), [(96, 0.0), (96, 0.1), (64, 0.25), (64, 0.5), (640, 0.5)])
+def test_training_case__largest_size_is_that_of_ultralytics(network, monkeypatch, imgsz, multi_scale):
+    case = case_of(network, imgsz=imgsz, multi_scale=multi_scale)
+    trainer = SimpleNamespace(args=case.args, stride=32, device=torch.device("cpu"))
+    monkeypatch.setattr("random.randrange", lambda start, stop: stop - 1)
+    batch = {"img": torch.zeros(1, 3, imgsz, imgsz, dtype=torch.uint8)}
+    assert DetectionTrainer.preprocess_batch(trainer, batch)["img"].shape[-1] == case.largest_imgsz
 
 
 def test_training_case__objects_of_a_mosaic_are_of_four_images(network, beacons):

@@ -28,7 +28,7 @@ from ..paths import given_path, shipped
 from ..profiling.blocks import BlockShare, block_shares, latency_ms
 from ..profiling.footprint import RESERVE, Footprint, footprints, free_memory
 from ..profiling.probe import made_up_batch
-from ..profiling.training_case import TrainingCase
+from ..profiling.training_case import TrainingCase, image_channels
 from ..registry import find_model_yaml
 from ..result import Result
 from ..surgery.graft import without_blocks
@@ -131,7 +131,8 @@ def doctor(
         args = get_cfg(overrides=passed)
         if "imgsz" not in passed and type(own := network.overrides.get("imgsz")) is int:
             args.imgsz = own  # a checkpoint brings its own
-        case = TrainingCase.of(network.model, args, dataset.names if dataset else None, samples)
+        names, channels = (dataset.names, image_channels(dataset)) if dataset else (None, None)
+        case = TrainingCase.of(network.model, args, names, samples, channels)
         page.settings.update({"model": str(model), "at": None, **(insertion.settings() if insertion else {})})
         page.settings.update(data=str(data), imgsz=case.imgsz, batch=args.batch)
         page.settings.update(device=str(case.device), precision=case.precision)
@@ -243,15 +244,17 @@ def _fits(case: TrainingCase, page: Diagnosis) -> Check:
     needed = next(iter(page.footprints.values()))
     total = needed.needed
     details = {"needed_mib": total, "free_mib": free}
+    largest = ", the largest size of multi_scale," if case.largest_imgsz > case.imgsz else ""
+    size = f"at {case.largest_imgsz} pixels{largest}"
     if needed.measured is None:
         batch = needed.largest_batch(free)
         message = (
-            f"A batch of {case.args.batch} at {case.imgsz} pixels needs about {total / 1024:.2f} GiB, a reserve of "
+            f"A batch of {case.args.batch} {size} needs about {total / 1024:.2f} GiB, a reserve of "
             f"{RESERVE - 1:.0%} included, and {free / 1024:.1f} GiB are free."
         )
         fix = f"batch={batch}" if batch else "a smaller imgsz or model"
         return Check("memory", "failed", message, fix, {**details, "largest_batch": batch})
-    message = f"A training step needs {needed.measured.mib / 1024:.2f} GiB, and {free / 1024:.1f} GiB are free."
+    message = f"A training step {size} needs {needed.measured.mib / 1024:.2f} GiB, and {free / 1024:.1f} GiB are free."
     return Check("memory", "ok", message, None, details)
 
 

@@ -164,10 +164,10 @@ def training_batch(
             label = Path(img2label_paths([str(sample.file)])[0])
             if label.is_file():
                 shutil.copyfile(label, Path(folder) / "labels" / f"{i:04d}.txt")
-        data = {"names": dataset.names, "nc": len(dataset.names), "channels": 3}
+        data = {"names": dataset.names, "nc": len(dataset.names), "channels": case.channels}
         images = str(Path(folder) / "images")
         stride = int(case.model.stride.max())
         loader = build_yolo_dataset(case.args, images, count, data, mode="train", stride=stride, fraction=1.0)
         items = [loader[i % len(loader)] for i in range(count)]
     batch = {k: v for k, v in loader.collate_fn(items).items() if isinstance(v, torch.Tensor)}
-    return {**batch, "img": batch["img"].float() / 255}  # (B, 3, H, W)
+    return {**batch, "img": batch["img"].float() / 255}  # (B, C, H, W)

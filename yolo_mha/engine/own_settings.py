@@ -206,8 +206,8 @@ COMMANDS = {
         replace(GROUP, meaning=f"with data: {GROUP.meaning}"),
         MAX_PIXELS,
         TRUST,
-        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, rect, device, project, name and exist_ok; "
-        "with source also vid_stride and line_width; with data also split",
+        others="settings conf, imgsz, iou, classes, max_det, agnostic_nms, nms, rect, device, project, name and "
+        "exist_ok; with source also vid_stride and line_width; with data also split",
     ),
     "explore": Command(
         replace(MODEL, meaning="checkpoint with attention blocks", default="demo-mha.pt"),

@@ -11,7 +11,7 @@ from ultralytics.cfg import get_cfg
 from ..engine.progress import bar, console
 from ..profiling.blocks import latency_ms
 from ..profiling.footprint import footprints, free_memory, slowdown
-from ..profiling.training_case import TrainingCase, used_images
+from ..profiling.training_case import TrainingCase, image_channels, used_images
 from ..result import Result
 from .control import Substitute
 from .plan import Plan
@@ -105,8 +105,8 @@ def measure_plan(plan: Plan) -> Estimate:
     args, seeds = get_cfg(overrides=dict(recipe.train)), len(recipe.seeds)
     images = {split: used_images(args, len(own), split) for split, own in plan.samples.items()}
     steps = math.ceil(images["train"] / args.batch)
-    names = plan.dataset.names
-    cases = {name: TrainingCase.of(arm.network, args, names, train) for name, arm in plan.arms.items()}
+    names, channels = plan.dataset.names, image_channels(plan.dataset)
+    cases = {name: TrainingCase.of(arm.network, args, names, train, channels) for name, arm in plan.arms.items()}
     device = next(iter(cases.values())).device
     with bar() as progress:
         task = progress.add_task("training steps", total=None)

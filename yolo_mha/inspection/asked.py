@@ -15,7 +15,7 @@ from .looking import Looker
 from .recorder import Recorder
 
 # Ultralytics' settings of detection that mean something here
-DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "rect", "device")
+DETECTING = ("imgsz", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "rect", "device")
 
 
 def check_settings(settings: Mapping[str, Any], taken: Sequence[str], command: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,12 +20,12 @@ from ..engine import settings as config
 from ..engine.model import YOLO
 from ..engine.outputs import Drawn, Item, Names
 from ..engine.own_settings import checked
-from ..engine.predict import DEMO_MODEL, nothing_read, sample_image
+from ..engine.predict import DEMO_MODEL, SAMPLE, nothing_read, sample_image
 from ..engine.progress import bar
 from ..engine.run_folder import run_folder
 from ..engine.signals import held_back, stopped_code
 from ..engine.sources import Frame, Skipped, find, read
-from ..errors import ConfigError, run_failed
+from ..errors import ConfigError, run_failed, with_type
 from ..guard import guarded
 from ..result import Result
 from .asked import DETECTING, check_settings, chosen_blocks, detector, numbers
@@ -54,7 +54,7 @@ class Explanation(Result):
         skipped: Files that could not be read, and files with the frames that were lost.
         skipped_count: Number of these files and frames.
         interrupted: Whether Ctrl-C or SIGTERM ended it. What was written up to there is complete.
-        exit_code: 0; 1 where something was skipped; 130 or 143 after an interruption.
+        exit_code: 0; 1 where something was skipped; 2 after an error; 130 or 143 after an interruption.
     """
 
     save_dir: str
@@ -99,7 +99,7 @@ def explain(
         max_pixels: Larger pictures are skipped; 0 reads all.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' settings ``conf``, ``imgsz``, ``iou``, ``classes``, ``max_det``, ``agnostic_nms``,
-            ``rect``, ``device``, ``vid_stride``, ``line_width``, ``project``, ``name`` and ``exist_ok``.
+            ``nms``, ``rect``, ``device``, ``vid_stride``, ``line_width``, ``project``, ``name`` and ``exist_ok``.
 
     Returns:
         The numbers, which are also written to the run's folder as ``explain.json``, with ``report.html``, a sheet of
@@ -118,7 +118,7 @@ def explain(
     if wanted is not None and not (len(wanted) == 4 and wanted[0] < wanted[2] and wanted[1] < wanted[3]):
         raise ConfigError("box has an unusable value.", given=f"box={box}", expected="x1,y1,x2,y2 in pixels")
     if source is None and str(model) == DEMO_MODEL:
-        source = sample_image(Path.cwd() / "runs" / "sample.png")
+        source = sample_image(SAMPLE.absolute())
     found = find(source, max_pixels)
     network = YOLO(model, trust=trust)
     layers, heads = chosen_blocks(network, layer, head)
@@ -127,6 +127,7 @@ def explain(
     skipped = Skipped()
     try:
         with run_folder(passed, "explain", "runs/explain") as folder:
+            found.require_outside(folder)
             frames = read(found, skipped, stride=stride, channels=looker.channels, max_pixels=max_pixels)
             run = _Run(looker, folder, sheets, layers, heads, wanted, stride, passed.get("line_width"))
             try:
@@ -143,6 +144,11 @@ def explain(
             except (KeyboardInterrupt, SystemExit) as stop:
                 if run.images:
                     stop.result = run.written(network, skipped, stop)  # type: ignore[union-attr]
+                raise
+            except Exception as e:
+                if run.images:
+                    with suppress(Exception):  # such as a full disk; the first error is the one to report
+                        run.written(network, skipped, e)
                 raise
     except Exception as e:  # whatever Ultralytics or the source's backend meets
         raise run_failed("Explaining", e) from e
@@ -168,14 +174,14 @@ class _Run:
         self.detections: list[Explained] = []
         self.images = self.without = self.without_sheet = 0
         self.mib = 0.0
+        self.idle: set[str] = set()  # blocks that do not run
         self._names = Names()
 
     def explain(self, frame: Frame) -> None:
         """Explain the detections of a picture or a frame."""
         look = self.looker(frame.image)
-        self.images += 1
         chosen = selected(look, self.box)
-        self.without += not chosen
+        done: list[Explained] = []
         result = Results(frame.image, path=frame.source, names=self.looker.names, boxes=_picked(look, chosen))
         item = Item(frame, result, self._names.base(frame), {"line_width": self.line_width})
         total = torch.zeros(1, 1, device=look.input.device)
@@ -188,13 +194,16 @@ class _Run:
                 with whole_file(file) as temporary:
                     temporary.write_bytes(draw_sheet(frame.image, look, i, maps, found))
                 found = replace(found, sheet=str(file))
-            elif frame.fps is None:
-                self.without_sheet += 1
-            self.detections.append(found)
+            done.append(found)
         shown = overlay(frame.image, look.placement, total)
         self.drawn.write(replace(item, drawing={**item.drawing, "img": shown}))
-        for block in look.recorder.blocks.values():
+        self.idle |= {name for name, block in look.recorder.blocks.items() if not block.ran}
+        for block in filter(lambda block: block.ran, look.recorder.blocks.values()):
             self.mib = max(self.mib, min(CHUNK_BYTES, block.memory(math.prod(block.size))) / MIB)
+        self.detections += done  # only here: a picture that fails on the way does not count
+        self.images += 1
+        self.without += not chosen
+        self.without_sheet += sum(frame.fps is None and found.sheet is None for found in done)
 
     def notes(self) -> list[str]:
         """Say what was not found or not drawn."""
@@ -207,29 +216,34 @@ class _Run:
                 f"Only the first {self.sheets} detections of each picture have a sheet. The other {self.without_sheet} "
                 "are in explain.json. sheets= draws more, and box= selects one."
             )
+        if self.idle:
+            notes.append(f"Attention that does not run in prediction has no maps: row {', '.join(sorted(self.idle))}.")
         if self.mib >= 1:
             notes.append(f"Computing the maps takes {self.mib:.0f} MiB, for any number of detections.")
         return [*notes, *config.imgsz_notes(self.looker.args.imgsz, self.looker.imgsz)]
 
     def written(self, network: YOLO, skipped: Skipped, stop: BaseException | None = None) -> Explanation:
-        """Write the page and the numbers of what was done, up to an interruption."""
-        folder = self.folder
+        """Write the page and the numbers of what was done, up to an interruption or an error."""
+        folder, failed = self.folder, isinstance(stop, Exception)
         outputs = {"report": str(folder / "report.html"), "numbers": str(folder / "explain.json")}
         if self.drawn.path is not None:
             outputs["overlays"] = str(self.drawn.path)
         if any(detection.sheet for detection in self.detections):
             outputs["sheets"] = str(folder / "sheets")
+        notes = [*self.notes(), *skipped.remarks]
+        if stop and failed:
+            notes.insert(0, f"An error ended it after {self.images} images or frames. {with_type(stop)}")
         result = Explanation(
             save_dir=str(folder),
             model=str(network.model_name),
             images=self.images,
             detections=self.detections,
             outputs=outputs,
-            notes=[*self.notes(), *skipped.remarks],
+            notes=notes,
             skipped=skipped.names,
             skipped_count=skipped.count,
-            interrupted=stop is not None,
-            exit_code=stopped_code(stop) if stop else int(skipped.count > 0),
+            interrupted=stop is not None and not failed,
+            exit_code=2 if failed else stopped_code(stop) if stop else int(skipped.count > 0),
         )
         page = {"model": result.model, "detections": result.detections, "notes": result.notes}
         write_page("explain.html.j2", folder / "report.html", **page)

@@ -99,7 +99,7 @@ def faithfulness(
         group: Images that are not independent and are resampled together, see `read_groups`.
         trust: Read a checkpoint with full pickle, for files that you made yourself.
         **settings: Ultralytics' settings ``split`` ("val" if not given), ``conf``, ``imgsz``, ``iou``, ``classes``,
-            ``max_det``, ``agnostic_nms``, ``rect``, ``device``, ``project``, ``name`` and ``exist_ok``.
+            ``max_det``, ``agnostic_nms``, ``nms``, ``rect``, ``device``, ``project``, ``name`` and ``exist_ok``.
 
     Returns:
         The measures, which are also written to the run's folder as ``faithfulness.json`` and ``report.html``.

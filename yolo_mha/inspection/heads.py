@@ -135,7 +135,7 @@ def heads(
             passes = Passes(network, order, **{key: scoring[key] for key in scoring if key != "batch"})
             gradients, blocks = gradient_importance(passes, samples, with_bar, units)
             scorer = Scorer(dataset, samples, split, **scoring)
-            score = SilencedScores(network, scorer, parts(scorer, group, halved=False))
+            score = SilencedScores(network, scorer, parts(scorer, group, halved=False), whole_blocks=False)
             ap, lost = silencing_importance(score, with_bar)
             by_gradient, by_ap = ([found[key].value for key in gradients] for found in (gradients, lost))
             places = zip(*(stats.rankdata([-v for v in values]) for values in (by_gradient, by_ap)), strict=True)

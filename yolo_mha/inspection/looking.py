@@ -125,7 +125,7 @@ class Looker:
     Args:
         network: The model; it is fused, moved to the device, and its parameters need no gradients afterwards.
         **settings: Ultralytics' settings ``imgsz``, ``conf``, ``iou``, ``max_det``, ``classes``, ``agnostic_nms``,
-            ``rect`` and ``device``.
+            ``nms``, ``rect`` and ``device``.
 
     Attributes:
         model: The network.
@@ -139,7 +139,12 @@ class Looker:
         self.args = get_cfg(overrides={**network.overrides, "conf": 0.25, "rect": True, **settings, "mode": "predict"})
         self.classes = None if self.args.classes is None else np.atleast_1d(self.args.classes).tolist()
         self.device = select_device(self.args.device, verbose=False)
-        self.model: Any = network.model.fuse(verbose=False).float().eval().to(self.device).requires_grad_(False)
+        model: Any = network.model
+        if hasattr(model.model[-1], "end2end"):  # as the predictor does: before fusing, which drops the other branch
+            model.set_head_attr(end2end=self.args.nms is False)
+        self.model: Any = model.fuse(verbose=False).float().eval().to(self.device).requires_grad_(False)
+        if self._end2end:
+            self.model.set_head_attr(max_det=max(self.args.max_det, 300), agnostic_nms=self.args.agnostic_nms)
         self.names: dict[int, str] = self.model.names
         self.channels = int(self.model.yaml.get("channels", 3))
         stride = max(int(self.model.stride.max()), 32)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ConfigError
 from .looking import Look
 from .recorder import Recorded, WeightedMaps
 
@@ -22,7 +23,8 @@ class BlockMaps:
     Attributes:
         block: The block.
         heads: The heads that the maps are of.
-        maps: Their maps, h being the number of ``heads``; None where the detection does not depend on the block.
+        maps: Their maps, h being the number of ``heads``; None where the detection does not depend on the block, or
+            the block did not run.
     """
 
     block: Recorded
@@ -64,16 +66,23 @@ def detection_maps(
         detection: Index of the detection.
         layers: Names of the blocks; all if None.
         heads: Indices of the heads; all if None.
+
+    Raises:
+        ConfigError: None of the blocks ran.
     """
     chosen = {name: b for name, b in look.recorder.blocks.items() if layers is None or name in layers}
-    gradients = look.gradients(detection, {name: b.output for name, b in chosen.items() if b.output is not None})
+    outputs = {name: b.output for name, b in chosen.items() if b.ran and b.output is not None}
+    if not outputs:
+        given, expected = f"row {', '.join(chosen)}", "a block that runs in prediction"
+        raise ConfigError("No attention ran that could be explained.", given=given, expected=expected)
+    gradients = look.gradients(detection, outputs)
     blocks = []
     for name, block in chosen.items():
-        weights = _strongest(gradients[name][0].float().norm(dim=0))
         kept = [i for i in range(block.num_heads) if heads is None or i in heads]
+        weights = _strongest(gradients[name][0].float().norm(dim=0)) if name in gradients else torch.zeros(())
         found = block.weighted(weights) if weights.any() else None
         blocks.append(BlockMaps(block, kept, None if found is None else _of_heads(found, kept)))
-    size = max((block.key_size for block in chosen.values()), key=lambda size: size[0] * size[1])
+    size = max((chosen[name].key_size for name in outputs), key=lambda size: size[0] * size[1])
     every = [b.maps for b in blocks if b.maps is not None and b.heads]
     if not every:
         even = torch.full(size, 1 / (size[0] * size[1]), device=look.input.device)

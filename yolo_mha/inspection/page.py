@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import jinja2
 
 from ..data.files import write_text
+from ..text import printable
 from .measures import RING, Measures
 
 SHARES = {
@@ -37,8 +39,9 @@ def write_page(template: str, file: Path, **values: Any) -> None:
     )
     environment.filters["cells"] = _cells
     environment.filters["file"] = lambda path: Path(path).name
-    environment.filters["below"] = lambda path: quote(Path(path).relative_to(file.parent).as_posix())
-    write_text(file, environment.get_template(template).render(**values, shares=SHARES, ring=RING))
+    environment.filters["below"] = lambda path: quote(os.fsencode(Path(path).relative_to(file.parent).as_posix()))
+    page = environment.get_template(template).render(**values, shares=SHARES, ring=RING)
+    write_text(file, printable(page))  # names can hold what is no UTF-8
 
 
 def _cells(measures: Measures | None) -> list[str]:

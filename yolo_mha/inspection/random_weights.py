@@ -8,6 +8,8 @@ from dataclasses import replace
 import torch
 
 from ..engine.video import Image
+from ..nn.attend import HeadNorm
+from ..nn.positions import RelativeBias
 from .looking import Look, Looker
 from .recorder import Recorder
 
@@ -27,8 +29,11 @@ def with_random_weights(looker: Looker, *, attention_only: bool, seed: int = 0) 
         blocks = [block.module for block in Recorder(other.model).blocks.values()]
         for module in blocks if attention_only else [other.model]:
             for part in module.modules():
-                if isinstance(part, torch.nn.Conv2d):
+                if isinstance(part, (torch.nn.Conv2d, HeadNorm)):
                     part.reset_parameters()
+                elif isinstance(part, RelativeBias):
+                    side, _, num_heads = part.table.shape
+                    part.table.copy_(RelativeBias((side + 1) // 2, num_heads).table)
     return other
 
 

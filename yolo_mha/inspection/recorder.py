@@ -53,6 +53,7 @@ class Recorded:
         owner: Its block, if that is one of this package; otherwise the module itself.
         inputs: What the module was given: one feature map, or two; empty before the first pass.
         output: What the gate gave, with its place in the graph of the gradients, where the recorder keeps it.
+        in_pass: Whether the recorded model is running as a whole.
     """
 
     name: str
@@ -60,7 +61,13 @@ class Recorded:
     owner: nn.Module
     inputs: tuple[Tensor, ...] = ()
     output: Tensor | None = None
+    in_pass: bool = field(default=False, repr=False)
     _known: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ran(self) -> bool:
+        """Whether it ran in the last pass that was recorded."""
+        return bool(self.inputs)
 
     @property
     def gate(self) -> nn.Module:
@@ -208,6 +215,18 @@ class Recorded:
         return self._known[image]
 
     def _take(self, given: tuple[Any, ...]) -> None:
+        """Keep what the module is given.
+
+        Raises:
+            ConfigError: It ran in this pass of the model before.
+        """
+        if self.in_pass and self.ran:
+            raise ConfigError(
+                "This attention runs more than once in a forward pass, so it cannot be explained.",
+                given=f"block {self.name}",
+                expected="a block that calls its attention once",
+                fix="give the block an attention module for each call",
+            )
         maps = given[0] if isinstance(given[0], (list, tuple)) else (given[0],)
         self.inputs, self.output = tuple(x.detach() for x in maps), None
         self._known.clear()
@@ -218,7 +237,8 @@ class Recorder:
 
     Outputs stay bit for bit what they are without it, as nothing is computed until a map is asked for; see `Recorded`.
     At the end no hook is left in the model, and the maps of the last pass can still be asked for. The model is to be in
-    evaluation mode: attention is computed without dropout, and gates with their running statistics.
+    evaluation mode: attention is computed without dropout, and gates with their running statistics. An attention that
+    runs twice in one pass of the model is refused with a `ConfigError`.
 
     Example:
         >>> with Recorder(model) as recorder:
@@ -238,6 +258,7 @@ class Recorder:
         self.gradients = gradients
         self.blocks: dict[str, Recorded] = {}
         self._hooks: list[Any] = []
+        self._model = model
         owners = {m.attn: m for m in model.modules() if isinstance(m, GatedBlock) and hasattr(m, "attn")}
         for name, module in attentions(model).items():
             self.blocks[name] = Recorded(name, module, owners.get(module, module))
@@ -247,6 +268,8 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         for block in self.blocks.values():
+            self._hooks.append(self._model.register_forward_pre_hook(_Begin(block)))
+            self._hooks.append(self._model.register_forward_hook(_End(block), always_call=True))
             self._hooks.append(block.module.register_forward_pre_hook(_Take(block)))
             if self.gradients:
                 self._hooks.append(block.gate.register_forward_hook(_Keep(block)))
@@ -267,6 +290,18 @@ class _Hook:
 
     def __deepcopy__(self, _: object) -> _Hook:
         return type(self)(None)
+
+
+class _Begin(_Hook):
+    def __call__(self, _: nn.Module, __: object) -> None:
+        if self.block is not None:
+            self.block.inputs, self.block.output, self.block.in_pass = (), None, True
+
+
+class _End(_Hook):
+    def __call__(self, _: nn.Module, __: object, ___: object) -> None:
+        if self.block is not None:
+            self.block.in_pass = False
 
 
 class _Take(_Hook):

@@ -97,7 +97,8 @@ class _Sheet:
         FigureCanvasAgg(self.figure)
         shown = rgb(picture)
         scale = min(SHOWN_SIDE / max(shown.shape[:2]), 1.0)
-        self.picture = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else shown
+        height, width = (max(round(side * scale), 1) for side in shown.shape[:2])
+        self.picture = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else shown
         grey = cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY)[..., None]
         self.faint = (grey * FAINTNESS).astype(np.uint8).repeat(3, 2)
 

@@ -180,17 +180,18 @@ class SilencedScores:
         network: The model.
         scorer: What scores it.
         parts: The images that it is scored on.
+        whole_blocks: Whether a block goes with its last head, see `silenced`.
     """
 
-    def __init__(self, network: YOLO, scorer: Scorer, parts: list[Part]) -> None:
-        self.network, self.scorer, self.parts = network, scorer, parts
+    def __init__(self, network: YOLO, scorer: Scorer, parts: list[Part], *, whole_blocks: bool = True) -> None:
+        self.network, self.scorer, self.parts, self.whole_blocks = network, scorer, parts, whole_blocks
         self._known: dict[frozenset[Name], list[Scored]] = {}
 
     def __call__(self, gone: Collection[Name]) -> list[Scored]:
         """Return the scores on each part with these heads silenced."""
         key = frozenset(gone)
         if key not in self._known:
-            with silenced(self.network.model, by_block(key)):
+            with silenced(self.network.model, by_block(key), whole_blocks=self.whole_blocks):
                 self._known[key] = self.of(self.network)
         return self._known[key]
 

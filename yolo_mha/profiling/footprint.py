@@ -36,8 +36,8 @@ class Step:
     """One training step.
 
     Attributes:
-        mib: Memory at its peak beyond what PyTorch itself takes, in MiB.
-        seconds: Time of the fastest by `probe.now`, which other programs have disturbed least.
+        mib: Memory at its peak beyond what PyTorch itself takes, in MiB, at the largest size of ``multi_scale``.
+        seconds: Time of the fastest at ``imgsz`` by `probe.now`, which other programs have disturbed least.
     """
 
     mib: float
@@ -170,7 +170,14 @@ def _probe(case: TrainingCase, file: Path) -> Probe:
     """Write the model of a case for a process, and say what that does with it."""
     torch.save(deepcopy(case.model).cpu(), file)
     return Probe(
-        str(file), case.imgsz, int(case.args.batch), case.objects, str(case.device), case.precision, case.optimizer
+        model=str(file),
+        imgsz=case.imgsz,
+        largest_imgsz=case.largest_imgsz,
+        batch=int(case.args.batch),
+        objects=case.objects,
+        device=str(case.device),
+        precision=case.precision,
+        optimizer=case.optimizer,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ class Probe:
 
     Attributes:
         model: File that `torch.save` wrote of the whole model, with its ``args``.
-        imgsz: Height and width in pixels.
+        imgsz: Height and width in pixels of the steps that are timed.
+        largest_imgsz: The same of the step that takes the most memory.
         batch: Number of images.
         objects: Labelled objects in each image.
         device: Name of the device.
@@ -41,6 +42,7 @@ class Probe:
 
     model: str
     imgsz: int
+    largest_imgsz: int
     batch: int
     objects: int
     device: str
@@ -62,19 +64,25 @@ def main() -> None:
             start = now(device)
             fixed = next(steps)
             answer((now(device) - start, fixed))
+        if probe.largest_imgsz > probe.imgsz:
+            steps.send(probe.largest_imgsz)
     answer(memory.peak_mib - memory.base_mib)
 
 
-def _steps(model: Network, probe: Probe, device: torch.device) -> Iterator[float]:
-    """Take one training step after the other, and yield the seconds of its part that does not depend on the batch."""
+def _steps(model: Network, probe: Probe, device: torch.device) -> Generator[float, int | None, None]:
+    """Take one training step after the other, and yield the seconds of its part that does not depend on the batch.
+
+    The size of a step's images may be sent.
+    """
     optimizer = build_optimizer(model, probe.optimizer)
     ema = ModelEMA(model)
     half = probe.precision == "float16"
     scaler = torch.amp.GradScaler(device.type, enabled=half)
     dtype = torch.float16 if half else torch.bfloat16
     generator = torch.Generator().manual_seed(0)
+    imgsz: int | None = None
     while True:
-        batch = made_up_batch(probe.batch, probe.imgsz, probe.objects, model, generator)
+        batch = made_up_batch(probe.batch, imgsz or probe.imgsz, probe.objects, model, generator)
         with torch.autocast(device.type, dtype, enabled=probe.precision != "float32"):
             loss = model.loss(batch)[0].sum()
         scaler.scale(loss).backward()
@@ -87,7 +95,7 @@ def _steps(model: Network, probe: Probe, device: torch.device) -> Iterator[float
         optimizer.zero_grad(set_to_none=False)
         ema.update(model)
         del batch, loss
-        yield now(device) - start
+        imgsz = yield now(device) - start
 
 
 def made_up_batch(
@@ -108,7 +116,7 @@ def made_up_batch(
     head: Any = model.model[-1]
     channels, classes = model.yaml.get("channels", 3), head.nc
     return {
-        "img": torch.rand(count, channels, imgsz, imgsz, generator=generator).to(device),  # (B, 3, H, W)
+        "img": torch.rand(count, channels, imgsz, imgsz, generator=generator).to(device),  # (B, C, H, W)
         "cls": torch.randint(0, classes, (boxes, 1), generator=generator).float().to(device),
         "bboxes": torch.cat([centres, sizes], 1).to(device),
         "batch_idx": torch.arange(count).repeat_interleave(objects).float().to(device),

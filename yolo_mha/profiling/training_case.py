@@ -13,9 +13,11 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import select_device
 
-from ..data.dataset import Sample
+from ..data.dataset import Dataset, Sample
+from ..errors import DataError
 from ..registry import Network, build
 from ..surgery.rows import moved_freeze
+from ..yaml_files import read_yaml
 
 AUTO_ADAMW_STEPS = 10000  # of the optimizer; for more of them Ultralytics' optimizer=auto is MuSGD
 MADE_UP_OBJECTS = 20
@@ -26,7 +28,7 @@ class TrainingCase:
     """A model as training would have it.
 
     Attributes:
-        model: With the dataset's classes; what ``freeze`` names, and the box integral, is not trained.
+        model: With the dataset's classes and channels; what ``freeze`` names, and the box integral, is not trained.
         args: Training settings of Ultralytics, ``imgsz`` rounded up to the model's stride.
         device: Where training would run.
         precision: What it computes in.
@@ -46,9 +48,25 @@ class TrainingCase:
         """Height and width in pixels."""
         return int(self.args.imgsz)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return int(self.model.yaml.get("channels", 3))
+
+    @property
+    def largest_imgsz(self) -> int:
+        """The largest that ``multi_scale`` makes of it, as in Ultralytics' ``DetectionTrainer.preprocess_batch``."""
+        stride = max(int(self.model.stride.max()), 32)
+        return (int(self.imgsz * (1.0 + self.args.multi_scale) + stride) - 1) // stride * stride
+
     @classmethod
     def of(
-        cls, network: Network, args: Any, names: Mapping[int, str] | None = None, samples: Sequence[Sample] = ()
+        cls,
+        network: Network,
+        args: Any,
+        names: Mapping[int, str] | None = None,
+        samples: Sequence[Sample] = (),
+        channels: int | None = None,
     ) -> TrainingCase:
         """Prepare a copy of a network as Ultralytics' trainer would.
 
@@ -57,12 +75,15 @@ class TrainingCase:
             args: Training settings of Ultralytics.
             names: The dataset's classes; those of the network if None.
             samples: The dataset's training images; without any, objects are made up.
+            channels: Of the dataset's images; those of the network if None.
         """
         device, args = select_device(args.device, verbose=False), copy(args)
-        if names is None or list(names.values()) == list(network.names.values()):
+        own = network.yaml.get("channels", 3)
+        names, channels = names or network.names, own if channels is None else channels
+        if channels == own and list(names.values()) == list(network.names.values()):
             model = deepcopy(network)
         else:
-            model = build({**network.yaml, "nc": len(names)})
+            model = build({**network.yaml, "nc": len(names), "channels": channels})
             model.names = dict(names)
             model.load(network, verbose=False)
         model = model.float().to(device).train()
@@ -82,6 +103,12 @@ class TrainingCase:
             optimizer = "MuSGD" if steps > AUTO_ADAMW_STEPS else "AdamW"
         objects = max((len(s.classes) for s in samples), default=0) * (4 if args.mosaic > 0 else 1)  # of four images
         return cls(model, args, device, precision, optimizer, objects if samples else MADE_UP_OBJECTS)
+
+
+def image_channels(dataset: Dataset) -> int:
+    """Return the channels of the images that Ultralytics trains on: ``channels:`` of the data YAML, or 3."""
+    channels: int = read_yaml(dataset.yaml, DataError, "names:").get("channels", 3)
+    return channels
 
 
 def used_images(args: Any, found: int, split: str = "train") -> int:
