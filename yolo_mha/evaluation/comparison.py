@@ -74,6 +74,7 @@ class RunResult:
         versions: Versions of torch, Ultralytics and yolo-mha that trained it; several where it went on with another.
         hardware: Device, driver and number of threads that trained it; several where it went on with another.
         gates: Mean absolute weight of each block's gates at the end, by row; at 0 a block changes nothing.
+        failures: Why attempts to train it failed.
     """
 
     arm: str
@@ -93,6 +94,7 @@ class RunResult:
     versions: dict[str, list[str]] = field(default_factory=dict)
     hardware: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
