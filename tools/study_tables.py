@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from yolo_mha.evaluation.figures import figures, size
+from yolo_mha.evaluation.named import Named, read_contrast
 from yolo_mha.scoring.intervals import Interval
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -142,14 +143,15 @@ def explored() -> Iterable[tuple[str, ...]]:
 
 
 def named() -> Iterable[tuple[str, ...]]:
-    """Yield one row a contrast that was named beside the primary one."""
-    yield ("study", "contrast", "difference", "verdict")
-    for file in sorted(STUDIES.glob("*/confirm/compare.json")):
-        found = read(file) or {}
+    """Yield one row a contrast that was named beside the primary one, tested or not (see `yolo_mha.evaluation.named`)."""
+    yield ("study", "contrast", "difference [95 %]", "verdict")
+    for study, name, found in confirmed():
+        declared = [read_contrast(text, list(found["arms"])) for text in found["recipe"]["contrasts"]]
         for contrast in found["contrasts"]:
-            if contrast["named"] and not contrast["primary"]:
-                what = f"{contrast['arm']} less {contrast['against']}, {contrast['metric']}"
-                yield f"`{file.parts[-3]}`", what, difference(found, contrast), contrast["verdict"]["word"]
+            arm, against, metric = contrast["arm"], contrast["against"], contrast["metric"]
+            if Named(arm, against, metric) in declared:
+                word = ("" if contrast["named"] else "exploratory: ") + contrast["verdict"]["word"]
+                yield label(study, name), f"{arm} less {against}, `{metric}`", difference(found, contrast), word
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

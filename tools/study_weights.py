@@ -93,11 +93,6 @@ study the arm with the highest mean AP on validation images is here, and of it t
 images that took no part in training or choosing. They are in the repository and not in the package; `cards.json` has
 all numbers.
 
-`hdbpmn-base.pt` is the base from which the confirming runs of the study `hdbpmn` start, 120 epochs from scratch by
-[its recipe](../../studies/hdbpmn/study.yaml); its SHA-256 is in
-[base-found.yaml](../../studies/hdbpmn/base-found.yaml). License of the data:
-CC BY 4.0, B. Schaefer et al., dwslab/hdBPMN.
-
 {chr(10).join(parts)}
 License of the weights: AGPL-3.0-or-later.
 """
