@@ -143,7 +143,7 @@ def explored() -> Iterable[tuple[str, ...]]:
 
 
 def named() -> Iterable[tuple[str, ...]]:
-    """Yield one row a contrast that was named beside the primary one, tested or not (see `yolo_mha.evaluation.named`)."""
+    """Yield one row a contrast that was named beside the primary one; see `yolo_mha.evaluation.named`."""
     yield ("study", "contrast", "difference [95 %]", "verdict")
     for study, name, found in confirmed():
         declared = [read_contrast(text, list(found["arms"])) for text in found["recipe"]["contrasts"]]
