@@ -86,8 +86,9 @@ def test_insert(model, folder):
 
 def test_train(folder):
     other = TrainResult(str(folder), str(folder / "best.pt"), "last.pt", 3, {}, gates={4: 0.25, 9: 0.0})
-    result = replace(other, data_check=DataCheck())
-    assert_whole(shown(result), f"model={folder}/best.pt", "gate of row 4: 0.2500\n", "row 9: 0.0000, still 0")
+    result = replace(other, data_check=DataCheck(), data="my cells.yaml")
+    assert_whole(shown(result), f"yolo-mha val model={folder}/best.pt 'data=my cells.yaml'")
+    assert_whole(shown(result), "gate of row 4: 0.2500\n", "row 9: 0.0000, still 0")
     assert "score it" not in shown(other)  # of another task, which val does not score
 
 

@@ -51,6 +51,7 @@ def test_study__from_nothing_and_again(small, tmp_path, monkeypatch):
     kept = (small / "confirm" / "compare.json").read_text()
     assert json.loads(kept)["arms"].keys() == {"baseline", "attention"}
     assert str(tmp_path) not in kept + (small / "confirm" / "report.md").read_text()
+    assert len(list((small / "confirm").glob("charts/*.svg"))) == 3
     hashes = (small / "confirm" / "predictions.sha256").read_text().splitlines()
     assert [line.split("  ")[1] for line in hashes] == [
         f"val-{arm}-seed{seed}.json" for arm in ("attention", "baseline") for seed in (0, 1)

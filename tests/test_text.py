@@ -1,7 +1,7 @@
 import pytest
 
 from yolo_mha.errors import ConfigError
-from yolo_mha.text import cell, in_line, markdown, printable, printable_message
+from yolo_mha.text import cell, in_line, markdown, plotted_lines, printable, printable_message
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,11 @@ def test_error__shows_control_characters_of_what_was_given():
     error = ConfigError("No.", given="\x1b[2J", fix="Yes.")
     assert str(error) == "No.\n  given:    \\x1b[2J\n  fix:      Yes."
     assert error.as_dict()["given"] == "\x1b[2J"
+
+
+def test_plotted_lines__are_four_at_most_and_break_at_commas():
+    assert plotted_lines("AP[pool,lane]", 8) == "AP[pool,\nlane]"
+    assert plotted_lines("a $ b") == r"a \$ b"
+    lines = plotted_lines("word " * 60).split("\n")
+    assert len(lines) == 4
+    assert lines[-1].endswith("\u2026")

@@ -25,7 +25,7 @@ from yolo_mha.yaml_files import read_yaml
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES, WORK = ROOT / "studies", ROOT / ".study"
 WORTH = 0.01  # AP that twice the epochs must add to be taken
-KEPT = ("compare.json", "report.md")
+KEPT = ("compare.json", "report.md", "charts/*.svg")
 SUFFIXES = (".jpg", ".png", ".bmp")
 
 
@@ -103,9 +103,9 @@ def train_base(name: str, settings: dict[str, Any]) -> None:
 def keep(name: str, folder: Path) -> None:
     """Keep the reports of a comparison, without paths of this machine, and the hashes of its packed predictions."""
     target = STUDIES / name / folder.name
-    for file in KEPT:
-        text = (folder / file).read_text(encoding="utf-8").replace(str(WORK), ".study")
-        write_text(target / file, text)
+    for file in (file for kept in KEPT for file in folder.glob(kept)):
+        text = file.read_text(encoding="utf-8").replace(str(WORK), ".study")
+        write_text(target / file.relative_to(folder), text)
     lines = []
     for file in sorted(folder.glob("*/*/seed*/predictions.json")):
         packed = WORK / "kept" / name / folder.name / f"{'-'.join(file.relative_to(folder).parts[:3])}.json.gz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 # Control characters except tab and line feed, bidirectional controls, and lone surrogates
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -43,6 +44,12 @@ def in_line(text: str) -> str:
 def plotted(text: object) -> str:
     r"""Return a text for a picture: matplotlib would read what stands between two $ as a formula."""
     return printable(text).replace("$", r"\$")
+
+
+def plotted_lines(text: str, width: int = 32) -> str:
+    """Return a text for a picture in four lines at most, so that a long one leaves room for what is drawn."""
+    lines = textwrap.wrap(text.replace(",", ", "), width, max_lines=4, placeholder=" \u2026")
+    return "\n".join(map(plotted, lines))
 
 
 def duration(seconds: float) -> str:

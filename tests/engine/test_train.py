@@ -89,7 +89,7 @@ def test_resume__after_kill_9(beacons, tiny, tmp_path, caplog):
     finally:
         LOGGER.removeHandler(caplog.handler)
     assert f"the run continues with data={beacons}" in caplog.messages
-    assert result.save_dir == str(tmp_path / "run")
+    assert (result.save_dir, result.data) == (str(tmp_path / "run"), str(beacons))
     epochs = [int(float(line.split(",")[0])) for line in results.read_text().splitlines()[1:]]
     assert epochs == list(range(1, state["epoch"] + 4))
     with pytest.raises(CheckpointError, match="finished run"):
@@ -235,6 +235,7 @@ def plain() -> Path:
 def test_train_at__keeps_all_weights_and_writes_down_what_it_did(plain, beacons, tiny):
     result = yolo_mha.train(plain, beacons, at="neck", num_heads=2, **{**tiny, "lr0": 1e-9, "optimizer": "SGD"})
     transfer = result.transfer
+    assert result.data == str(beacons)
     assert (transfer.moved, transfer.left) == (transfer.total, {})
     model = yolo_mha.YOLO(result.last).model
     assert [type(m).__name__ for m in model.model].count("SpatialMHABlock") == 1

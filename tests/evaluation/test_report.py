@@ -1,8 +1,10 @@
+import base64
 import json
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +178,24 @@ def test_report__draws_truth_and_both_arms_for_every_win(folder):
         assert coloured[28:, panel * 406 : (panel + 1) * 406].any(), panel
 
 
+def test_report__as_markdown_has_the_charts_of_the_page(folder):
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    charts = re.findall(r"!\[[^]]+\]\((.+)\)", text)
+    assert charts == ["charts/effects.svg", "charts/curves.svg", "charts/cost.svg"]
+    assert all(base64.b64encode((folder / chart).read_bytes()).decode() in page for chart in charts)
+
+
+def test_effects_chart__of_a_metric_of_many_classes_keeps_its_labels(comparison):
+    classes = [f"kind{i}OfThings" for i in range(6)]
+    long = replace(comparison.contrasts[0], metric=f"AP[{','.join(classes)}]")
+    long.effects[long.metric] = long.effects["AP"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what matplotlib says where labels leave no room for the axes
+        chart = effects_chart(replace(comparison, contrasts=[*comparison.contrasts, long])).decode()
+    labels = " ".join(re.findall("<!-- (.+) -->", chart))
+    assert all(name in labels for name in classes)
+
+
 def test_report__as_markdown(folder):
     text = (folder / "report.md").read_text()
     assert text.startswith(
@@ -206,7 +226,7 @@ def test_report__of_two_seeds_says_images_only_above_every_interval(comparison, 
     for file in ("report.html", "report.md"):
         heads = re.findall(r"\[(95 % interval[^\]]*)\]", (tmp_path / file).read_text())
         assert set(heads) == {"95 % interval, images only"}, heads
-    assert b"line: 95 % interval, images only; dots" in effects_chart(two)
+    assert b"line: 95 % interval, images only" in effects_chart(two)
     assert b"images only" not in effects_chart(comparison)
 
 

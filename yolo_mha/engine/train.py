@@ -18,6 +18,7 @@ from ultralytics.utils.callbacks import default_callbacks
 from ..data.data_check import STOP, DataCheck, check_bad
 from ..data.dataset import ReadDataset, Sample, load_dataset, read_dataset
 from ..data.files import write_text
+from ..data.links import source_of
 from ..errors import (
     DISK_FULL,
     CheckpointError,
@@ -61,6 +62,7 @@ class TrainResult(Result):
         transfer: What became of the pretrained weights, where the model has blocks and started from some.
         gates: Mean absolute weight of each block's gates in ``last``, by row; a block whose gates are 0 does nothing.
         data_check: Faults of the images and labels, and what was done about them; None for other tasks than detection.
+        data: The dataset, as `val` takes it.
     """
 
     save_dir: str
@@ -71,6 +73,7 @@ class TrainResult(Result):
     transfer: Transfer | None = None
     gates: dict[int, float] = field(default_factory=dict)
     data_check: DataCheck | None = None
+    data: str = ""
 
 
 @checked
@@ -218,6 +221,7 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks, check: D
         transfer=network.transfer,
         gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
         data_check=check,
+        data=source_of(settings["data"]),
     )
 
 

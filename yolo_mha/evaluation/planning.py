@@ -28,7 +28,7 @@ from ..scoring.power import (
 )
 from ..scoring.resample import mean_of, support
 from ..scoring.truth import read_truth
-from ..text import plotted
+from ..text import plotted_lines
 from .figures import size
 from .interim import stages
 from .plan import Plan
@@ -289,7 +289,7 @@ def draw_power(found: Power, recipe: Recipe, file: Path) -> None:
         xlabel="seeds",
         ylabel="probability",
         ylim=(0, 1.02),
-        title=f"What this comparison can find in {plotted(recipe.metric)}",
+        title=plotted_lines(f"What this comparison can find in {recipe.metric}", 70),
     )
     axes.grid(alpha=0.3)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)

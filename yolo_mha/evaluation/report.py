@@ -58,7 +58,7 @@ WORDS = {  # what the page and the text say alike
 
 
 def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Path) -> None:
-    """Write ``report.html``, ``report.md`` and the pictures in ``wins/``.
+    """Write ``report.html``, ``report.md``, the charts in ``charts/`` and the pictures in ``wins/``.
 
     Args:
         comparison: What to report; the predictions of its runs are in its folder of the split.
@@ -103,12 +103,14 @@ def write_reports(comparison: Comparison, samples: Sequence[Sample], folder: Pat
         "trained": not comparison.recipe.given,
         "costs": any(arm.cost for arm in comparison.arms.values()),
     }
-    charts = {"effects": effects_chart}
-    charts |= {"curves": curves_chart} if values["trained"] else {}
-    charts |= {"cost": cost_chart} if values["costs"] else {}
+    charts = {"effects": effects_chart(comparison)}
+    charts |= {"curves": curves_chart(comparison)} if values["trained"] else {}
+    charts |= {"cost": cost_chart(comparison)} if values["costs"] else {}
+    for name, chart in charts.items():
+        write_text(folder / "charts" / f"{name}.svg", chart.decode())
     page = environment.get_template("report.html.j2").render(
         **values,
-        charts={name: _embedded(chart(comparison), "svg+xml") for name, chart in charts.items()},
+        charts={name: _embedded(chart, "svg+xml") for name, chart in charts.items()},
         pictures=[(win, _embedded(file.read_bytes(), "jpeg")) for win, file in pictures],
     )
     write_text(folder / PAGE, page)

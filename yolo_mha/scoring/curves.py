@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
-from ..text import cell, plotted
+from ..text import cell, plotted_lines
 from .coco import RECALLS, CocoScores
 
 MAX_NAMED_CLASSES = 10  # classes with a line and a name of their own
@@ -35,7 +35,7 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
         for name in ranked:
             precision = scores.precision[name]
             line = precision[0] if metric == "AP50" else precision.mean(axis=0)
-            value = f"{plotted(name)}  {scores.per_class[name][metric]:.3f}"
+            value = f"{plotted_lines(name)}  {scores.per_class[name][metric]:.3f}"
             style = {"label": value, "lw": 1.6} if name in named else {"color": "0.8", "lw": 0.8, "zorder": 1}
             axes.plot(RECALLS, line, **style)
         if ranked:
