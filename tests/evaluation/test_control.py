@@ -5,7 +5,7 @@ import yaml
 import yolo_mha
 from yolo_mha.errors import ConfigError
 from yolo_mha.evaluation.plan import build_arms
-from yolo_mha.evaluation.recipe import Recipe, read_arm, read_recipe
+from yolo_mha.evaluation.recipe import Recipe, read_arm, read_recipe, recipe_from_settings
 from yolo_mha.registry import build
 from yolo_mha.surgery.graft import renamed
 from yolo_mha.surgery.transfer import align
@@ -79,3 +79,11 @@ def test_control__that_cannot_be_matched_is_refused(tmp_path, attention, words):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     with pytest.raises(ConfigError, match=words):
         build_arms(read_recipe(tmp_path / "r.yaml", {}))
+
+
+def test_control__that_would_train_other_rows_first_is_refused():
+    inserted = {"model": "demo-mha.yaml", "at": "neck", "num_heads": 2, "freeze_base": 1, "data": "x"}
+    with pytest.raises(ConfigError, match="would train other rows at first"):
+        build_arms(recipe_from_settings(inserted))
+    build_arms(recipe_from_settings({**inserted, "control": False}))
+    build_arms(recipe_from_settings({**inserted, "model": "demo-baseline.yaml"}))

@@ -207,6 +207,13 @@ def _check(name: str, planned: PlannedArm, baseline: PlannedArm, recipe: Recipe)
         )
     arm = recipe.origin(name)
     check_freeze_base(arm.freeze_base, blocks(planned.network.yaml), recipe.train.get("freeze"))
+    if planned.substitutes and arm.freeze_base and arm.insertion and (rows := blocks(baseline.network.yaml)):
+        raise ConfigError(
+            f"Arm '{name}' would train other rows at first than the arm whose control it is.",
+            given=f"freeze_base={arm.freeze_base}, and a baseline with blocks of its own (rows {rows})",
+            expected="freeze_base with a baseline that has no blocks",
+            fix="leave freeze_base out; or control=False, in a recipe no matched arm",
+        )
     begins = planned.source
     if not planned.extends or planned.substitutes or begins is None or begins is baseline.source:
         return
