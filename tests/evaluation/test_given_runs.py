@@ -175,6 +175,18 @@ def test_compare__refuses_predictions_that_cannot_be_read(beacons, content, said
     assert not Path("runs", "compare").exists()
 
 
+def test_compare__says_how_much_networks_rely_on_their_blocks(tmp_path, models):
+    data = generate(tmp_path / "data", train=2, val=12)
+    found = yolo_mha.compare(models=PATTERN, data=data)
+    yolo_mha.remove(models["attention", 0], out="without.pt")
+    ap = yolo_mha.val("without.pt", data, imgsz=192, plots=False).coco.metrics["AP"]
+    baseline, attention = (found.arms[arm] for arm in ARMS)
+    assert (baseline.without_blocks, attention.without_blocks) == (None, pytest.approx(ap))
+    assert ap < attention.metrics["AP"] - 0.1  # the demo's blocks are what it finds its classes with
+    change = f"{ap - attention.metrics['AP']:+.3f}: the network relies on them, which does not show that they help."
+    assert f"Taking the blocks out of attention, seed 0, changes its AP by {change}" in found.notes
+
+
 def test_compare__scores_given_predictions_with_what_is_unusual_about_each(tmp_path, capsys):
     """By the command: two seeds in both arms, the test images, and one arm whose faint detections were cut off."""
     data = generate(tmp_path / "data", train=2, val=12)

@@ -3,7 +3,14 @@ from pathlib import Path
 
 from yolo_mha.evaluation.comparison import RunResult
 from yolo_mha.evaluation.run_code import installed
-from yolo_mha.evaluation.run_notes import gate_notes, hardware_notes, learning_notes, uneven_groups, version_notes
+from yolo_mha.evaluation.run_notes import (
+    gate_notes,
+    hardware_notes,
+    learning_notes,
+    reliance_notes,
+    uneven_groups,
+    version_notes,
+)
 from yolo_mha.evaluation.runs import Run
 from yolo_mha.scoring.intervals import Interval
 
@@ -46,6 +53,16 @@ def test_hardware_notes__say_where_the_arms_of_a_seed_differ():
         "The arms of seed 1 were not trained on the same number of threads (8: baseline, attention; 4: control). "
         "Their differences may come from that.",
     ]
+
+
+def test_reliance_notes__say_what_a_network_hardly_uses():
+    results = [RunResult("attention", seed, "done", None, "", {"AP": 0.4}, {}, 5, 1.0, 0, 10.0, []) for seed in (7, 8)]
+    said = "Taking the blocks out of attention, seed 7, changes its AP by"
+    assert reliance_notes({"attention": 0.3999}, results, 0.01) == [f"{said} -0.0001: the network hardly uses them."]
+    assert reliance_notes({"attention": 0.39}, results, 0.01)[0].startswith(
+        f"{said} -0.010: the network relies on them"
+    )
+    assert reliance_notes({}, results, 0.01) == []
 
 
 def test_gate_notes__say_what_never_opened():

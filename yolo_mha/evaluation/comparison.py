@@ -107,6 +107,8 @@ class ArmResult:
         per_class: Means over seeds of the numbers by class.
         cost: Parameters, operations, latency and memory; None where no seed finished, and for predictions.
         train_seconds: Mean wall-clock time of a training.
+        without_blocks: AP of the first finished seed with its blocks taken out, all other weights kept; None where
+            there are none, or the baseline has some itself.
     """
 
     model: str
@@ -114,6 +116,7 @@ class ArmResult:
     per_class: dict[str, dict[str, float]]
     cost: Cost | None
     train_seconds: float
+    without_blocks: float | None = None
 
 
 @dataclass(frozen=True)

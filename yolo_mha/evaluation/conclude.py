@@ -43,9 +43,9 @@ from .looks import fresh_seeds, read_looks, record_look, review, withhold
 from .plan import Plan
 from .recipe import Arm, Recipe
 from .report import write_reports
-from .run_notes import interim_note, run_notes, uneven_groups
+from .run_notes import interim_note, reliance_notes, run_notes, uneven_groups
 from .runs import DONE, FAILED, RUNNING, Run
-from .score_runs import changed_blocks, match_runs, score_notes, score_runs
+from .score_runs import changed_blocks, match_runs, score_notes, score_runs, score_without_blocks
 from .start import shared_start
 from .summary import Next, seeds_wanted, summarize
 from .verdicts import headline, stopping
@@ -95,10 +95,12 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     groups = None if plan.groups is None else [plan.groups[sample.image] for sample in scored]
     files = [str(sample.image) for sample in scored]
     found, wins, resampled = contrasts(recipe, matched, files, with_bar, failed, groups, stage)
-    first = {run.arm: run.last for run in reversed(finished)}  # of the first seed
+    firsts = {run.arm: run for run in reversed(finished)}  # of the first seed
+    first = {arm: run.last for arm, run in firsts.items()}
     changed = sorted({run.arm for run in finished if changed_blocks(run, plan)})
     models = {arm: YOLO(first[arm]).model for arm in plan.arms if arm in first.keys() - set(changed)}
     costs = measure(models, imgsz) if models else {}
+    without = score_without_blocks([firsts[arm] for arm in models], plan, folder, imgsz) if models else {}
     start = shared_start([run for run in runs if run.seed not in unfinished and not run.given])
     commands = commands_again(recipe, folder, first)
     said = headline(found, recipe, stage or Stage()) if not objections else ""
@@ -115,7 +117,8 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
     left = [] if seen.objections else unfinished  # which would give no verdict any more
     summary = summarize(recipe, found[0], said, results, Next(commands[0], stage, left, fresh, tests, first))
     notes += [*plan_changes(declarations), *seen.remarks]
-    notes += [*run_notes(plan, runs, results, start, changed), *truth.audit.notes, *score_notes(scores, truth)]
+    notes += [*run_notes(plan, runs, results, start, changed), *reliance_notes(without, results, recipe.margin)]
+    notes += [*truth.audit.notes, *score_notes(scores, truth)]
     settings = next(reversed(scores.values())).settings
     known = {f"{a}/seed{s}": [None if np.isnan(v) else v for v in own.tolist()] for (a, s), own in resampled.items()}
     evidence = [write_text(folder / RESAMPLES_FILE, json.dumps({"groups": groups, "metric": known}))]
@@ -128,7 +131,9 @@ def conclude(plan: Plan, folder: Path, runs: Sequence[Run]) -> Comparison:
         estimand=_estimand(plan),
         method=METHOD.format(resamples=RESAMPLES) + (GROUPED.format(group=recipe.group) if groups else INDEPENDENT),
         arms={
-            name: _arm_result(str(arm), [r for r in results if r.arm == name and r.metrics], costs.get(name))
+            name: _arm_result(
+                str(arm), [r for r in results if r.arm == name and r.metrics], costs.get(name), without.get(name)
+            )
             for name, arm in recipe.arms.items()
         },
         runs=results,
@@ -166,7 +171,7 @@ def _run_result(run: Run, scores: ValResult | None, folder: Path) -> RunResult:
     return RunResult(**own, weights=weights, metrics=coco.metrics, per_class=coco.per_class, ties=coco.ties)
 
 
-def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> ArmResult:
+def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None, without_blocks: float | None) -> ArmResult:
     """Average an arm over its finished seeds."""
     if not runs:
         return ArmResult(model, {}, {}, None, 0.0)
@@ -179,6 +184,7 @@ def _arm_result(model: str, runs: Sequence[RunResult], cost: Cost | None) -> Arm
         },
         cost=cost,
         train_seconds=round(float(np.mean([run.seconds for run in runs])), 1),
+        without_blocks=without_blocks,
     )
 
 

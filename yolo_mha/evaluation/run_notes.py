@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from ..data.beacons import EMBEDDED
@@ -10,6 +10,7 @@ from ..data.labels import MAX_NAMED
 from ..scoring.intervals import LEAST_UNITS, Interval
 from ..scoring.power import LEAST_SEEDS
 from .comparison import IMAGES, RunResult, StartCheck
+from .figures import figure
 from .interim import FUTILE, Stage
 from .plan import Plan
 from .run_code import installed
@@ -144,6 +145,26 @@ def interim_note(stage: Stage) -> str:
     if stage.stop:
         return f"{seeds} {left} are not trained, because the answer is there."
     return f"{seeds} The comparison goes on to {stage.next} seeds."
+
+
+def reliance_notes(without: Mapping[str, float], results: Sequence[RunResult], margin: float) -> list[str]:
+    """Say how much the trained networks rely on their blocks, which tells blocks of no help from blocks of no use.
+
+    Args:
+        without: AP by arm with the blocks of its first finished seed taken out, see `score_without_blocks`.
+        results: All runs with their scores.
+        margin: The smallest difference that matters.
+    """
+    notes = []
+    for arm, ap in without.items():
+        run = next(result for result in results if result.arm == arm and result.metrics)
+        change = ap - run.metrics["AP"]
+        relies = "relies on them, which does not show that they help" if abs(change) >= margin else "hardly uses them"
+        notes.append(
+            f"Taking the blocks out of {arm}, seed {run.seed}, changes its AP by {figure(change, margin)}: the network "
+            f"{relies}."
+        )
+    return notes
 
 
 def gate_notes(runs: Sequence[Run]) -> list[str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..data.files import read_json
 from ..engine.model import YOLO
 from ..engine.progress import console, with_bar, without_messages
 from ..engine.run_folder import taken
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..scoring.matches import Matches, match_detections
 from ..scoring.truth import Truth
 from ..scoring.val import ValResult, read_scores, score, score_predictions, tie_notes
+from ..surgery.graft import without_blocks
+from ..surgery.rows import blocks
 from .contrasts import counted
 from .given import PREDICTIONS
 from .plan import Plan
@@ -43,6 +46,31 @@ def score_runs(finished: Sequence[Run], plan: Plan, folder: Path, imgsz: int) ->
             console.print(f"{run.arm}, seed {run.seed}: AP {found.coco.metrics['AP']:.3f}", soft_wrap=True)
         scores[run.arm, run.seed] = found
     return scores
+
+
+def score_without_blocks(runs: Sequence[Run], plan: Plan, folder: Path, imgsz: int) -> dict[str, float]:
+    """Score last checkpoints with their blocks taken out, all other weights kept.
+
+    What that changes is how much a network has come to rely on its blocks.
+
+    Args:
+        runs: One finished run an arm.
+        plan: The plan.
+        folder: The comparison's.
+        imgsz: Size of the images.
+
+    Returns:
+        AP by arm, of those that have blocks which can be taken out; none where the baseline has blocks itself.
+    """
+    if blocks(plan.arms[plan.recipe.baseline].network.yaml):
+        return {}
+    without, own = {}, [run for run in runs if blocks(plan.arms[run.arm].network.yaml)]
+    for run in with_bar(own, "scoring without blocks", len(own)):
+        target, model = folder / plan.recipe.split / run.arm / f"seed{run.seed}" / "without-blocks", YOLO(run.last)
+        with suppress(ModelError), without_messages():  # a block that reads the image itself cannot be taken out
+            model.model = without_blocks(model.model)
+            without[run.arm] = (read_scores(target) or _score(model, plan, target, imgsz)).coco.metrics["AP"]
+    return without
 
 
 def match_runs(scores: Scores, truth: Truth) -> dict[str, dict[int, Matches]]:
@@ -96,9 +124,14 @@ def _scored(run: Run, plan: Plan, folder: Path, imgsz: int) -> ValResult:
             expected="the source with which the comparison was planned",
             fix="restore that source, or call compare to start a new comparison with the current one",
         )
-    train, split = plan.recipe.train, plan.recipe.split
     if plan.recipe.given == PREDICTIONS:
+        split = plan.recipe.split
         return score_predictions(run.last, plan.dataset, plan.samples[split], split, plots=False, **taken(folder))
+    return _score(YOLO(run.last), plan, folder, imgsz)
+
+
+def _score(model: YOLO, plan: Plan, folder: Path, imgsz: int) -> ValResult:
+    train, split = plan.recipe.train, plan.recipe.split
     passed = {key: train[key] for key in SCORING if key in train}
     passed |= {"imgsz": imgsz, **taken(folder)}
-    return score(YOLO(run.last), plan.dataset, plan.samples[split], split, verbose=False, plots=False, **passed)
+    return score(model, plan.dataset, plan.samples[split], split, verbose=False, plots=False, **passed)
