@@ -84,6 +84,7 @@ SETS = {
     ("engine/freeze_base.py", "trainer.freeze_layer_names"): "the trainer of this run",
     ("engine/trainer.py", "replaced stock.strip_optimizer"): "while a run ends, so that checkpoints are written whole",
     ("engine/trainer.py", "replaced dist.shutil"): "while a run starts, so that its folder and the lock in it stay",
+    ("evaluation/score_runs.py", "model.model"): "a checkpoint that was opened to be scored without its blocks",
     ("evaluation/weights.py", "made.nc"): "a network that was just built",
     ("evaluation/weights.py", "made.names"): "a network that was just built",
     ("engine/inference.py", "loader.channels"): "the images of this call",
