@@ -9,6 +9,8 @@ from ultralytics.data.dataset import YOLODataset
 from yolo_mha.data.dataset import load_dataset, read_dataset
 from yolo_mha.errors import DataError
 
+from .formats import coco, voc
+
 
 def listed(folder: Path, names: list[str]) -> Path:
     """Write a dataset whose validation images are listed in a file, with folders between."""
@@ -51,6 +53,26 @@ def test_write_yaml__keeps_what_the_dataset_says_of_itself(tmp_path):
     assert "download" not in content
     assert content["mirror_of"] == str(data)
     assert not list(Path(content["train"]).iterdir())  # it was not read
+
+
+@pytest.mark.parametrize("write", [coco, voc, lambda folder: listed(folder, ["images/a.png"])])
+@pytest.mark.parametrize("given", ["x", "./linked", "other/../x"])
+def test_read_dataset__is_the_same_from_the_yaml_that_it_wrote(tmp_path, write, given):
+    """However its path is given: `compare` reads it again before each run, to find what was changed."""
+    write(tmp_path / "x")
+    Path("linked").symlink_to("x")
+    Path("other").mkdir()
+    first = read_dataset(load_dataset(given), ["train", "val"]).dataset.yaml
+    assert read_dataset(load_dataset(first), ["train", "val"]).dataset.yaml == first
+
+
+def test_read_dataset__of_a_link_to_a_yaml_begins_where_the_link_lies(tmp_path):
+    data = listed(tmp_path / "x", ["images/a.png"])
+    Path("kept.yaml").write_text(data.read_text())
+    data.unlink()
+    data.symlink_to(Path("kept.yaml").absolute())
+    first = read_dataset(load_dataset("x"), ["val"]).dataset.yaml
+    assert read_dataset(load_dataset(first), ["val"]).dataset.yaml == first
 
 
 def test_datasets_folder__has_to_be_there(tmp_path):

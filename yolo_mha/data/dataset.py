@@ -131,9 +131,11 @@ def load_dataset(data: str | Path, progress: Progress = silent, *, key_points: b
         DataError: The dataset is missing, is in no known format, or lacks ``train``, ``val`` or ``names``.
     """
     path = _find(data)
+    # full, so that the same dataset is known again; a link to a YAML stays one, as its paths begin where it lies
+    path = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     found = _foreign(path) if path.is_dir() else _read_yaml(path, key_points)
     if isinstance(found, ForeignDataset):
-        return replace(load_dataset(mirror(found, progress)), source=found.root.resolve())
+        return replace(load_dataset(mirror(found, progress)), source=found.root)
     return found
 
 
@@ -199,7 +201,7 @@ def _read_yaml(path: Path, key_points: bool) -> Dataset | ForeignDataset:
         )
     annotations = {s: _coco_file(root, entry, f"annotations: {s}: of {path}") for s, entry in truth.items()}
     origins = _resolve(root, str(content["origins"])) if "origins" in content else None  # as above
-    return Dataset(path.resolve(), names, splits, annotations, absent, path.resolve(), origins)
+    return Dataset(path, names, splits, annotations, absent, path, origins)
 
 
 def _is_json(entry: object) -> bool:
