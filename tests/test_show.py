@@ -210,6 +210,10 @@ def test_comparison(folder):
     assert "95 % interval, images only" in shown(replace(result, contrasts=[images]), width=200)
     assert max(map(len, tables(text))) <= WIDTH
     assert (result.ok, result.exit_code) == (True, 0)
+    long = replace(contrasts[0], metric="AP[a-class-with-a-name-of-forty-six-characters-or-so]")
+    long.effects[long.metric] = effect(0.05)
+    table = "".join(tables(shown(replace(result, contrasts=[*contrasts, long]))))
+    assert table.count("+0.050") == 2  # the numbers stay beside a long name
 
 
 def test_estimate__says_what_is_matched(folder):
@@ -277,7 +281,7 @@ def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault(monkeypa
     text = shown(result)
     for words in (
         "33,430",
-        "and 10 classes with fewer objects",
+        "and 10 classes with as many objects as the last one, or fewer",
         "image width: 200 to 640.5 pixels, median 200",
         f"{LONG}/a.png and {LONG}/b.png",
         "7 files cannot be used and are left out:",

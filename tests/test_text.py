@@ -1,7 +1,20 @@
+import io
+import warnings
+
 import pytest
+from matplotlib.figure import Figure
 
 from yolo_mha.errors import ConfigError
-from yolo_mha.text import cell, in_line, markdown, plotted_lines, printable, printable_message
+from yolo_mha.text import (
+    cell,
+    in_line,
+    markdown,
+    plotted,
+    plotted_lines,
+    plotted_short,
+    printable,
+    printable_message,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +69,20 @@ def test_plotted_lines__are_four_at_most_and_break_at_commas():
     lines = plotted_lines("word " * 60).split("\n")
     assert len(lines) == 4
     assert lines[-1].endswith("\u2026")
+
+
+def test_plotted__is_in_legends_whatever_it_begins_with():
+    figure = Figure()
+    axes = figure.subplots()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of matplotlib, which leaves _names out and has no glyph for some characters
+        axes.plot([0, 1], label=plotted("_hidden"))
+        assert [text.get_text() for text in axes.legend().get_texts()] == ["\u200b_hidden"]
+        figure.savefig(io.BytesIO(), format="png")
+
+
+def test_plotted_short__keeps_beginning_and_end():
+    names = [f"traffic-sign-regulatory-maximum-speed-{end}" for end in ("030", "050")]
+    assert [plotted_short(name)[-5:] for name in names] == ["d-030", "d-050"]
+    assert {len(plotted_short(name)) for name in names} == {30}
+    assert plotted_short("a" * 30) == "a" * 30

@@ -136,6 +136,10 @@ def main(name: str, comparisons: list[str]) -> None:
     for comparison in comparisons or study["comparisons"]:
         project = WORK / "runs" / name
         run("compare", STUDIES / name / f"{comparison}.yaml", f"project={project}", f"name={comparison}")
+        if others := list(project.glob(f"{comparison}-*")):
+            sys.exit(
+                f"{comparison}.yaml was changed after its runs began: {others[0]}. Remove the results of the other."
+            )
         keep(name, project / comparison)
         if comparison == "confirm":
             measure(name, project / comparison)

@@ -100,6 +100,8 @@ def _say(console: Console, *lines: object, style: str | None = None) -> None:
 def _table(*columns: str, left: int = 1, title: str | None = None) -> Table:
     """Return a table with its numbers, all but the first columns, at the right."""
     table = Table(*columns, title=title)
+    for column in table.columns[:left]:
+        column.overflow = "fold"  # names whole, in several lines
     for column in table.columns[left:]:
         column.justify = "right"
     return table
@@ -158,7 +160,7 @@ def _show_val(result: ValResult, console: Console) -> None:
     console.print(table)
     _say(console, *(found.sentence(name) for name, found in (result.intervals or {}).items()))
     columns = ("AP", "AP50", "APsmall", "APmedium", "APlarge")
-    table = Table("class", "objects", *columns)
+    table = _table("class", "objects", *columns)
     for name, values in scores.per_class.items():
         table.add_row(name, f"{values['objects']:,}", *(_number(values[column]) for column in columns))
     console.print(table)
@@ -276,7 +278,7 @@ def _show_heads(result: HeadRanking, console: Console) -> None:
             _say(
                 console, f"Maps of the heads of row {block.layer}: mean correlation {_with_interval(block.mean, '.2f')}"
             )
-    _say(console, "Each head is silenced alone; that says nothing of several together.")
+    _say(console, "Each head is silenced alone; that says nothing of several together.", *result.notes)
     _say(console, *(f"{kind}: {path}" for kind, path in result.outputs.items()))
 
 
@@ -369,7 +371,9 @@ def _show_comparison(result: Comparison, console: Console) -> None:
     console.print(table)
     interval = heading(c.effect for c in result.contrasts)
     table = Table("difference", "", interval, "smallest detectable", "")
-    table.columns[0].no_wrap, table.columns[-1].min_width = True, len("exploratory")
+    names, last = table.columns[0], table.columns[-1]
+    names.overflow, names.width = "fold", 23  # of 80, so that the numbers keep theirs
+    last.min_width = len("inconclusive")
     for contrast in result.contrasts:
         effect = contrast.interval
         cells = ["-", "-", "-"]
@@ -423,8 +427,8 @@ def _show_estimate(result: Estimate, console: Console) -> None:
         f"seeds {', '.join(map(str, recipe.seeds))}, {recipe.jobs} run{'s' * (recipe.jobs > 1)} at a time{at_once}; "
         f"{result.free_mib / 1024:.1f} GiB of memory are free",
         f"checkpoints take at most {result.disk_mib:,.0f} MiB of disk space",
-        f"primary contrast: AP of {recipe.primary} less AP of {next(iter(recipe.arms))}; a difference "
-        f"below {recipe.margin:g} does not matter",
+        f"primary contrast: {recipe.metric} of {recipe.primary} less {recipe.metric} of {recipe.baseline}; "
+        f"a difference below {recipe.margin:g} does not matter",
     )
     _show_power(result, console)
     spent = duration(result.seconds)
@@ -543,7 +547,7 @@ def _show_data(result: PreparedData, console: Console) -> None:
         table.add_row(name, *(f"{n:,}" for n in counts.values()))
     console.print(table)
     if len(classes) > MOST_CLASSES:
-        _say(console, f"and {len(classes) - MOST_CLASSES} classes with fewer objects")
+        _say(console, f"and {len(classes) - MOST_CLASSES} classes with as many objects as the last one, or fewer")
     for name, (least, median, most) in result.sizes.items():
         _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
     _some(

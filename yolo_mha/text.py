@@ -42,14 +42,23 @@ def in_line(text: str) -> str:
 
 
 def plotted(text: object) -> str:
-    r"""Return a text for a picture: matplotlib would read what stands between two $ as a formula."""
-    return printable(text).replace("$", r"\$")
+    r"""Return a text for a picture.
+
+    Matplotlib would read what stands between two $ as a formula, and leave out of a legend what begins with _.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def plotted_lines(text: str, width: int = 32) -> str:
     """Return a text for a picture in four lines at most, so that a long one leaves room for what is drawn."""
     lines = textwrap.wrap(text.replace(",", ", "), width, max_lines=4, placeholder=" \u2026")
     return "\n".join(map(plotted, lines))
+
+
+def plotted_short(name: str) -> str:
+    """Return a name for a picture in 30 characters at most: its beginning and its end."""
+    return plotted(name if len(name) <= 30 else f"{name[:14]}\u2026{name[-15:]}")
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ import yolo_mha
 from yolo_mha.cli import main
 from yolo_mha.data.dataset import load_dataset, read_split
 from yolo_mha.diagnosis import doctor as page
-from yolo_mha.diagnosis.data import check_data
+from yolo_mha.diagnosis.data import check_data, class_layers
 from yolo_mha.diagnosis.model import check_export, check_heads, check_registration, check_sizes
 from yolo_mha.diagnosis.step import Watch, check_step, training_batch
 from yolo_mha.errors import CheckpointError, ConfigError, ModelError, UnsupportedTaskError
@@ -207,8 +207,36 @@ def test_doctor__other_classes_than_the_checkpoint(beacons, trained, tmp_path, w
     content = yaml.safe_load(beacons.read_text()) | {"path": str(beacons.parent), "names": ["day", "x", "y", "z"]}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(content))
     checks = by_name(page.doctor(trained, tmp_path / "other.yaml", **SMALL))
-    assert "3 classes and the dataset 4" in checks["classes of the checkpoint"].message
+    said = checks["classes of the checkpoint"].message
+    assert "3 classes and the dataset 4" in said
+    assert "anew, apart from 1 classes of the same name" in said
     assert checks["forward and backward"].status == "ok", checks["forward and backward"].message
+
+
+ANEW = "the last layers of the head begin anew"
+TAKEN_OVER = "the class layers are taken over as they are, in the order of the classes, although the names differ"
+
+
+@pytest.mark.parametrize(
+    ("own", "taken", "said"),
+    [
+        (["cat", "dog", "fish"], [0, 1, 2], TAKEN_OVER),
+        (["cat", "dog"], [None, None], ANEW),
+        (["Night ", "cat", "DAY"], [1, None, 0], f"{ANEW}, apart from 2 classes of the same name"),
+        ([" Day", "NIGHT", "beacon"], [0, 1, 2], None),
+    ],
+    ids=str,
+)
+def test_class_layers__are_what_ultralytics_makes_of_them(own, taken, said):
+    source = yolo_mha.YOLO("demo-mha.pt").model.float()
+    assert list(source.names.values()) == ["day", "night", "beacon"]
+    made = DetectionModel(source.yaml, nc=len(own), verbose=False)
+    made.names = dict(enumerate(own))
+    made.load(source, verbose=False)
+    rows, theirs = (model.model[-1].cv3[0][-1].weight for model in (made, source))
+    found = [next((i for i, other in enumerate(theirs) if torch.equal(row, other)), None) for row in rows]
+    assert found == taken
+    assert class_layers(source.names, made.names) == said
 
 
 @pytest.mark.parametrize(
@@ -449,6 +477,16 @@ def test_check_data__an_image_in_both_splits(copied):
     check = examine(copied)["splits"]
     assert check.status == "warning"
     assert "1 val images are also in train" in check.message
+
+
+def test_check_data__says_that_only_equal_files_are_looked_for(copied):
+    said = "No val file is, byte for byte, also in train; yolo-mha data finds near duplicates."
+    assert examine(copied)["splits"].message == said
+
+
+def test_check_data__a_split_given_twice_is_checked_once(copied):
+    checks, _ = check_data(load_dataset(copied / "data.yaml"), ("train", "train"), lambda items, *_: items)
+    assert [check.name for check in checks] == ["train images and labels", "classes"]
 
 
 def test_check_data__a_class_without_objects(copied):

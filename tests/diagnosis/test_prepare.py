@@ -135,6 +135,13 @@ def test_prepare_data__lists_real_images_of_yolo_data(tmp_path):
     assert sorted(listed) == sorted((folder / "images").iterdir())
 
 
+def test_prepare_data__draws_thin_pictures(tmp_path):
+    folder = yolo(tmp_path / "pets")
+    image = next((folder / "images").iterdir())
+    cv2.imwrite(str(image), np.zeros((9000, 10, 3), np.uint8))
+    assert Path(yolo_mha.prepare_data(folder, tmp_path / "out").data).with_name("labels.jpg").exists()
+
+
 def test_prepare_data__links_images_where_labels_have_to_be_written(disguised, tmp_path):
     data = Path(yolo_mha.prepare_data(disguised("voc_annots"), tmp_path / "out").data)
     linked = list((data.parent / "images").glob("*/*"))

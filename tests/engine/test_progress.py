@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
+from ultralytics.utils import LOGGER
 
 from yolo_mha.engine import progress
 
@@ -32,3 +35,15 @@ def test_lines_are_about_the_whole_and_only_what_is_new(
         shown.update(whole, advance=2)
         shown.update(whole, description="predicting")
     assert capsys.readouterr().err == "predicting: 2\n"
+
+
+def test_without_messages__in_two_threads_whichever_ends_first() -> None:
+    before = LOGGER.level
+    one, other = progress.without_messages(logging.ERROR), progress.without_messages()
+    one.__enter__()
+    other.__enter__()
+    assert LOGGER.level == logging.ERROR
+    one.__exit__(None, None, None)
+    assert LOGGER.level == logging.WARNING
+    other.__exit__(None, None, None)
+    assert LOGGER.level == before

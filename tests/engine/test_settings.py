@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 import yolo_mha
+from yolo_mha.engine.own_settings import checked, python_values
 from yolo_mha.engine.settings import (
     check,
     check_trains_on,
@@ -129,3 +131,50 @@ def test_outputs_go_below_the_working_directory(tmp_path):
     assert in_working_directory({})["project"] == str(tmp_path / "runs" / "detect")
     assert in_working_directory({"project": "mine"})["project"] == str(tmp_path / "mine")
     assert in_working_directory({"project": "/abs"})["project"] == "/abs"
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        (np.int64(64), 64),
+        (np.float64(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.str_("P5"), "P5"),
+        (np.arange(3), [0, 1, 2]),
+        (np.array(4), 4),
+        ([np.int64(0), (np.int32(1), "a")], [0, (1, "a")]),
+        ({"arm": {np.int64(0): "a.pt"}}, {"arm": {0: "a.pt"}}),
+        (range(3), range(3)),
+        (None, None),
+    ],
+)
+def test_python_values__of_numpy(given, same):
+    assert repr(python_values(given)) == repr(same)
+
+
+def test_checked__hands_on_values_of_python_and_images_as_they_are():
+    def predict(*args, **kwargs):
+        return args, kwargs
+
+    image = np.zeros((4, 4, 3), np.uint8)
+    (model, source), kwargs = checked(predict)("m.pt", image, imgsz=np.int64(64), max_pixels=np.int64(9))
+    assert source is image
+    assert model == "m.pt"
+    assert repr(kwargs) == "{'imgsz': 64, 'max_pixels': 9}"
+    assert checked(predict)(source=[image])[1]["source"][0] is image
+
+
+def test_commands__take_numbers_of_numpy(tmp_path):
+    yolo_mha.insert("yolo11n.yaml", "P5", out=tmp_path / "x.yaml", num_heads=np.int64(4))
+    assert "{num_heads: 4}" in (tmp_path / "x.yaml").read_text()
+    with pytest.raises(ConfigError, match="epochs has"):  # and none of the others, which are checked before
+        yolo_mha.compare(
+            "demo-mha.yaml",
+            "beacons",
+            attention="demo-mha.yaml",
+            imgsz=np.int64(64),
+            batch=np.int32(2),
+            seeds=np.arange(3),
+            margin=np.float64(0.02),
+            epochs=np.int64(0),
+        )

@@ -78,6 +78,10 @@ def test_find_power__says_where_no_number_of_seeds_suffices(plan):
     found = find_power(plan, sd_seeds=0.0, se_images=0.05)
     assert found.needed is None
     assert "Even 30 seeds find only differences of" in found.sentences(plan.recipe)[-1]
+    more = replace(plan, recipe=replace(plan.recipe, seeds=list(range(40))))
+    said = find_power(more, sd_seeds=0.0, se_images=0.05).sentences(more.recipe)
+    least = re.search("A difference of (.+) is found", said[1]).group(1)
+    assert said[-1].startswith(f"Even 40 seeds find only differences of {least} or more")
 
 
 def test_find_power__takes_the_last_look(plan, tmp_path):

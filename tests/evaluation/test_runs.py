@@ -324,6 +324,25 @@ def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
     (note,) = class_notes(named(plan, "day", "cat"))
     assert "3 classes and the dataset has 2" in note
     assert "1 classes of the same name" in note
+    assert class_notes(named(plan, *(f" {name.upper()}" for name in names))) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "settings"),
+    [(("cat", "dog", "fish"), {}), (("0", "1", "2"), {}), (("beacon", "cat", "day"), {"cls_remap": False})],
+    ids=str,
+)
+def test_class_notes__say_where_class_layers_are_taken_over_under_other_names(beacons, tmp_path, own, settings):
+    plan = prepare(
+        Recipe("x", str(beacons), {"a": Arm(str(DEMO)), "b": Arm(str(DEMO), Insertion(("neck",)))}, settings)
+    )
+    plan = named(plan, *own)
+    (note,) = class_notes(plan)
+    assert "3 classes and the dataset has 3: the class layers are taken over as they are" in note
+    write_start(plan, 1, tmp_path / "start.pt")
+    made, demo = (yolo_mha.YOLO(file).model.float() for file in (tmp_path / "start.pt", DEMO))
+    for name, value in demo.model[-1].state_dict().items():
+        assert torch.equal(made.model[-1].state_dict()[name], value), name
 
 
 @pytest.mark.slow

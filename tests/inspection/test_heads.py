@@ -113,6 +113,7 @@ def test_heads__says_what_pruning_would(beacons, five_heads, capsys):
     assert result["heads"] == sorted(result["heads"], key=lambda head: head["ap_rank"])
     assert [len(block["correlation"]) for block in result["blocks"]] == [3, 2]
     assert -1 <= result["rank_correlation"] <= 1
+    assert result["notes"] == []
     assert result["ap"] == yolo_mha.val(five_heads, beacons, device="cpu", plots=False).coco.metrics["AP"]
 
 
@@ -138,6 +139,11 @@ def test_gradients__an_image_that_is_there_twice_is_one_group(tmp_path):
     twice, _ = gradient_importance(Passes(YOLO("demo-mha.pt"), None, **LOOK), both, units=units)
     for name, found in once.items():
         assert (twice[name].low, twice[name].high) == pytest.approx((found.low, found.high))
+
+
+def test_heads__says_where_there_is_no_ap_to_lose(beacons, trained):
+    (note,) = yolo_mha.heads(trained, beacons, imgsz=64, device="cpu").notes
+    assert note.startswith("The model scores AP 0.000 here, so nothing could be lost that matters.")
 
 
 def test_heads__bad_input(beacons):

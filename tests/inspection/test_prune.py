@@ -125,6 +125,18 @@ def test_prune__auto_that_finds_no_head_writes_nothing(beacons):
     assert not list(Path().glob("small*"))
 
 
+@pytest.mark.usefixtures("no_onnx")
+def test_prune__where_there_is_no_ap_to_lose(beacons, trained):
+    look = {"out": "small.pt", "device": "cpu", "imgsz": 64}
+    said = "The model scores AP 0.000 here, so nothing could be lost that matters."
+    result = yolo_mha.prune(trained, "auto", beacons, **look)
+    assert (result.heads, result.checkpoint, result.scores) == ({}, None, None)
+    assert result.notes == [f"{said} No head is chosen, and nothing is written."]
+    assert not list(Path().glob("small*"))
+    named = yolo_mha.prune(trained, "5:0", beacons, **look)
+    assert (named.heads, named.scores.sentence) == ({"5": [0]}, said)
+
+
 def test_prune__tunes_afterwards(beacons, tiny):
     result = yolo_mha.prune("demo-mha.pt", "5:0", beacons, out="small.pt", **tiny)
     assert (result.tuned.epochs, heads_of(result.tuned.checkpoint)) == (1, {"5": 1})

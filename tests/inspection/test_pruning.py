@@ -129,7 +129,13 @@ def test_draws__are_different_and_the_same_again(heads, count, number):
     ids=str,
 )
 def test_within__says_what_the_interval_shows(ends, said):
-    assert within(WithInterval(0.003, *ends), 0.005).startswith(said)
+    assert within(WithInterval(0.003, *ends), 0.005, 0.5).startswith(said)
+
+
+@pytest.mark.parametrize(("ap", "margin"), [(0.0, 0.005), (0.02, 0.02), (0.004, 0.001)], ids=str)
+def test_within__says_nothing_where_there_is_no_ap_to_lose(ap, margin):
+    said = within(WithInterval(0.0, 0.0, 0.0), margin, ap)
+    assert said == f"The model scores AP {ap:.3f} here, so nothing could be lost that matters."
 
 
 def test_counts__are_few_and_hold_those_that_are_wanted():

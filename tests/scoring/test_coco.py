@@ -1,14 +1,25 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 from samples import NAMES, SAMPLES, perfect, truth_of
 
 import yolo_mha
 from yolo_mha.engine.validator import Detections
 from yolo_mha.errors import DataError
-from yolo_mha.scoring.coco import METRICS, CocoScores, class_names, evaluate
+from yolo_mha.scoring.coco import (
+    METRICS,
+    REFERENCE,
+    CocoScores,
+    Modules,
+    check_truth,
+    class_names,
+    evaluate,
+    evaluated_classes,
+)
 from yolo_mha.scoring.matches import match_detections
 from yolo_mha.scoring.resample import supports
 from yolo_mha.scoring.truth import detections
@@ -178,6 +189,26 @@ def test_evaluate__any_ids_give_the_same_numbers(ids, backend):
     assert evaluate(truth, results, backend=backend).metrics["AP"] == pytest.approx(51 / 101)  # half are found
     assert supports(match_detections(truth, results))["AP"].images == 20
     assert json.dumps(truth) == before
+
+
+def test_evaluate__prints_nothing_and_leaves_standard_output_to_other_threads(capsys):
+    truth = TRUTH_OF_THREE
+    results = detections(SAMPLES, perfect(SAMPLES), truth)
+    evaluate(truth.coco, results)
+    assert capsys.readouterr().out == ""
+
+    before, meanwhile = sys.stdout, []
+
+    class Watched(REFERENCE.COCOeval):
+        def evaluate(self):
+            meanwhile.append(sys.stdout)
+            super().evaluate()
+
+    assert len(list(evaluated_classes(check_truth(truth.coco), results, Modules(REFERENCE.COCO, Watched)))) == 3
+    assert all(stream is before for stream in meanwhile)
+    assert meanwhile
+    COCO().createIndex()
+    assert "creating index" in capsys.readouterr().out  # pycocotools itself is as it was
 
 
 def test_class_names__are_unique_whatever_they_are():

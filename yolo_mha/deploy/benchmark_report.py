@@ -180,7 +180,9 @@ def draw(result: BenchmarkResult, file: Path) -> Path:
         axes.set_title(f"{size} px, batch {batch}", fontsize="medium")
         axes.set_ylabel("ms" if size == sizes[0] else "")
         axes.grid(axis="y", alpha=0.3)
-    panels[0][0].legend(frameon=False, fontsize="small")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize="small"
+    )
     with whole_file(file) as temporary:
         figure.savefig(temporary, dpi=120)
     return file

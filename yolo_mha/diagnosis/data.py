@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..data.data_check import STOP, DataCheck
 from ..data.dataset import Dataset, Sample, image_files, read_dataset
@@ -31,7 +31,7 @@ def check_data(
     """
     samples: dict[str, list[Sample]] = {}
     checks = []
-    for split in splits:
+    for split in dict.fromkeys(splits):
         try:
             images = image_files(dataset, split)
             refuse_shared_labels(images, split)
@@ -83,7 +83,7 @@ def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
 
 
 def leaks(samples: dict[str, list[Sample]]) -> Check:
-    """Look for the same image in two splits, by content; files of different size need not be read."""
+    """Look for the same file in two splits, byte for byte; files of different size need not be read."""
     train, *others = samples
     by_size = defaultdict(list)
     for sample in samples[train]:
@@ -103,4 +103,30 @@ def leaks(samples: dict[str, list[Sample]]) -> Check:
         image, split = leaked[0]
         message = f"{len(leaked)} {split} images are also in {train}, such as {image.name}, so scores will be too good."
         return Check("splits", "warning", message, f"take them out of {train} or of {split}", details)
-    return Check("splits", "ok", f"No {' or '.join(others)} image is also in {train}.", details=details)
+    message = f"No {' or '.join(others)} file is, byte for byte, also in {train}; yolo-mha data finds near duplicates."
+    return Check("splits", "ok", message, details=details)
+
+
+def class_layers(known: Mapping[int, str], own: Mapping[int, str], by_name: bool = True) -> str | None:
+    """Say what Ultralytics makes of a checkpoint's class layers when it lays them over a model for a dataset.
+
+    It matches names without regard to case and outer spaces. Where none matches, and where either side's names are
+    only the numbers of the classes, it takes over all tensors of the same shape.
+
+    Args:
+        known: The checkpoint's classes.
+        own: The dataset's classes.
+        by_name: Whether classes are matched by name at all, Ultralytics' ``cls_remap``.
+
+    Returns:
+        Half a sentence; None where the classes are the same, in the same order.
+    """
+    theirs, ours = ([str(name).strip().lower() for name in names.values()] for names in (known, own))
+    if theirs == ours:
+        return None
+    numbers = any(all(str(index) == str(name) for index, name in names.items()) for names in (known, own))
+    if by_name and not numbers and (shared := sum(name in theirs for name in ours)):
+        return f"the last layers of the head begin anew, apart from {shared} classes of the same name"
+    if len(theirs) == len(ours):
+        return "the class layers are taken over as they are, in the order of the classes, although the names differ"
+    return "the last layers of the head begin anew"

@@ -16,7 +16,7 @@ from ..data.files import whole_file
 from ..data.readers.look import Look
 from ..data.readers.record import Record
 from ..engine.pictures import read_picture
-from ..text import plotted, printable
+from ..text import plotted_short, printable
 
 COLUMNS, ROWS, TILE = 4, 4, 400  # of the sheet; the width and height of a tile in pixels
 MOST_CLASSES = 30  # with a bar of their own
@@ -58,7 +58,8 @@ def _tile(record: Record, index: Mapping[str, int]) -> np.ndarray:
     if image is None:  # in a format that only some versions of OpenCV read
         return np.full((TILE, TILE, 3), 200, np.uint8)
     scale = (TILE - 4) / max(image.shape[:2])
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     annotator = Annotator(np.ascontiguousarray(small), line_width=1)
     for o in record.objects:
         x, y, w, h = (v * scale for v in o.bbox)
@@ -81,7 +82,8 @@ def draw_histograms(records: Sequence[Record], names: Sequence[str], looks: Mapp
     (by_class, by_image), (boxes, images) = figure.subplots(2, 2)
     counts = Counter(o.name for r in records for o in r.objects)
     shown = names if len(names) <= MOST_CLASSES else [name for name, _ in counts.most_common(MOST_CLASSES)]
-    by_class.barh([plotted(name[:30]) for name in shown], [counts[name] for name in shown])
+    by_class.barh(range(len(shown)), [counts[name] for name in shown])
+    by_class.set_yticks(range(len(shown)), [plotted_short(name) for name in shown])
     by_class.invert_yaxis()
     by_class.tick_params(axis="y", labelsize=8)
     more = f", the {MOST_CLASSES} most frequent of {len(names)}" if len(names) > len(shown) else ""

@@ -35,7 +35,7 @@ from ..surgery.graft import without_blocks
 from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.rows import blocks
 from .check import Check, failed
-from .data import check_data
+from .data import check_data, class_layers
 from .model import check_export, check_heads, check_registration, check_sizes
 from .step import MOST_IMAGES, check_step, training_batch
 
@@ -191,14 +191,9 @@ def _examine(dataset: Dataset | None, split: str, bad: str) -> tuple[list[Check]
 
 def _same_classes(network: YOLO, dataset: Dataset | None) -> list[Check]:
     """Say what training will do where the model's classes are not the dataset's."""
-    names = list(network.names.values())
-    if dataset is None or not network.ckpt or names == list(dataset.names.values()):
+    if dataset is None or not network.ckpt or not (said := class_layers(network.names, dataset.names)):
         return []
-    known = set(names) & set(dataset.names.values())
-    message = (
-        f"The checkpoint has {len(names)} classes and the dataset {len(dataset.names)}, so the last layers of the head "
-        f"are newly initialized, except for {len(known)} classes of the same name."
-    )
+    message = f"The checkpoint has {len(network.names)} classes and the dataset {len(dataset.names)}: {said}."
     return [Check("classes of the checkpoint", "warning", message, "nothing, if you want to train new classes")]
 
 

@@ -11,7 +11,9 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from ..errors import ConfigError, check_flag
 from ..paths import given_path
@@ -367,16 +369,33 @@ OTHER_NAMES = dict.fromkeys(
 OTHER_NAMES |= {"predict_on_ray": "predict", "prepare_data": "data", "faithfulness": "explain"}
 
 
+def python_values(value: Any) -> Any:
+    """Return numpy's numbers as Python's, also inside lists, tuples and dicts.
+
+    Args:
+        value: A setting. Arrays of more than one dimension are images, and stay.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.ndim < 2 and value.dtype.kind in "biuf" else value
+    if type(value) is dict:
+        return {python_values(k): python_values(v) for k, v in value.items()}
+    return type(value)(map(python_values, value)) if type(value) in (list, tuple) else value
+
+
 def checked(command: Callable[P, R]) -> Callable[P, R]:
     """Check a command's own settings against the table before each call, from Python and from the command line.
 
-    All commands have ``download``; it is handled here and not passed on.
+    Values of numpy become Python's, see `python_values`. All commands have ``download``; it is handled here and not
+    passed on.
     """
     own = COMMANDS[OTHER_NAMES.get(command.__name__, command.__name__)].own
     names = list(inspect.signature(command).parameters)
 
     @functools.wraps(command)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = python_values(args), python_values(kwargs)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         for setting in own:
             if setting.name in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ultralytics.utils import LOGGER
 from ..text import printable
 
 LINE_EVERY = 30.0  # seconds between two lines, where no bar is seen
+_lock, _level, _least = threading.Lock(), LOGGER.level, list[int]()  # of Ultralytics' logger, and what is asked of it
 
 
 class Terminal(Console):
@@ -111,10 +113,18 @@ def with_bar(items: Iterable[Any], description: str, total: int) -> Iterable[Any
 
 @contextmanager
 def without_messages(least: int = logging.WARNING) -> Iterator[None]:
-    """Leave out Ultralytics' messages below a level and its bars, as in one of many steps that a bar of ours shows."""
-    before = LOGGER.level
-    LOGGER.setLevel(least)
+    """Leave out Ultralytics' messages below a level and its bars, as in one of many steps that a bar of ours shows.
+
+    The level is of the whole process: the highest that any thread asks for, and the first one again after the last.
+    """
+    global _level
+    with _lock:
+        _level = _level if _least else LOGGER.level
+        _least.append(least)
+        LOGGER.setLevel(max(_least))
     try:
         yield
     finally:
-        LOGGER.setLevel(before)
+        with _lock:
+            _least.remove(least)
+            LOGGER.setLevel(max(_least, default=_level))

@@ -128,9 +128,10 @@ class Power:
             said.append(f"Fewer than {LEAST_SEEDS} seeds give no verdict.")
         if self.needed is None:
             error = stages(recipe.looks, recipe.seeds)[-1].error
-            floor = size(smallest_detectable(self.spread, MOST_SEEDS, error), margin)
+            tried = max(MOST_SEEDS, seeds)
+            floor = size(smallest_detectable(self.spread, tried, error), margin)
             said.append(
-                f"Even {MOST_SEEDS} seeds find only differences of {floor} or more: use a larger margin, or more test "
+                f"Even {tried} seeds find only differences of {floor} or more: use a larger margin, or more test "
                 "images."
             )
         elif self.needed > seeds:
@@ -292,6 +293,6 @@ def draw_power(found: Power, recipe: Recipe, file: Path) -> None:
         title=plotted_lines(f"What this comparison can find in {recipe.metric}", 70),
     )
     axes.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    figure.legend(frameon=False, loc="outside lower center")
     with whole_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

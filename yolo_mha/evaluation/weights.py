@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..data.files import whole_file
+from ..diagnosis.data import class_layers
 from ..registry import build
 from .plan import Plan
 from .recipe import Arm
@@ -16,8 +17,7 @@ def write_start(plan: Plan, seed: int, file: Path) -> None:
     """Write the checkpoint that all arms of a seed begin with.
 
     It is the baseline for the dataset's classes, with weights drawn from the seed, over which those of ``pretrained=``
-    or of the baseline's own checkpoint are laid as Ultralytics lays them: classes are matched by name, and class layers
-    without a match stay as drawn.
+    or of the baseline's own checkpoint are laid as Ultralytics lays them: see `class_layers`.
 
     Args:
         plan: The plan.
@@ -41,17 +41,13 @@ def write_start(plan: Plan, seed: int, file: Path) -> None:
 
 def class_notes(plan: Plan) -> list[str]:
     """Say of each checkpoint that arms begin with what becomes of its class layers."""
-    own, notes = list(plan.dataset.names.values()), {}
+    own, notes = plan.dataset.names, {}
     for name, arm in plan.recipe.arms.items():
         if not isinstance(arm, Arm) or (source := plan.arms[name].source) is None:
             continue
-        known = list((getattr(source, "names", None) or {}).values())
-        if known != own:
-            shared = {n.strip().lower() for n in known} & {n.strip().lower() for n in own}
+        known = getattr(source, "names", None) or {}
+        if said := class_layers(known, own, plan.recipe.train.get("cls_remap", True)):
             given = plan.recipe.train.get("pretrained")
             file = given if isinstance(given, str) else arm.model
-            notes[file] = (
-                f"{Path(file).name} knows {len(known)} classes and the dataset has {len(own)}: the last layers of the "
-                f"head begin anew, apart from {len(shared)} classes of the same name."
-            )
+            notes[file] = f"{Path(file).name} knows {len(known)} classes and the dataset has {len(own)}: {said}."
     return list(notes.values())

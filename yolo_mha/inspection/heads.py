@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..surgery.heads import check_heads
 from .asked import check_settings
 from .head_importance import Likeness, Passes, gradient_importance, rank_correlation, silencing_importance
 from .head_plot import draw_heads
+from .pruned import nothing_to_lose
 from .silenced_scores import Scorer, SilencedScores, WithInterval, group_units, parts
 
 SCORING = ("imgsz", "batch", "device")
@@ -72,6 +73,7 @@ class HeadRanking(Result):
         rank_correlation: Spearman's, of the two measures; None with fewer than three heads, or where all are equal.
         blocks: How alike the maps of each block's heads are.
         outputs: File of each kind of output.
+        notes: What the measures cannot tell.
     """
 
     save_dir: str
@@ -86,6 +88,7 @@ class HeadRanking(Result):
     rank_correlation: float | None
     blocks: list[Likeness]
     outputs: dict[str, str]
+    notes: list[str] = field(default_factory=list)
 
 
 @checked
@@ -143,6 +146,8 @@ def heads(
                 Head(*key, gradients[key], float(first), lost[key], float(second))
                 for key, (first, second) in zip(gradients, places, strict=True)
             ]
+            said = nothing_to_lose(ap)
+            notes = [f"{said} AP lost tells nothing about the heads."] if said else []
             result = HeadRanking(
                 save_dir=str(folder),
                 model=str(network.model_name),
@@ -156,6 +161,7 @@ def heads(
                 rank_correlation=rank_correlation(by_gradient, by_ap),
                 blocks=blocks,
                 outputs={"plot": str(folder / "heads.png"), "numbers": str(folder / "heads.json")},
+                notes=notes,
             )
             draw_heads(result.heads, result.blocks, folder / "heads.png")
             write_text(folder / "heads.json", json.dumps(result.as_dict(), indent=2))

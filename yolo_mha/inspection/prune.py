@@ -26,7 +26,7 @@ from ..surgery.heads import Heads, attentions, check_heads, check_some_stay, pru
 from ..surgery.places import PROBE_SIDE
 from .asked import check_settings
 from .heads import SCORING, with_heads
-from .pruned import Pruned, Scores, Tuned, within
+from .pruned import Pruned, Scores, Tuned, nothing_to_lose, within
 from .pruning_auto import describe, most_within, numbers_between
 from .pruning_choice import AUTO, count_of, least_first, read_heads
 from .pruning_controls import controls
@@ -76,7 +76,7 @@ def prune(
         model: Checkpoint with attention blocks.
         heads: The share of all heads that goes, between 0 and 1; which ones, as "10:0,10:3", row and head; or "auto"
             for as many as keep AP within ``margin`` on one half of the validation images, drawn at random. AP is then
-            reported on the other half.
+            reported on the other half. None goes where the whole model's AP is no larger than ``margin``, or next to 0.
         data: Dataset, see `load_dataset`; needed for a share and for "auto". AP before and after is taken on its
             validation images.
         margin: How much AP may be lost.
@@ -207,6 +207,8 @@ def _choose(
         imgsz: Height and width of the image that is timed.
         margin: See there.
     """
+    if number is None and (said := nothing_to_lose(min(part.ap for part in score([])), margin)):
+        return _Choice((), notes=[f"{said} No head is chosen, and nothing is written."])
     others = numbers_between(ranked, score, margin) if number is None else ()
     curve, notes = measure_curve(model, ranked, number or 0, score, imgsz, others)
     if number is None:
@@ -226,7 +228,7 @@ def _scores(choice: _Choice, model: Network, score: SilencedScores, margin: floa
         ap=whole.ap,
         ap_left=left.ap,
         lost=lost,
-        sentence=within(lost, margin),
+        sentence=within(lost, margin, whole.ap),
         controls=controls(choice.gone, model, score, with_bar) if choice.curve else [],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..evaluation.verdict import LEARNED
 from ..result import Result
 from .pruning_controls import Control
 from .pruning_curve import Point
@@ -21,7 +22,7 @@ class Scores:
         ap: AP with all heads.
         ap_left: AP with those silenced that are gone.
         lost: The difference of the two.
-        sentence: Whether that is within the margin.
+        sentence: Whether that is within the margin, or that there was no AP to lose.
         controls: What as many other heads would have cost; none where the heads were named.
     """
 
@@ -65,7 +66,8 @@ class Pruned(Result):
         difference: Largest difference, for a random image, of the maps that the detection head reads to those of the
             model with these heads silenced; relative where a value is larger than 1.
         scores: AP before and after; None without a dataset, and where no head is gone.
-        curve: AP and latency against the number of heads removed; empty where the heads were named.
+        curve: AP and latency against the number of heads removed; empty where the heads were named, and where
+            ``heads=auto`` chose none because there was no AP to lose.
         checkpoint: The checkpoint that was written; None where ``heads=auto`` found no head that can go.
         yaml: Its model YAML.
         picture: The curve as a picture.
@@ -88,8 +90,25 @@ class Pruned(Result):
     notes: list[str] = field(default_factory=list)
 
 
-def within(lost: WithInterval, margin: float) -> str:
-    """Say whether so little AP is lost as a margin allows."""
+def nothing_to_lose(ap: float, margin: float = LEARNED) -> str | None:
+    """Say that a model has no AP to lose, so that what it scores without some heads tells nothing about them.
+
+    Args:
+        ap: AP of the whole model.
+        margin: How much AP may be lost.
+
+    Returns:
+        A sentence; None where there is AP to lose.
+    """
+    if ap > margin and ap >= LEARNED:
+        return None
+    return f"The model scores AP {ap:.3f} here, so nothing could be lost that matters."
+
+
+def within(lost: WithInterval, margin: float, ap: float) -> str:
+    """Say whether so little AP is lost as a margin allows, where the whole model has AP to lose."""
+    if said := nothing_to_lose(ap, margin):
+        return said
     if lost.low is None or lost.high is None:
         return f"It is not known whether AP lost is within margin={margin:g}: too few images for an interval."
     if lost.high <= margin:

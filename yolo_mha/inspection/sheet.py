@@ -65,7 +65,7 @@ def draw_sheet(picture: Image, look: Look, detection: int, maps: DetectionMaps, 
             scales = [_most(block.maps.attention)] * len(titles)
             rows.append(_Row(f"row {numbers.layer}, attention", titles, attention, "attention", scales))
     sheet = _Sheet(picture, look.placement, columns=max(3, *(len(row.titles) for row in rows)), rows=len(rows))
-    title = f"{printable(Path(explained.source).name)}: where {explained.name} {explained.score:.2f} looked"
+    title = f"where {printable(explained.name)} {explained.score:.2f} looked: {printable(Path(explained.source).name)}"
     sheet.figure.text(0.01, 1 - 0.06 / sheet.height, title, va="top", fontsize=10, parse_math=False)
     sheet.show_boxes(look.corners.tolist(), detection)
     for number, row in enumerate(rows):

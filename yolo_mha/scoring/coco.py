@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,14 +10,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import coco as reference_coco
-from pycocotools import cocoeval as reference_cocoeval
 
 from ..data.instances import Annotation, Id, Instances, Prediction, check_instances, check_predictions, is_number
 from ..data.labels import MAX_NAMED
 from ..data.progress import Progress, silent
 from ..errors import ConfigError, DataError, DependencyError, nearest
 from .ties import Ties, class_ties, join_ties
+
+
+def _without_prints(name: str) -> Any:
+    """Import a module of pycocotools for this package alone, in which ``print`` does nothing.
+
+    To redirect standard output meanwhile would do so for all threads.
+    """
+    spec: Any = importlib.util.find_spec(name)
+    module = importlib.util.module_from_spec(spec)
+    vars(module)["print"] = lambda *_, **__: None
+    spec.loader.exec_module(module)
+    return module
+
+
+reference_coco, reference_cocoeval = map(_without_prints, ("pycocotools.coco", "pycocotools.cocoeval"))
 
 METRICS = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -88,8 +100,7 @@ def evaluate(
     results = check_results(truth, results)
     parts, ties = [], []
     for evaluation in evaluated_classes(truth, results, modules, progress):
-        with quiet():
-            evaluation.accumulate()
+        evaluation.accumulate()
         parts.append((evaluation.eval["precision"], evaluation.eval["recall"]))
         if modules is REFERENCE:
             ties.append(class_ties(evaluation))
@@ -97,8 +108,7 @@ def evaluate(
     precision = np.concatenate(precisions, axis=2)  # IoU, recall, class, area, detections
     whole = reference_cocoeval.COCOeval(iouType="bbox")
     whole.eval = {"precision": precision, "recall": np.concatenate(recalls, axis=1)}
-    with quiet():
-        whole.summarize()
+    whole.summarize()
     counts = Counter(a["category_id"] for a in truth["annotations"] if not a["ignore"])
     per_class: dict[str, dict[str, float]] = {}
     curves = {}
@@ -158,18 +168,17 @@ def evaluated_classes(
         dts = [{**r, "image_id": ranks[r["image_id"]], "category_id": 1} for r in found[category]]
         concerned = {ranks[a["image_id"]] for a in boxes[category]} | {ranks[r["image_id"]] for r in found[category]}
         images = [{"id": rank} for rank in sorted(concerned)]
-        with quiet():
-            own = modules.COCO()
-            own.dataset = {"info": {}, "images": images, "annotations": gts, "categories": [{"id": 1}]}
-            own.createIndex()
-            if dts:
-                detected = own.loadRes(dts)
-            else:  # which loadRes refuses
-                detected = modules.COCO()
-                detected.dataset = {**own.dataset, "annotations": []}
-                detected.createIndex()
-            evaluation = modules.COCOeval(own, detected, "bbox")
-            evaluation.evaluate()
+        own = modules.COCO()
+        own.dataset = {"info": {}, "images": images, "annotations": gts, "categories": [{"id": 1}]}
+        own.createIndex()
+        if dts:
+            detected = own.loadRes(dts)
+        else:  # which loadRes refuses
+            detected = modules.COCO()
+            detected.dataset = {**own.dataset, "annotations": []}
+            detected.createIndex()
+        evaluation = modules.COCOeval(own, detected, "bbox")
+        evaluation.evaluate()
         yield evaluation
 
 
@@ -222,11 +231,6 @@ def load_backend(backend: str) -> Modules:
             fix="pip install 'yolo-mha[fast]', or leave backend out: pycocotools gives the same numbers",
         ) from e
     return Modules(faster_coco_eval.COCO, _keeping_ignore(faster_coco_eval.COCOeval_faster))
-
-
-def quiet() -> contextlib.AbstractContextManager[object]:
-    """Keep what pycocotools prints to itself."""
-    return contextlib.redirect_stdout(io.StringIO())
 
 
 def class_names(truth: Instances) -> dict[Id, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
-from ..text import cell, plotted_lines
+from ..text import cell, plotted_short
 from .coco import RECALLS, CocoScores
 
 MAX_NAMED_CLASSES = 10  # classes with a line and a name of their own
@@ -29,20 +29,20 @@ def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
     ranked = sorted(scores.precision, key=lambda name: -scores.per_class[name]["AP"])
     half = MAX_NAMED_CLASSES // 2
     named = set(ranked if len(ranked) <= MAX_NAMED_CLASSES else ranked[:half] + ranked[-half:])
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, title, metric in zip(panels, ("IoU 0.50", "mean over IoU 0.50 to 0.95"), ("AP50", "AP"), strict=True):
         for name in ranked:
             precision = scores.precision[name]
             line = precision[0] if metric == "AP50" else precision.mean(axis=0)
-            value = f"{plotted_lines(name)}  {scores.per_class[name][metric]:.3f}"
+            value = f"{plotted_short(name)}  {scores.per_class[name][metric]:.3f}"
             style = {"label": value, "lw": 1.6} if name in named else {"color": "0.8", "lw": 0.8, "zorder": 1}
             axes.plot(RECALLS, line, **style)
         if ranked:
             mean = np.mean([scores.precision[n] for n in ranked], axis=0)  # (10, 101)
             line = mean[0] if metric == "AP50" else mean.mean(axis=0)
             axes.plot(RECALLS, line, color="black", lw=2.4, label=f"all  {scores.metrics[metric]:.3f}")
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         axes.set(title=title, xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("precision")
