@@ -281,7 +281,7 @@ def test_show__data_has_whole_paths_and_the_first_of_each_kind_of_fault(monkeypa
     text = shown(result)
     for words in (
         "33,430",
-        "and 10 classes with as many objects as the last one, or fewer",
+        "and 10 more classes",
         "image width: 200 to 640.5 pixels, median 200",
         f"{LONG}/a.png and {LONG}/b.png",
         "7 files cannot be used and are left out:",

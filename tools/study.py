@@ -138,7 +138,7 @@ def main(name: str, comparisons: list[str]) -> None:
         run("compare", STUDIES / name / f"{comparison}.yaml", f"project={project}", f"name={comparison}")
         if others := list(project.glob(f"{comparison}-*")):
             sys.exit(
-                f"{comparison}.yaml was changed after its runs began: {others[0]}. Remove the results of the other."
+                f"{comparison}.yaml was changed after its runs began. Remove {project / comparison} or {others[0]}."
             )
         keep(name, project / comparison)
         if comparison == "confirm":

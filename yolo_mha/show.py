@@ -547,7 +547,7 @@ def _show_data(result: PreparedData, console: Console) -> None:
         table.add_row(name, *(f"{n:,}" for n in counts.values()))
     console.print(table)
     if len(classes) > MOST_CLASSES:
-        _say(console, f"and {len(classes) - MOST_CLASSES} classes with as many objects as the last one, or fewer")
+        _say(console, f"and {len(classes) - MOST_CLASSES} more classes")
     for name, (least, median, most) in result.sizes.items():
         _say(console, f"{name.replace('_', ' ')}: {least:g} to {most:g} pixels, median {median:g}")
     _some(
