@@ -13,6 +13,7 @@ PACKAGE = Path(yolo_mha.__file__).parent
 ORDER = [
     "startup",
     "text",
+    "fonts",
     "errors",
     "paths",
     "yaml_files",

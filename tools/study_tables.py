@@ -22,7 +22,8 @@ from yolo_mha.scoring.intervals import Interval
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 CHART = STUDIES.parent / "docs" / "images" / "studies.svg"
-CONFIRMED = ("confirm", "scratch")  # comparisons with a protocol
+# Comparisons with a protocol, and what is added to the name of the study
+CONFIRMED = {"confirm": "", "repeated": ", repeated from nothing", "scratch": ", from scratch"}
 BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
 
 
@@ -73,7 +74,7 @@ def confirmed() -> Iterable[tuple[str, str, dict[str, Any]]]:
 
 def label(study: str, name: str) -> str:
     """Return how a comparison is called."""
-    return f"{study}, from scratch" if name == "scratch" else study
+    return study + CONFIRMED[name]
 
 
 def draw(file: Path) -> None:
@@ -115,7 +116,7 @@ def answers() -> Iterable[tuple[str, ...]]:
             difference(found, control),
             f"{groups}{images['images']} {found['recipe']['split']} images",
             str(len(found["recipe"]["seeds"])),
-            *costs(STUDIES / study, arm),
+            *costs(STUDIES / study / (name if name == "repeated" else ""), arm),
             f"{core_hours(found):.1f}",
         )
 

@@ -100,13 +100,13 @@ def _local_asset(file: Any, *args: Any, **kwargs: Any) -> str:
 
 
 def _local_font(font: str = "Arial.ttf") -> Any:
-    """Find a font on this machine; without one take matplotlib's, which has Latin, Greek and Cyrillic letters."""
-    from matplotlib import font_manager  # takes long to import
+    """Find a font on this machine; without the one that Ultralytics would download take another."""
+    from . import fonts  # takes long to import
 
     with contextlib.suppress(DownloadError):
         if found := checks.check_font(font):
             return found
-    return font_manager.findfont("DejaVu Sans")
+    return fonts.file(any_script="Unicode" in font)
 
 
 def _load_checkpoint(weight: Any, safe_only: bool | None = None) -> Any:

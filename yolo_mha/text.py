@@ -57,8 +57,13 @@ def plotted_lines(text: str, width: int = 32) -> str:
 
 
 def plotted_short(name: str) -> str:
-    """Return a name for a picture in 30 characters at most: its beginning and its end."""
-    return plotted(name if len(name) <= 30 else f"{name[:14]}\u2026{name[-15:]}")
+    """Return a name for a picture as `short` does."""
+    return plotted(short(name))
+
+
+def short(name: str) -> str:
+    """Return a name in 30 characters at most: its beginning and its end."""
+    return name if len(name) <= 30 else f"{name[:14]}\u2026{name[-15:]}"
 
 
 def duration(seconds: float) -> str:

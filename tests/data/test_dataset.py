@@ -67,7 +67,7 @@ def test_load_dataset__takes_a_list_file(tmp_path):
     ("label", "words"),
     [
         ("0 0.5 0.5 0.1\n", "4 columns"),
-        ("2 0.5 0.5 0.1 0.1\n", "class 2 of only 2 classes"),
+        ("2 0.5 0.5 0.1 0.1\n", "class 2, and the last is 1"),
         ("0 50 50 10 10\n", "not fractions"),
         ("0 0.5 0.5 nan 0.1\n", "not fractions"),
         ("0.5 0.5 0.5 0.1 0.1\n", "no class index"),

@@ -209,8 +209,10 @@ def test_doctor__other_classes_than_the_checkpoint(beacons, trained, tmp_path, w
     checks = by_name(page.doctor(trained, tmp_path / "other.yaml", **SMALL))
     said = checks["classes of the checkpoint"].message
     assert "3 classes and the dataset 4" in said
-    assert "anew, apart from 1 classes of the same name" in said
+    assert "anew, apart from those of classes with the same name, 1" in said
     assert checks["forward and backward"].status == "ok", checks["forward and backward"].message
+    checks = by_name(page.doctor(trained, tmp_path / "other.yaml", **SMALL, cls_remap=False))
+    assert "apart from" not in checks["classes of the checkpoint"].message
 
 
 ANEW = "the last layers of the head begin anew"
@@ -222,7 +224,7 @@ TAKEN_OVER = "the class layers are taken over as they are, in the order of the c
     [
         (["cat", "dog", "fish"], [0, 1, 2], TAKEN_OVER),
         (["cat", "dog"], [None, None], ANEW),
-        (["Night ", "cat", "DAY"], [1, None, 0], f"{ANEW}, apart from 2 classes of the same name"),
+        (["Night ", "cat", "DAY"], [1, None, 0], f"{ANEW}, apart from those of classes with the same name, 2"),
         ([" Day", "NIGHT", "beacon"], [0, 1, 2], None),
     ],
     ids=str,
@@ -444,7 +446,7 @@ def test_check_data__class_out_of_range(copied):
     label.write_text("7 .5 .5 .2 .2\n")
     checks = examine(copied)
     one_sentence(checks["train images and labels"])
-    assert f"{label}: class 7 of only 3 classes" in checks["train images and labels"].message
+    assert f"{label}: class 7, and the last is 2" in checks["train images and labels"].message
     assert checks["val images and labels"].status == "ok"
 
 

@@ -89,12 +89,17 @@ def test_child__fault_is_in_its_log(start, word, said):
     assert child.fault() == said
 
 
-def test_child__killed_is_said_to_be_short_of_memory(start):
+@pytest.mark.parametrize(
+    ("number", "hint"), [(signal.SIGTERM, ""), (signal.SIGKILL, ", which the system sends where memory runs out")]
+)
+def test_child__ended_by_a_signal_says_which(start, number, hint):
     child = start()
-    os.kill(child._process.pid, signal.SIGKILL)
+    child.send("answer")
+    assert child.receive()  # a message is in its log
+    os.kill(child._process.pid, number)
     with pytest.raises(RunError, match="ended") as caught:
         child.receive()
-    assert caught.value.given == "killed, as a system does that is short of memory"
+    assert caught.value.given == f"ended by signal {number:d} ({signal.strsignal(number)}){hint}"
 
 
 def test_child__log_is_kept_on_request_and_only_its_own_part_is_read(start, tmp_path):

@@ -323,7 +323,7 @@ def test_write_start__is_the_baseline_for_the_dataset(beacons, tmp_path):
     assert class_notes(plan) == []
     (note,) = class_notes(named(plan, "day", "cat"))
     assert "3 classes and the dataset has 2" in note
-    assert "1 classes of the same name" in note
+    assert "classes with the same name, 1" in note
     assert class_notes(named(plan, *(f" {name.upper()}" for name in names))) == []
 
 

@@ -190,7 +190,7 @@ def read_labels(label: Path, classes: int) -> tuple[list[list[float]], int, list
     boxes: list[tuple[float, ...]] = [_box(row) for row in rows]
     unknown = [box[0] for box in boxes if box[0] >= classes]
     if unknown:
-        raise ValueError(f"class {int(max(unknown))} of only {classes} classes")
+        raise ValueError(f"class {int(max(unknown))}, and the last is {classes - 1}")
     faults = []
     if 0 < (polygons := sum(len(row) != 5 for row in rows)) < len(rows):
         detail = f"rows of boxes and of polygons are mixed, which Ultralytics ignores; polygons: {polygons}"

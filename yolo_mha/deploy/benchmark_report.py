@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
+from ..fonts import legible
 from ..result import Result
 
 MOST_NOISE = 1.1  # of one model by itself; more is named
@@ -161,6 +162,7 @@ def markdown(result: BenchmarkResult) -> str:
     return f"# Benchmark\n\n{table}\n\n" + "".join(f"- {note}\n" for note in result.notes)
 
 
+@legible()
 def draw(result: BenchmarkResult, file: Path) -> Path:
     """Draw the median time by format, arms beside each other, a line up to the 95th percentile; a panel a shape."""
     rows = result.rows

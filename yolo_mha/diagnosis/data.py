@@ -78,7 +78,7 @@ def _classes(dataset: Dataset, split: str, samples: Sequence[Sample]) -> Check:
         named = ", ".join(absent[:MAX_NAMED]) + (", ..." if len(absent) > MAX_NAMED else "")
         message = f"{len(absent)} of {len(by_name)} classes have no object in {split}: {named}."
         return Check("classes", "warning", message, "add images of these classes, or take them out of names:", by_name)
-    message = f"{len(by_name)} classes, {least} to {most} objects each."
+    message = f"Classes: {len(by_name)}, with {least} to {most} objects each."
     return Check("classes", "ok", message, details=by_name)
 
 
@@ -126,7 +126,7 @@ def class_layers(known: Mapping[int, str], own: Mapping[int, str], by_name: bool
         return None
     numbers = any(all(str(index) == str(name) for index, name in names.items()) for names in (known, own))
     if by_name and not numbers and (shared := sum(name in theirs for name in ours)):
-        return f"the last layers of the head begin anew, apart from {shared} classes of the same name"
+        return f"the last layers of the head begin anew, apart from those of classes with the same name, {shared}"
     if len(theirs) == len(ours):
         return "the class layers are taken over as they are, in the order of the classes, although the names differ"
     return "the last layers of the head begin anew"

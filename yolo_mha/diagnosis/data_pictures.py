@@ -16,6 +16,7 @@ from ..data.files import whole_file
 from ..data.readers.look import Look
 from ..data.readers.record import Record
 from ..engine.pictures import read_picture
+from ..fonts import legible
 from ..text import plotted_short, printable
 
 COLUMNS, ROWS, TILE = 4, 4, 400  # of the sheet; the width and height of a tile in pixels
@@ -60,7 +61,7 @@ def _tile(record: Record, index: Mapping[str, int]) -> np.ndarray:
     scale = (TILE - 4) / max(image.shape[:2])
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    annotator = Annotator(np.ascontiguousarray(small), line_width=1)
+    annotator = Annotator(np.ascontiguousarray(small), line_width=1, example="".join(index))
     for o in record.objects:
         x, y, w, h = (v * scale for v in o.bbox)
         annotator.box_label((x, y, x + w, y + h), printable(o.name), color=colors(index[o.name], True))
@@ -68,6 +69,7 @@ def _tile(record: Record, index: Mapping[str, int]) -> np.ndarray:
     return drawn
 
 
+@legible()
 def draw_histograms(records: Sequence[Record], names: Sequence[str], looks: Mapping[Path, Look], path: Path) -> Path:
     """Draw objects by class, objects by image, sizes of boxes and sizes of images.
 

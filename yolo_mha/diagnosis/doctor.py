@@ -139,7 +139,7 @@ def doctor(
         checks: dict[str, Callable[[], Check | list[Check]]] = {
             "registration": lambda: check_registration(network, trust),
             "channels and heads": lambda: check_heads(case.model, case.imgsz),
-            "dataset": lambda: [*of_data, *_same_classes(network, dataset)],
+            "dataset": lambda: [*of_data, *_same_classes(network, dataset, args)],
             "image sizes": lambda: check_sizes(case.model, case.imgsz),
             "memory and time": lambda: _cost(case, page, say),
             "forward and backward": lambda: _step(case, dataset, samples, page),
@@ -189,9 +189,11 @@ def _examine(dataset: Dataset | None, split: str, bad: str) -> tuple[list[Check]
         return [failed("dataset", e)], []
 
 
-def _same_classes(network: YOLO, dataset: Dataset | None) -> list[Check]:
+def _same_classes(network: YOLO, dataset: Dataset | None, args: Any) -> list[Check]:
     """Say what training will do where the model's classes are not the dataset's."""
-    if dataset is None or not network.ckpt or not (said := class_layers(network.names, dataset.names)):
+    if dataset is None or not network.ckpt:
+        return []
+    if not (said := class_layers(network.names, dataset.names, args.cls_remap)):
         return []
     message = f"The checkpoint has {len(network.names)} classes and the dataset {len(dataset.names)}: {said}."
     return [Check("classes of the checkpoint", "warning", message, "nothing, if you want to train new classes")]

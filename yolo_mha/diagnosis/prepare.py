@@ -25,6 +25,7 @@ from ..data.readers.write import write_dataset
 from ..engine.own_settings import checked
 from ..engine.progress import with_bar
 from ..errors import ConfigError, DataError
+from ..guard import guarded
 from ..paths import given_path
 from ..result import Result
 from .data_pictures import draw_histograms, draw_sheet
@@ -96,6 +97,7 @@ class PreparedData(Result):
 
 
 @checked
+@guarded()
 def prepare_data(
     source: str | Path,
     out: str | Path | None = None,

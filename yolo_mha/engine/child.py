@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,7 +28,6 @@ for name in sys.argv[2:]:
     importlib.import_module(name)
 importlib.import_module(sys.argv[1]).main()
 """
-KILLED = -9  # exit code
 
 
 class Child:
@@ -95,10 +95,11 @@ class Child:
             self._process.stdout.close()
 
     def fault(self) -> str:
-        """Say what went wrong in a process that ended: the error that it printed, or else the last line of its log."""
+        """Say what went wrong in a process that ended: its signal, the error that it printed, or its last line."""
         code = self._process.wait()
-        if code == KILLED:
-            return "killed, as a system does that is short of memory"
+        if code < 0:
+            hint = ", which the system sends where memory runs out" if code == -signal.SIGKILL else ""
+            return f"ended by signal {-code} ({signal.strsignal(-code)}){hint}"
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = [x for x in file.read().decode("utf-8", errors="replace").splitlines() if x.strip()]

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..fonts import legible
 from ..text import plotted_lines
 from .comparison import Comparison
 from .figures import heading
@@ -20,6 +21,7 @@ def _colour(comparison: Comparison, arm: str) -> str:
     return PALETTE[list(comparison.arms).index(arm) % len(PALETTE)]
 
 
+@legible()
 def effects_chart(comparison: Comparison) -> bytes:
     """Draw the difference of every contrast with its interval, and that of every seed as a dot."""
     shown = [(c, interval) for c in comparison.contrasts if (interval := c.interval)]
@@ -45,6 +47,7 @@ def effects_chart(comparison: Comparison) -> bytes:
     return _svg(axes)
 
 
+@legible()
 def curves_chart(comparison: Comparison) -> bytes:
     """Draw mAP over epochs: a thin line for every seed, a thick one for their mean."""
     axes = _axes()
@@ -64,6 +67,7 @@ def curves_chart(comparison: Comparison) -> bytes:
     return _svg(axes)
 
 
+@legible()
 def cost_chart(comparison: Comparison) -> bytes:
     """Draw AP of every arm, its seeds as small dots, against the latency of one image."""
     axes = _axes()

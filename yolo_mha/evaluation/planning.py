@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from ..data.files import read_json, whole_file
 from ..data.records import fits
 from ..errors import ConfigError
+from ..fonts import legible
 from ..scoring.intervals import LEAST_UNITS, Interval, effective_groups, sample
 from ..scoring.matches import match_detections
 from ..scoring.power import (
@@ -266,6 +267,7 @@ def _tested(plan: Plan) -> Tested:
     return Tested(found.images, None if found.group_sizes is None else found.group_sizes.tolist())
 
 
+@legible()
 def draw_power(found: Power, recipe: Recipe, file: Path) -> None:
     """Draw the power curve as a picture.
 

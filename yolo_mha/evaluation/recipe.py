@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from ultralytics.cfg import smart_value
 
 from ..data.data_check import STOP, check_bad
@@ -351,8 +350,6 @@ def _plain(value: Any, path: bool = False) -> Any:
     """Return a value as YAML holds it, with the path of a file from anywhere, so that a saved recipe runs anywhere."""
     if path and isinstance(value, (str, Path)) and os.path.isfile(value):
         return str(Path(value).resolve())
-    if isinstance(value, np.generic):
-        return value.item()
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 

@@ -13,15 +13,17 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from PIL import Image, ImageDraw, ImageFont
 from ultralytics.utils.patches import imread
 from ultralytics.utils.plotting import Annotator, colors
 
+from .. import fonts
 from ..data.dataset import Sample
 from ..data.files import whole_file, write_text
 from ..scoring.coco import METRICS
 from ..scoring.intervals import Interval
 from ..scoring.metric import OVERALL
-from ..text import in_line, markdown
+from ..text import in_line, markdown, short
 from .charts import cost_chart, curves_chart, effects_chart
 from .comparison import Comparison, Win
 from .declared import date_in_words
@@ -185,7 +187,7 @@ def draw_wins(comparison: Comparison, samples: Sequence[Sample], folder: Path) -
         panels = [("ground truth", _drawn(scored / win.arm / f"seed{seed}", at, "annotations"))]
         for arm in (comparison.baseline, win.arm):
             run = scored / arm / f"seed{seed}"
-            panels.append((f"{arm}, seed {seed}", _drawn(run, at, "predictions")))
+            panels.append((f"{short(arm)}, seed {seed}", _drawn(run, at, "predictions")))
         path = folder / "wins" / f"{number}-{win.arm}.jpg"
         with whole_file(path) as temporary:
             cv2.imwrite(str(temporary), np.hstack([_panel(samples[at], *panel) for panel in panels]))
@@ -218,13 +220,15 @@ def _panel(sample: Sample, title: str, drawn: list[tuple[list[float], int, str]]
     scale = WIDTH / max(image.shape[:2])
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    annotator = Annotator(image, line_width=1, font_size=10)
+    labels = "".join(label for _, _, label in drawn)
+    annotator = Annotator(image, line_width=1, font_size=10, example=labels)
     for box, kind, label in drawn:
         annotator.box_label(
             [v * WIDTH / max(sample.width, sample.height) for v in box], label, color=colors(kind, True)
         )
     right = WIDTH - image.shape[1] + 6
     picture = cv2.copyMakeBorder(annotator.result(), 0, 0, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    strip = np.full((28, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(strip, title, (4, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.vstack([strip, picture])
+    strip = Image.new("RGB", (picture.shape[1], 28), "white")
+    font = ImageFont.truetype(fonts.file(any_script=not title.isascii()), 14)
+    ImageDraw.Draw(strip).text((4, 5), title, fill=(30, 30, 30), font=font)
+    return np.vstack([np.asarray(strip), picture])

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.files import whole_file
+from ..fonts import legible
 from ..text import cell, plotted_short
 from .coco import RECALLS, CocoScores
 
@@ -16,6 +17,7 @@ MAX_NAMED_CLASSES = 10  # classes with a line and a name of their own
 IOUS = np.linspace(0.5, 0.95, 10)
 
 
+@legible()
 def draw_pr_curves(scores: CocoScores, path: Path) -> Path:
     """Draw precision over recall for each class, and write all points as CSV beside the picture.
 

@@ -198,7 +198,7 @@ def test_yolo__class_without_a_name_is_skipped(tmp_path):
     row = "{} 0.5 0.5 0.5 0.5\n"
     found = read(tmp_path, a_txt=row.format(2), b_txt=row.format(0), classes_txt="cat\ndog\n")
     assert list(boxes(found)) == ["b.png"]
-    assert "class 2 of only 2 classes" in found.skipped[tmp_path / "a.png"]
+    assert "class 2, and the last is 1" in found.skipped[tmp_path / "a.png"]
 
 
 def test_yolo__data_yaml_of_another_machine_gives_names_and_folders_the_split(tmp_path):

@@ -55,7 +55,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             if unnamed:
                 names += [f"class_{i}" for i in range(len(names), largest + 1)]
             elif largest >= len(names):
-                raise ValueError(f"class {largest} of only {len(names)} classes")
+                raise ValueError(f"class {largest}, and the last is {len(names) - 1}")
         except (ValueError, OSError) as e:
             skipped[image] = f"{one_line(e)} in {label}"
             continue
