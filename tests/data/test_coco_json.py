@@ -17,6 +17,15 @@ def test_read_coco__keeps_what_it_does_not_know(tmp_path):
     assert content["info"] == {"year": 2026}
 
 
+@pytest.mark.parametrize(("said", "width"), [(96, 96), ("96", 96), ("96.0", 96), (None, 0), ("", 0)])
+def test_read_coco__reads_sizes_that_are_text(tmp_path, said, width):
+    path = instances(tmp_path / "a.json", [(3, "a.png")], [])
+    content = json.loads(path.read_text())
+    content["images"][0]["width"] = said
+    path.write_text(json.dumps(content))
+    assert read_coco(path)["images"][0]["width"] == width
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -33,6 +42,8 @@ def test_read_coco__keeps_what_it_does_not_know(tmp_path):
         ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1, 10**400]}]}, "four finite numbers"),
         ({"images": [{"id": 3, "file_name": "a\0.png"}]}, "no file can have its file_name"),
         ({"images": [{"id": 3, "file_name": "\ud800.png"}]}, "no file can have its file_name"),
+        ({"images": [{"id": 3, "file_name": "a.png", "width": "wide"}]}, "width is no number"),
+        ({"images": [{"id": 3, "file_name": "a.png", "width": 9, "height": [9]}]}, "height is no number"),
     ],
 )
 def test_read_coco__names_the_fault(tmp_path, change, words):

@@ -106,6 +106,13 @@ def test_review__has_nothing_against_the_same_given_runs(now):
 def test_review__takes_arms_without_a_run_in_common_for_others():
     arms = {name: {"models": {str(seed): f"new-{name}{seed}" for seed in range(3)}} for name in runs()["arms"]}
     found = review(runs(arms=arms), [("", Look("2026-01-01T10:00:00+00:00", "0" * 64, runs(), {}))])
+    assert found.objections == []
+    assert "attention and baseline were concluded before from other files, seeds 0, 1, 2" in found.remarks[0]
+    arms = {"plain": arms["baseline"], "mha": arms["attention"]}
+    found = review(
+        runs(arms=arms, baseline="plain", primary="mha"),
+        [("", Look("2026-01-01T10:00:00+00:00", "0" * 64, runs(), {}))],
+    )
     assert (found.objections, found.remarks) == ([], [])
 
 

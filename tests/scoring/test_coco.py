@@ -47,6 +47,9 @@ def test_evaluate__perfect_and_empty_predictions():
     assert scores.per_class["never"] == {**dict.fromkeys(scores.per_class["cat"], -1), "objects": 0}
     assert (scores.images, scores.objects, scores.detections) == (3, 3, 3)
 
+    found = [{**r, "caption": "a cat", "area": 7} for r in detections(SAMPLES, perfect(SAMPLES), truth)]
+    assert evaluate(truth.coco, found).metrics == scores.metrics  # keys that pycocotools takes for other tasks
+
     nothing = [detection(s.image.stem, [], [], []) for s in SAMPLES]
     assert evaluate(truth.coco, detections(SAMPLES, nothing, truth)).metrics["AP"] == 0
 

@@ -95,7 +95,8 @@ def read_coco(path: Path) -> Instances:
         path: The JSON file.
 
     Returns:
-        Its content, with all keys that it has; ``id``, ``file_name`` and ``name`` are there and ids are unique.
+        Its content, with all keys that it has; ``id``, ``file_name`` and ``name`` are there and ids are unique. Width
+        and height are whole numbers, 0 where the file does not say.
 
     Raises:
         DataError: It is missing, no JSON, or not such a file; the message names the first fault.
@@ -108,6 +109,12 @@ def read_coco(path: Path) -> Instances:
     for i, image in enumerate(content["images"]):
         if not can_be_path(image["file_name"]):
             raise unusable(f"Image {i}", path, "no file can have its file_name", image, "file_name: the image's path")
+        for key in ("width", "height"):
+            try:
+                image[key] = int(float(image.get(key) or 0))  # some write it as text
+            except (TypeError, ValueError, OverflowError) as e:
+                expected = "width and height in pixels, or neither"
+                raise unusable(f"Image {i}", path, f"{key} is no number", image, expected) from e
     for i, a in enumerate(content["annotations"]):
         if min(a["bbox"][2:]) < 0:
             raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")

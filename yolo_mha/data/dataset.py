@@ -183,7 +183,7 @@ def _read_yaml(path: Path, key_points: bool) -> Dataset | ForeignDataset:
             fix="to score a YOLO split against a COCO file, give the images as the split and the file in annotations:",
         )
     files = {split: _coco_file(root, content[split], f"{split}: of {path}") for split in coco}
-    names = _names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
+    names = read_names(path, content.get("names"), content.get("nc")) if content.get("names") or not files else {}
     if files:
         return coco_dataset(path, root, files, list(names.values()))
     absent = content["absent"] if isinstance(content.get("absent"), dict) else {}  # only a mirror says so
@@ -273,7 +273,17 @@ def _resolve(root: Path, entry: str) -> Path:
     return path
 
 
-def _names(path: Path, names: Any, nc: Any) -> dict[int, str]:
+def read_names(path: Path, names: Any, nc: Any) -> dict[int, str]:
+    """Return the class names of a data YAML by their index.
+
+    Args:
+        path: The file, for the message.
+        names: What it has under that key: a list, or names by index.
+        nc: The number of classes; None where it does not say.
+
+    Raises:
+        DataError: They are no such things, or do not fit.
+    """
     try:
         count = None if nc is None else int(nc)
         if count is not None and count > MOST_NODES:

@@ -32,7 +32,7 @@ from .links import datasets_folder, link
 from .pictures import open_picture
 from .progress import Progress, silent
 
-MIRROR_VERSION = 3  # to be raised when mirrors are written differently, so that old ones are made anew
+MIRROR_VERSION = 4  # to be raised when mirrors are written differently, so that old ones are made anew
 ORIGINS = "origins.json"
 SAME_SIZE = 0.01  # by which sizes may differ, as a fraction
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # how datasets call them

@@ -100,6 +100,9 @@ def read_voc(xml: Path) -> VocFile:
     Args:
         xml: The file.
 
+    Returns:
+        Its content; an object that is given twice counts once.
+
     Raises:
         ValueError: It is no such file; the message says why in a few words.
     """
@@ -122,7 +125,8 @@ def read_voc(xml: Path) -> VocFile:
         objects.append(VocObject(name, [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], int(difficult == "1")))
     size = root.find("size")
     width, height = (0, 0) if size is None else (int(_number(size, key, "0")) for key in ("width", "height"))
-    return VocFile(width, height, objects)
+    once = {(o.name, *o.bbox, o.ignore): o for o in objects}
+    return VocFile(width, height, list(once.values()))
 
 
 def _number(parent: ElementTree.Element, key: str, default: str | None = None) -> float:

@@ -107,7 +107,8 @@ def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Revi
 
     Looks at the same difference on the same images count: there is no verdict where some of the seeds were seen with
     others or without some, or where the primary arm, the margin or the groups were others. The first look at a plan
-    decides: looks after it do not take its verdict away. Looks at other seeds alone, or at another split, are told.
+    decides: looks after it do not take its verdict away. Looks at other seeds alone, or at another split, are told, and
+    looks at other given runs of arms with the same names.
 
     Args:
         plan: What is to be concluded, see `planned`.
@@ -134,6 +135,16 @@ def review(plan: Mapping[str, Any], earlier: Sequence[tuple[str, Look]]) -> Revi
             found.objections.extend(_objections(look.plan, plan, when))
         else:
             found.remarks.append(f"It was concluded again later with another plan, seeds {seeds} ({when}).")
+    names = [plan["baseline"], plan["primary"]]
+    for where, look in earlier:
+        other = [look.plan["baseline"], look.plan["primary"]] == names and _scored(look.plan) == _scored(plan)
+        if other and (where, look) not in about and _runs(plan, names[1]) and _runs(look.plan, names[1]):
+            when = date_in_words(look.date) + (f", {where}" if where else "")
+            found.remarks.append(
+                f"{names[1]} and {names[0]} were concluded before from other files, seeds "
+                f"{in_words(look.plan['seeds'])} ({when}). If those hold the same runs, runs were chosen after a look, "
+                "and the verdict does not count."
+            )
     if plan["split"] == "test":
         found.remarks.extend(_scored_before(plan, [each for each in earlier if each not in about]))
     return found

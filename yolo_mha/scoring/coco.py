@@ -165,7 +165,10 @@ def evaluated_classes(
     for category in progress(categories, "scoring classes", len(categories)):
         # copies, because COCO writes into what it is given
         gts = [{**a, "image_id": ranks[a["image_id"]], "category_id": 1} for a in boxes[category]]
-        dts = [{**r, "image_id": ranks[r["image_id"]], "category_id": 1} for r in found[category]]
+        dts = [
+            {"image_id": ranks[r["image_id"]], "category_id": 1, "bbox": r["bbox"], "score": r["score"]}
+            for r in found[category]
+        ]
         concerned = {ranks[a["image_id"]] for a in boxes[category]} | {ranks[r["image_id"]] for r in found[category]}
         images = [{"id": rank} for rank in sorted(concerned)]
         own = modules.COCO()

@@ -56,6 +56,62 @@ def test_table__a_box_of_three_numbers_is_named(tmp_path):
     assert "in place of x, y, width, height" in next(iter(found.skipped.values()))
 
 
+def test_table__an_image_in_tables_of_two_splits_is_of_the_first(tmp_path):
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+    head, row = "image,x1,y1,x2,y2,label\n", "{}.png,1,1,5,5,cat\n"
+    train, val = (head + "".join(map(row.format, names)) for names in ("ab", "bc"))
+    found = read(tmp_path, train_csv=train, val_csv=val, train2_csv=head + row.format("a").replace("cat", "dog"))
+    assert [(r.image.stem, r.split, len(r.objects)) for r in found.records] == [
+        ("a", "train", 2),
+        ("b", "train", 1),
+        ("c", "val", 1),
+    ]
+    assert found.without_image == ["b.png"]
+
+
+def test_table__a_row_given_twice_counts_once(tmp_path):
+    picture(tmp_path / "a.png")
+    found = read(tmp_path, t_csv="image,x1,y1,x2,y2,label\n" + "a.png,1,1,5,5,cat\n" * 2 + "a.png,1,1,5,5,dog\n")
+    assert boxes(found) == {"a.png": [("cat", 1, 1, 4, 4), ("dog", 1, 1, 4, 4)]}
+
+
+def test_table__its_column_says_which_of_two_images_is_meant(tmp_path):
+    rows = "image,x1,y1,x2,y2,label,split\na.png,1,1,5,5,cat,train\na.png,2,2,6,6,dog,valid\n"
+    for split in ("train", "val"):
+        picture(tmp_path / split / "a.png")
+    found = read(tmp_path, t_csv=rows)
+    assert [(r.split, r.image.parent.name, r.objects[0].name) for r in found.records] == [
+        ("train", "train", "cat"),
+        ("val", "val", "dog"),
+    ]
+
+
+def test_find__capitals_tell_images_apart(tmp_path):
+    for name in ("A", "a"):
+        picture(tmp_path / f"{name}.png")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("a file system that does not tell capitals apart")
+    found = read(tmp_path, t_csv="image,x1,y1,x2,y2,label\nA.png,1,1,5,5,cat\na.jpg,1,1,5,5,dog\n")
+    assert {r.image.name: r.objects[0].name for r in found.records} == {"A.png": "cat", "a.png": "dog"}
+
+
+def test_voc__a_file_whose_image_is_gone_is_of_no_other_image(tmp_path):
+    picture(tmp_path / "img.png")
+    for name, kind in (("img.1", "dog"), ("img", "cat")):
+        xml(tmp_path / f"{name}.xml", (kind, 0, 1, 1, 5, 5))
+    found = read(tmp_path)
+    assert boxes(found) == {"img.png": [("cat", 0, 0, 5, 5)]}
+    assert found.without_image == [str(tmp_path / "img.1.xml")]
+
+
+def test_voc__files_that_labelimg_calls_verified(tmp_path):
+    picture(tmp_path / "a.png")
+    xml(tmp_path / "a.xml", ("cat", 0, 1, 1, 5, 5), ("cat", 0, 1, 1, 5, 5))
+    text = (tmp_path / "a.xml").read_text().replace("<annotation>", '<annotation verified="yes">')
+    assert boxes(read(tmp_path, a_xml=text)) == {"a.png": [("cat", 0, 0, 5, 5)]}  # which is given twice
+
+
 def test_table__fractions_are_of_the_image(tmp_path):
     picture(tmp_path / "a.png")
     found = read(tmp_path, t_csv="ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\na,/m/1,0.25,1,0,0.5,1\n")
@@ -124,7 +180,7 @@ def test_ndjson__polygons_corners_and_key_points_become_boxes(tmp_path):
     lines = [head, {"type": "image", "file": "a.png", "split": "val", "annotations": rows}]
     found = read(tmp_path, d_ndjson="\n".join(map(json.dumps, lines)))
     assert found.names == ["zebra", "ant"]
-    assert [o.bbox for o in found.records[0].objects] == [[10, 5, 20, 10]] * 4
+    assert boxes(found) == {"a.png": [("zebra", 10, 5, 20, 10), ("ant", 10, 5, 20, 10)]}
     assert found.records[0].split == "val"
 
 
@@ -190,6 +246,55 @@ def test_yolo__classes_without_names(tmp_path):
     found = read(tmp_path, a_txt="2 0.5 0.5 0.5 0.5\n")
     assert found.names == ["class_0", "class_1", "class_2"]
     assert "No file has class names" in found.notes[0]
+
+
+ROW = "{} 0.5 0.5 0.5 0.5\n"
+
+
+def test_yolo__lists_of_class_names_that_differ_are_refused(tmp_path):
+    for split in ("train", "val"):
+        picture(tmp_path / split / "a.png")
+        (tmp_path / split / "a.txt").write_text(ROW.format(0))
+        (tmp_path / split / "classes.txt").write_text("cat\ndog\n")
+    assert read(tmp_path).names == ["cat", "dog"]
+    (tmp_path / "val" / "classes.txt").write_text("dog\ncat\n")
+    with pytest.raises(DataError, match="several lists of class names, and they differ") as caught:
+        read(tmp_path)
+    assert f"{tmp_path / 'val' / 'classes.txt'}: dog, cat" in caught.value.given
+
+
+def test_yolo__quoted_indices_of_classes(tmp_path):
+    picture(tmp_path / "a.png")
+    found = read(tmp_path, a_txt=ROW.format(1), data_yaml="names: {'0': cat, '1': dog}\n")
+    assert (found.names, found.records[0].objects[0].name, found.notes) == (["cat", "dog"], "dog", [])
+
+
+def test_yolo__labels_in_another_folder_are_paired_by_their_own(tmp_path):
+    for name in ("a/1", "b/1", "b/2", "c/3", "d/4", "e/4"):
+        picture(tmp_path / "images" / f"{name}.png")
+    names = {"a/1": 0, "b/1": 1, "b/2": 2, "x/4": 0}
+    texts = {f"annots__{name.replace('/', '__')}_txt": ROW.format(kind) for name, kind in names.items()}
+    found = read(tmp_path, **texts, annots__c__3_TXT=ROW.format(3), classes_txt="k0\nk1\nk2\nk3\n")
+    shown = {str(r.image.relative_to(tmp_path / "images"))[:3]: r.objects[0].name for r in found.records}
+    assert shown == {"a/1": "k0", "b/1": "k1", "b/2": "k2", "c/3": "k3"}
+    assert {
+        str(image.relative_to(tmp_path / "images")): why[:29] for image, why in found.skipped.items()
+    } == dict.fromkeys(("d/4.png", "e/4.png"), "1 label files for 2 images of")
+
+
+def test_yolo__an_image_without_labels_takes_none_of_another_folder(tmp_path):
+    for name in ("a/1", "b/1"):
+        picture(tmp_path / "images" / f"{name}.png")
+    found = read(tmp_path, labels__a__1_txt=ROW.format(0))
+    assert [(r.image.parent.name, r.labelled) for r in found.records] == [("a", True), ("b", False)]
+    assert found.in_place
+
+
+def test_yolo__known_by_its_first_labels_with_rows(tmp_path):
+    for i in range(30):
+        picture(tmp_path / f"{i:02}.png")
+    found = read(tmp_path, **{f"{i:02}_txt": ROW.format(0) if i > 20 else "" for i in range(30)})
+    assert sum(len(r.objects) for r in found.records) == 9
 
 
 def test_yolo__class_without_a_name_is_skipped(tmp_path):

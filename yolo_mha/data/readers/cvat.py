@@ -13,6 +13,7 @@ from ...errors import DataError, one_line
 from ..progress import Progress
 from .record import Object, Reading, Record, around, corners
 from .tree import Tree, split_named
+from .voc import is_voc
 
 
 def find(tree: Tree) -> list[Path]:
@@ -45,8 +46,8 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             )
         names.update(dict.fromkeys(n.text.strip() for n in root.findall("meta//label/name") if n.text))
         for entry in root.findall("image"):
-            name = entry.get("name", "")
-            image = tree.find(name, xml)
+            name, stated = entry.get("name", ""), split_named([entry.get("subset", "")])
+            image = tree.find(name, xml, stated)
             if image is None or image in records:
                 without.append(name)
                 continue
@@ -57,8 +58,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
                 skipped[image] = f"{one_line(e)} in {xml.name}"
                 continue
             others += sum(s.tag not in ("box", "polygon", "tag") for s in entry)
-            split = split_named([entry.get("subset", "")]) or tree.split_of(image)
-            records[image] = Record(image, objects, split, size=size)
+            records[image] = Record(image, objects, stated or tree.split_of(image), size=size)
     notes = [f"{others} shapes that are no box and no polygon are left out."] if others else []
     used = {o.name for r in records.values() for o in r.objects}
     in_order = [n for n in names if n in used or not used]
@@ -71,7 +71,7 @@ def _is_cvat(xml: Path) -> bool:
             head = file.read(2000)
     except OSError:
         return False
-    return b"<annotations" in head and b"<annotation>" not in head
+    return b"<annotations" in head and not is_voc(head)
 
 
 def _box(shape: ElementTree.Element) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,8 +77,14 @@ class Reading:
     in_place: bool = False
 
     def __post_init__(self) -> None:
+        self.records = [replace(r, objects=_once(r.objects)) for r in self.records]
         used = {o.name for r in self.records for o in r.objects}
         self.names = [*self.names, *sorted(used - set(self.names))]
+
+
+def _once(objects: Sequence[Object]) -> list[Object]:
+    """Return objects without those that are given twice; one with an id of its own is another one."""
+    return list({(o.name, *o.bbox, o.iscrowd, o.ignore, repr(o.more)): o for o in objects}.values())
 
 
 def corners(x1: float, y1: float, x2: float, y2: float) -> list[float]:

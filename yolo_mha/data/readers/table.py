@@ -19,7 +19,7 @@ from pathlib import Path
 from ...errors import DataError, one_line
 from ..progress import Progress
 from .record import Object, Reading, Record, corners, image_size
-from .tree import Tree
+from .tree import Tree, split_named
 
 HEADINGS = {
     "image": ("filename", "image", "imageid", "imagename", "imagepath", "imgname", "img", "path", "filepath", "file"),
@@ -65,12 +65,13 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             {k: line[i] if i < len(line) else "" for k, i in columns.items()} for line in lines[_has_heading(lines) :]
         ]
         fractions = _are_fractions(rows)
-        by_image: dict[str, list[Row]] = defaultdict(list)
+        by_image: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
         for row in rows:
-            by_image[row["image"]].append(row)
-        for name, own in by_image.items():
-            image = tree.find(name, path)
-            if image is None:
+            by_image[row["image"], split_named([row.get("split", "")])].append(row)
+        for (name, stated), own in by_image.items():
+            image = tree.find(name, path, stated)
+            split = stated or tree.split_of(path, of_file=True) or (tree.split_of(image) if image else None)
+            if image is None or (image in records and records[image].split != split):
                 without[name] = None
                 continue
             try:
@@ -79,18 +80,12 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             except ValueError as e:
                 skipped[image] = f"{one_line(e)} in {path.name}"
                 continue
-            split = _split(tree, own[0].get("split", ""), path, image)
             earlier = records[image].objects if image in records else ()
             records[image] = Record(image, [*earlier, *objects], split)
     kept = [records[image] for image in sorted(records) if image not in skipped]
     used = {o.name for r in kept for o in r.objects}
     order = [n for n in named.values() if n in used]
     return Reading(kept, list(dict.fromkeys(order)), files, skipped, list(without))
-
-
-def _split(tree: Tree, word: str, table: Path, image: Path) -> str | None:
-    by_column = tree.split_of(tree.root / word / "x") if word else None
-    return by_column or tree.split_of(table, of_file=True) or tree.split_of(image)
 
 
 def _lines(path: Path, most: int | None = None) -> list[list[str]]:

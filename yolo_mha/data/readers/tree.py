@@ -6,7 +6,8 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path, PurePath, PurePosixPath
 
 from ultralytics.data.utils import IMG_FORMATS
 
@@ -66,28 +67,37 @@ class Tree:
         """The suffixes of files that are no images, sorted."""
         return sorted(self._others)
 
-    def find(self, name: str, near: Path) -> Path | None:
+    def find(self, name: str, near: Path, split: str | None = None) -> Path | None:
         """Find the image that an annotation file names.
 
-        Of several with one name that is taken which agrees with most of the path that is given, lies in the folder of
-        the annotations, or is of the same split.
+        Of several with one name that is taken which agrees with most of the path that is given, has capitals where the
+        name has some, lies in the folder of the annotations, or is of the same split.
 
         Args:
-            name: A file name or a path, with its suffix or without.
+            name: A file name or a path, with its suffix or without. A suffix may be that of another kind of image.
             near: The annotation file.
+            split: The split that it states for the image, if any.
 
         Returns:
             The image; None where there is none, or several that fit as well.
         """
-        parts = [part.lower() for part in PurePosixPath(name.replace("\\", "/")).parts]
-        if not parts:
-            return None
-        found = self._by_name.get(parts[-1]) or self._by_name.get(PurePosixPath(parts[-1]).stem, [])
+        given = PurePosixPath(name.replace("\\", "/"))
+        found = self._by_name.get(given.name.lower(), [])
+        if not found and given.suffix[1:].lower() in IMG_FORMATS:
+            found = self._by_name.get(given.stem.lower(), [])
         if len(found) < 2:
             return found[0] if found else None
-        split = self.split_of(near, of_file=True)
-        same = [bool(split) and self.split_of(path) == split for path in found]
-        ranks = [(_agreeing(parts, p), p.parent == near.parent, s) for p, s in zip(found, same, strict=True)]
+        split = split or self.split_of(near, of_file=True)
+        ranks = [
+            (
+                agreeing(given, path),
+                given.name == path.name,
+                path.stem in (given.name, given.stem),
+                path.parent == near.parent,
+                bool(split) and self.split_of(path) == split,
+            )
+            for path in found
+        ]
         best = [path for path, rank in zip(found, ranks, strict=True) if rank == max(ranks)]
         return best[0] if len(best) == 1 else None
 
@@ -112,11 +122,7 @@ def split_named(parts: Iterable[str]) -> str | None:
     return next((SPLIT_WORDS[stem] for stem in reversed(stems) if stem in SPLIT_WORDS), None)
 
 
-def _agreeing(parts: list[str], path: Path) -> int:
-    """Count the last parts of a path that are as given; the file name counts without its suffix."""
-    count = 1
-    for given, own in zip(reversed(parts[:-1]), reversed(path.parts[:-1]), strict=False):
-        if given != own.lower():
-            break
-        count += 1
-    return count
+def agreeing(given: PurePath, path: Path) -> int:
+    """Count the last folders of a path that are as given."""
+    pairs = zip(reversed(given.parts[:-1]), reversed(path.parts[:-1]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))

@@ -16,7 +16,7 @@ LISTS = ("ImageSets", "Main")
 def find(tree: Tree) -> list[Path]:
     """Return the XML files, where the first that can be told is one of Pascal VOC."""
     xmls = tree.files(".xml")
-    return xmls if any(_is_voc(xml) for xml in xmls[:10]) else []
+    return xmls if any(is_voc(_head(xml)) for xml in xmls[:10]) else []
 
 
 def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
@@ -52,11 +52,16 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
     )
 
 
-def _is_voc(xml: Path) -> bool:
+def is_voc(head: bytes) -> bool:
+    """Say whether the beginning of an XML file is one of Pascal VOC."""
+    return re.search(rb"<annotation[\s>]", head) is not None
+
+
+def _head(xml: Path) -> bytes:
     try:
-        return b"<annotation>" in xml.read_bytes()[:2000]
+        return xml.read_bytes()[:2000]
     except OSError:
-        return False
+        return b""
 
 
 def _lists(tree: Tree) -> tuple[dict[str, str], list[Path]]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import islice
 from pathlib import Path
 
 from ultralytics.data.utils import img2label_paths
 
 from ...errors import DataError, one_line
 from ...yaml_files import read_yaml
-from ..dataset import SPLITS, Dataset, image_files, load_dataset
-from ..labels import NOT_LABELS
+from ..dataset import SPLITS, Dataset, image_files, load_dataset, read_names
+from ..labels import MAX_NAMED, NOT_LABELS
 from ..progress import Progress
 from .record import Object, Reading, Record, around, corners, image_size
-from .tree import Tree
+from .tree import Tree, agreeing
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "labels.txt", "data.names")
 MOST_CLASSES = 10_000  # a larger number is no class index
@@ -26,15 +27,17 @@ def find(tree: Tree) -> list[Path]:
     """Return the data YAML, if it lists splits, and the text files with the stem of an image and rows of numbers."""
     stems = {image.stem for image in tree.images}
     labels = [p for p in tree.files(".txt") if p.stem in stems and p.name not in NOT_LABELS]
-    return [p for p in labels[:20] if ROW.fullmatch(_first_line(p))] and [*_data_yaml(tree), *labels]
+    rows = islice(filter(None, map(_first_line, labels)), 20)
+    return [*_data_yaml(tree), *labels] if any(map(ROW.fullmatch, rows)) else []
 
 
 def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
-    """Read label files from where Ultralytics looks for them, or else from anywhere in the folder by their stem."""
-    labels = {p for p in files if p.suffix == ".txt"}
-    by_stem = defaultdict(list)
-    for path in sorted(labels):
-        by_stem[path.stem].append(path)
+    """Read label files from where Ultralytics looks for them, or else from anywhere in the folder by their stem.
+
+    Raises:
+        DataError: There are several lists of class names.
+    """
+    labels = {p for p in files if p.suffix.lower() == ".txt"}
     names, name_files, notes = _names(tree)
     splits, listed = _splits(tree)
     pose, unnamed = _has_key_points(tree), not names
@@ -42,14 +45,18 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
     records, used, in_place = [], set(), True
     skipped: dict[Path, str] = {}
     images = [(image, split) for split, images in splits.items() for image in images]
+    in_its_place = {image: path for image, _ in images if (path := _label_of(image)).is_file()}
+    by_stem = defaultdict(list)
+    for path in sorted(labels - set(in_its_place.values())):
+        by_stem[path.stem, tree.split_of(path)].append(path)
+    number = Counter((image.stem, tree.split_of(image)) for image, _ in images if image not in in_its_place)
     for image, split in progress(images, "reading labels", len(images)):
-        expected = Path(img2label_paths([str(image)])[0])
-        label = expected if expected.is_file() else None
-        if label is None:
-            near = [p for p in by_stem[image.stem] if tree.split_of(p) == tree.split_of(image)]
-            label = near[0] if len(near) == 1 else None
-            in_place = in_place and label is None
+        label = in_its_place.get(image)
         try:
+            if label is None:
+                key = image.stem, tree.split_of(image)
+                label = _elsewhere(image, by_stem[key], number[key])
+                in_place = in_place and label is None
             rows = _rows(label, image, pose) if label else []
             largest = max([index for index, _ in rows], default=-1)
             if unnamed:
@@ -57,7 +64,7 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
             elif largest >= len(names):
                 raise ValueError(f"class {largest}, and the last is {len(names) - 1}")
         except (ValueError, OSError) as e:
-            skipped[image] = f"{one_line(e)} in {label}"
+            skipped[image] = f"{one_line(e)} in {label}" if label else one_line(e)
             continue
         finally:
             used.add(label)
@@ -67,6 +74,28 @@ def read(tree: Tree, files: list[Path], progress: Progress) -> Reading:
         notes.append(f"No file has class names; put them into {NAME_FILES[0]}, one per line, or into data.yaml.")
     without = [str(p) for p in sorted(labels - used)] if not listed else []
     return Reading(records, names, [*files, *name_files], skipped, without, notes, in_place=in_place)
+
+
+def _label_of(image: Path) -> Path:
+    """Return where Ultralytics looks for the labels of an image."""
+    return Path(img2label_paths([str(image)])[0])
+
+
+def _elsewhere(image: Path, labels: list[Path], images: int) -> Path | None:
+    """Return the label file of an image that has none where Ultralytics looks; None where there is none.
+
+    Args:
+        image: The image.
+        labels: The files with its stem that are of no other image for sure, and of its split.
+        images: Number of images with its stem, of its split, that have no label file either.
+
+    Raises:
+        ValueError: The folders of several do not say which it is.
+    """
+    own = labels if len(labels) == images == 1 else [label for label in labels if agreeing(image, label)]
+    if labels and len(own) != 1:
+        raise ValueError(f"{len(labels)} label files for {images} images of this name, such as {labels[0]}")
+    return own[0] if own else None
 
 
 def _first_line(path: Path) -> str:
@@ -88,15 +117,27 @@ def _names(tree: Tree) -> tuple[list[str], list[Path], list[str]]:
             names = read_yaml(path, DataError, expected="names:").get("names")
         except DataError as e:
             return [], [], [f"{path.name} is not used: {one_line(e.problem)}"]
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-            return [str(names[i]) for i in range(len(names))], [path], []
-        if isinstance(names, list):
-            return [str(n) for n in names], [path], []
-    by_name = {p.name: p for suffix in (".txt", ".names", ".labels") for p in tree.files(suffix)}
-    for path in (by_name[name] for name in NAME_FILES if name in by_name):
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()], [path], []
+        with contextlib.suppress(DataError):  # names of something else
+            if names:
+                return list(read_names(path, names, None).values()), [path], []
+    texts = [p for suffix in (".txt", ".names", ".labels") for p in tree.files(suffix)]
+    for name in NAME_FILES:
+        lists = {p: found for p in texts if p.name == name and (found := _lines(p))}
+        if len({tuple(found) for found in lists.values()}) > 1:
+            raise DataError(
+                "There are several lists of class names, and they differ.",
+                given="; ".join(f"{p}: {', '.join(found[:MAX_NAMED])}" for p, found in list(lists.items())[:MAX_NAMED]),
+                expected=f"the same classes in the same order in each {name}, by which the label files number them",
+                fix="number the label files alike and leave one list; or prepare each folder by itself",
+            )
+        if lists:
+            return next(iter(lists.values())), list(lists), []
     return [], [], []
+
+
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _splits(tree: Tree) -> tuple[dict[str | None, list[Path]], bool]:
