@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import yolo_mha
-from yolo_mha.cli import app, main
+from yolo_mha.cli import _standard_output_kept, app, main
 from yolo_mha.data.pictures import MOST_PIXELS
 from yolo_mha.diagnosis import environment
 from yolo_mha.engine.own_settings import BLOCK_OPTIONS, COUNT, FLAG, PATH
@@ -483,3 +483,12 @@ def test_pipe__a_command_with_nothing_to_say_prints_nothing_on_standard_error(wo
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_standard_output__is_for_the_answer_alone(capfd):
+    """C++ code writes to the file's number, such as PyTorch's exporter the graph that it cannot export."""
+    with _standard_output_kept():
+        print("a message")
+        os.write(1, b"a graph\n")
+    print("the answer")
+    assert capfd.readouterr() == ("the answer\n", "a message\na graph\n")

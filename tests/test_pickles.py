@@ -239,6 +239,49 @@ def test_label_cache__that_asks_for_much_memory(tmp_path):
         load_label_cache(tmp_path / "x.npy")
 
 
+class Stated:
+    """Unpickling it calls a function and gives what that returns a state."""
+
+    def __init__(self, state, called, *given):
+        self.reduced = called, given, state
+
+    def __reduce__(self):
+        return self.reduced
+
+
+EMPTY = np.zeros(0).__reduce__()[:2]  # what makes an array, before it gets its state
+ADDRESSES = b"\1" * 8
+OBJECTS = np.dtype(object)
+UNMARKED = Stated((3, "|", None, None, None, -1, -1, 0), np.dtype, "O8", False, True)  # not known to hold objects
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Stated((1, (1,), UNMARKED, False, ADDRESSES), EMPTY[0], *EMPTY[1]),
+        Stated((1, (10**6,), OBJECTS, False, [0]), EMPTY[0], *EMPTY[1]),
+        Call(np.ndarray, (1,), OBJECTS, ADDRESSES),
+        Made(np.ndarray, (1, (1,), OBJECTS, False, [0])),
+    ],
+    ids=["objects as numbers", "fewer objects than places", "an array over bytes", "an array without its maker"],
+)
+def test_label_cache__that_takes_numbers_for_addresses_of_objects(tmp_path, attack):
+    np.save(tmp_path / "x.npy", {"labels": np.array(["a", None], object), "hash": "ab"}, allow_pickle=True)
+    content = (tmp_path / "x.npy").read_bytes()
+    assert load_label_cache(tmp_path / "x.npy")["labels"].tolist() == ["a", None]
+    (tmp_path / "x.npy").write_bytes(content[: content.index(b"\n") + 1] + pickle.dumps(attack, 4))
+    with pytest.raises(FileNotFoundError, match="is not used"):
+        load_label_cache(tmp_path / "x.npy")
+
+
+def test_checkpoint__with_a_type_of_values_that_is_changed(tmp_path):
+    torch.save({"value": np.float32(3), "text": np.str_("ab")}, tmp_path / "x.pt")
+    assert read_checkpoint(tmp_path / "x.pt") == {"value": 3, "text": "ab"}
+    torch.save({"value": Call(np.float32(0).__reduce__()[0], UNMARKED, ADDRESSES)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="more than store a model"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
 def test_checkpoint__beside_one_that_is_resumed_is_read_safely(bomb, ran):
     """At its end Ultralytics' training reads ``best.pt`` of the folder again, with full pickle."""
     with guarded():

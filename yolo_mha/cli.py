@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json as jsonlib
+import os
 import re
 import signal
 import sys
@@ -135,16 +136,27 @@ def _run(command: str, function: str, words: list[str], json: bool, debug: bool)
 
 @contextlib.contextmanager
 def _standard_output_kept() -> Iterator[None]:
-    """Send what Ultralytics logs and prints to standard error, so that standard output holds the answer alone."""
+    """Send what Ultralytics logs and prints to standard error, so that standard output holds the answer alone.
+
+    That is by the file's number too, to which PyTorch's C++ code writes, such as the graph of an export that fails.
+    """
     from ultralytics.utils import LOGGER
 
     moved = [h for h in LOGGER.handlers if getattr(h, "stream", None) in (sys.stdout, sys.__stdout__)]
     for handler in moved:
         handler.stream = sys.stderr
+    kept = None
+    with contextlib.suppress(OSError, AttributeError):  # one of them is closed
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
         for handler in moved:
             handler.stream = sys.stdout
 

@@ -9,6 +9,7 @@ it does not matter which of the known classes would open a file in theirs.
 from __future__ import annotations
 
 import enum
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -105,7 +106,9 @@ class NetworkUnpickler(pickle._Unpickler):
 
     def load_build(self) -> None:
         made, state = self.stack[-2:]
-        if not isinstance(made, np.dtype):
+        if isinstance(made, np.dtype):
+            _check_dtype(made, state)
+        else:
             if type(state) is not dict or getattr(made, "__dict__", True):
                 raise _refused(f"a state of {_path(type(made))} that is no dictionary, or given twice")
             _check_names(state)
@@ -147,6 +150,12 @@ def _check_names(names: Iterable[Any]) -> None:
             raise _refused(f"an attribute {name}")
 
 
+def _check_dtype(made: np.dtype[Any], state: Any) -> None:
+    """Refuse a state that makes another type of an array's values; numpy would take any bytes for objects then."""
+    if len(state) != 8 or state[1] not in "<>=|" or state[2:] != made.__reduce__()[2][2:]:
+        raise _refused("a type of values that is changed while it is read")
+
+
 def _refused(given: str) -> CheckpointError:
     return CheckpointError(
         "A checkpoint does more than store a model, so it was not loaded.",
@@ -162,7 +171,8 @@ class _CacheUnpickler(pickle._Unpickler):
     In Python, because `pickle.Unpickler` allocates as many values as the largest number in a file says.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = _READ
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = dict(_READ)
     ALLOWED = frozenset(
         (f"numpy.{core}.{module}", name)
         for core in ("core", "_core")
@@ -173,6 +183,26 @@ class _CacheUnpickler(pickle._Unpickler):
         if (module, name) in self.ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} does not belong in a label cache")
+
+    def load_reduce(self) -> None:
+        if self.stack[-2] is np.ndarray:  # which takes any bytes for objects
+            raise pickle.UnpicklingError("an array is not made as numpy's pickles make it")
+        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+
+    def load_build(self) -> None:
+        made, state = self.stack[-2:]
+        if isinstance(made, np.dtype):
+            _check_dtype(made, state)
+        elif type(made) is np.ndarray:
+            *_, shape, _, _, values = state
+            if type(values) is list and len(values) != math.prod(shape):  # numpy does not count them
+                raise pickle.UnpicklingError(f"{len(values)} objects for an array of shape {shape}")
+        else:
+            raise pickle.UnpicklingError(f"a state of {type(made).__name__}")
+        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+
+    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
+    del dispatch[pickle.NEWOBJ[0]]
 
 
 def load_label_cache(path: Path) -> Any:

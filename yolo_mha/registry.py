@@ -30,6 +30,7 @@ from .errors import DependencyError, ModelError, RegistrationError, YoloMHAError
 from .nn import (
     ConvBlock,
     CrossScaleMHA,
+    Gate,
     HeadNorm,
     PositionwiseMLP,
     RelativeBias,
@@ -552,7 +553,7 @@ def install(transfer: TransferFunction) -> None:
     tasks.BaseModel.fuse = _wrap_fuse(tasks.BaseModel.fuse)
     tasks.BaseModel.load = _wrap_load(tasks.BaseModel.load, transfer)
     callbacks.default_callbacks["on_pretrain_routine_start"].append(_importer)
-    register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP, HeadNorm, RelativeBias])
+    register(SpatialMHABlock, parts=[SpatialMHA, PositionwiseMLP, HeadNorm, RelativeBias, Gate])
     register(CrossScaleMHA, parts=[HeadNorm])
     register(S2Attention, parts=[ShiftAttention, SplitAttention])
     register(ConvBlock)

@@ -149,7 +149,8 @@ def _show_train(result: TrainResult, console: Console) -> None:
     _say_faults(console, result.data_check)
     _say(console, f"{result.epochs} epochs, best checkpoint: {result.best}")
     if result.data_check:  # of a detector; val scores nothing else
-        _say(console, f"score it: yolo-mha val {shlex.join([f'model={result.best}', f'data={result.data}'])}")
+        words = [f"model={result.best}", f"data={result.data}", *result.options]
+        _say(console, f"score it: yolo-mha val {shlex.join(words)}")
 
 
 def _show_val(result: ValResult, console: Console) -> None:

@@ -42,8 +42,8 @@ def test_read_coco__reads_sizes_that_are_text(tmp_path, said, width):
         ({"annotations": [{"image_id": 3, "category_id": 5, "bbox": [0, 0, 1, 10**400]}]}, "four finite numbers"),
         ({"images": [{"id": 3, "file_name": "a\0.png"}]}, "no file can have its file_name"),
         ({"images": [{"id": 3, "file_name": "\ud800.png"}]}, "no file can have its file_name"),
-        ({"images": [{"id": 3, "file_name": "a.png", "width": "wide"}]}, "width is no number"),
-        ({"images": [{"id": 3, "file_name": "a.png", "width": 9, "height": [9]}]}, "height is no number"),
+        ({"images": [{"id": 3, "file_name": "a.png", "width": "wide"}]}, "its size is no number"),
+        ({"images": [{"id": 3, "file_name": "a.png", "width": 9, "height": [9]}]}, "its size is no number"),
     ],
 )
 def test_read_coco__names_the_fault(tmp_path, change, words):

@@ -430,3 +430,10 @@ def test_find__a_stream_that_does_not_answer_is_one_error_within_seconds(monkeyp
     assert cv2.utils.logging.getLogLevel() == level > 0
     silent.close()
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("other", [np.zeros((32, 32, 3), np.uint8), None, 1.5])
+def test_find__of_a_list_with_something_else_says_what(folder, other):
+    with pytest.raises(DataError, match="unsupported type") as caught:
+        find([folder / "a" / "x.png", other])
+    assert caught.value.given == f"{type(other).__name__} in a list"

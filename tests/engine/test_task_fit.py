@@ -163,6 +163,19 @@ def test_commands__refuse_models_of_other_tasks(command, tmp_path):
         command("yolo11n-cls.yaml", voc(tmp_path / "data"), **({"at": "P5"} if command is yolo_mha.compare else {}))
 
 
+def test_train__a_classifier_begins_with_its_gates_as_they_were_asked_for(tmp_path, tiny):
+    found = []
+
+    def look(trainer) -> None:
+        found.extend(m.weight.unique().tolist() for m in trainer.model.modules() if isinstance(m, yolo_mha.nn.Gate))
+
+    for split in ("train", "val"):
+        classes(tmp_path / "data" / split)
+    where = {"at": "P5", "gate_init": 0.25, "callbacks": {"on_train_start": look}}
+    yolo_mha.train("yolo11n-cls.yaml", tmp_path / "data", **where, **{**tiny, "imgsz": 32})
+    assert found == [[0.25]]
+
+
 @pytest.mark.slow
 def test_train__classification_and_segmentation_still_start(tmp_path, tiny):
     for split in ("train", "val"):

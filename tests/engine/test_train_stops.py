@@ -43,8 +43,10 @@ def test_train__on_a_full_disk_names_the_good_checkpoint_and_the_command(beacons
     assert "last.pt is good, of epoch 1 of 3" in text
     command = re.search(r"yolo-mha train resume=(.*)", text)[1]
     assert not Path("my runs/run", LOCK).exists()
-    result = yolo_mha.train(resume=shlex.split(command)[0])
-    assert result.epochs == 3
+    with pytest.raises(ConfigError, match="epochs cannot be changed when a run is resumed"):
+        yolo_mha.train(resume=shlex.split(command)[0], epochs=4)
+    result = yolo_mha.train(resume=shlex.split(command)[0], epochs=3)
+    assert (result.epochs, result.options) == (3, [])
 
 
 def test_train__on_a_full_disk_before_the_first_checkpoint_says_so(beacons, tiny):

@@ -88,6 +88,20 @@ def test_again__runs_as_it_stands_from_another_folder(own):
     assert metrics == pytest.approx(result["runs"][1]["metrics"])
 
 
+def test_train__ends_with_a_command_that_opens_its_checkpoint(own):
+    """Tested here, beside the module of a block that is made for the command line."""
+    here, _, there = own
+    done = command(
+        "yolo-mha train model=demo-baseline.yaml at=neck block=Own blocks=lib/own_block.py data=data/data.yaml "
+        "epochs=1 imgsz=64 batch=8 device=cpu workers=0 plots=False",
+        here,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("score it: "))
+    scored = command(line.removeprefix("score it: "), there)
+    assert scored.returncode == 0, scored.stderr
+
+
 def test_recipe__of_a_stranger_runs_no_code(own):
     _, result, there = own
     compare, *_ = result["commands"]

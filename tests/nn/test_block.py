@@ -33,6 +33,18 @@ def randomised(**arguments) -> SpatialMHABlock:
     return block
 
 
+@pytest.mark.parametrize("gate_init", [0.0, 0.25])
+def test_gate__begins_anew_where_it_began(gate_init):
+    """Ultralytics calls this of all parts of a classifier that is trained with ``pretrained=False``."""
+    gate = SpatialMHABlock(64, 2, gate_init=gate_init).gate
+    nn.init.ones_(gate.weight)
+    copy.deepcopy(gate).reset_parameters()
+    assert gate.weight.unique() == 1
+    gate.reset_parameters()
+    assert gate.weight.unique() == gate_init
+    assert (gate.eps, gate.momentum) == (1e-3, 0.03)
+
+
 @pytest.mark.parametrize("arguments", VARIANTS)
 @pytest.mark.parametrize("mode", ["train", "eval", "fused"])
 def test_zero_gate__is_the_identity_to_the_last_bit(arguments, mode):

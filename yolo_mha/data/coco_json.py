@@ -109,12 +109,12 @@ def read_coco(path: Path) -> Instances:
     for i, image in enumerate(content["images"]):
         if not can_be_path(image["file_name"]):
             raise unusable(f"Image {i}", path, "no file can have its file_name", image, "file_name: the image's path")
-        for key in ("width", "height"):
-            try:
-                image[key] = int(float(image.get(key) or 0))  # some write it as text
-            except (TypeError, ValueError, OverflowError) as e:
-                expected = "width and height in pixels, or neither"
-                raise unusable(f"Image {i}", path, f"{key} is no number", image, expected) from e
+        try:  # some write them as text
+            said = image.get("width"), image.get("height")
+            image["width"], image["height"] = (int(float(value or 0)) for value in said)
+        except (TypeError, ValueError, OverflowError) as e:
+            expected = "width and height in pixels, or neither"
+            raise unusable(f"Image {i}", path, "its size is no number", image, expected) from e
     for i, a in enumerate(content["annotations"]):
         if min(a["bbox"][2:]) < 0:
             raise unusable(f"Annotation {i}", path, "bbox has a negative size", a, "bbox: [x, y, width, height]")

@@ -144,11 +144,13 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     """
     if source is None or (isinstance(source, str) and not source.strip()):
         raise DataError("source is missing.", expected="source=image.jpg, a folder, a video, a camera or a stream")
-    if isinstance(source, (list, tuple)):
-        return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
-    if not isinstance(source, (str, int, Path)):
+    several = isinstance(source, (list, tuple))
+    if others := [part for part in (source if several else [source]) if not isinstance(part, (str, int, Path))]:
+        given = type(others[0]).__name__ + (" in a list" if several else "")
         expected = "a path, a list of paths, a camera index or a stream address"
-        raise DataError("source has an unsupported type.", given=type(source).__name__, expected=expected)
+        raise DataError("source has an unsupported type.", given=given, expected=expected)
+    if several:
+        return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
     text, path = str(source), Path(str(source))
     if "://" in text or (text.isascii() and text.isdecimal() and not path.exists()):
         return _address(text)

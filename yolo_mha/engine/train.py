@@ -37,6 +37,7 @@ from ..surgery.insertion import BLOCK, Insertion, block_options
 from ..surgery.rows import blocks
 from ..surgery.transfer import Transfer, align
 from . import settings as config
+from .block_modules import own_modules
 from .checkpoint import check_checkpoint
 from .model import YOLO, check_goes_on_as_it_began, existing
 from .own_settings import checked
@@ -63,6 +64,7 @@ class TrainResult(Result):
         gates: Mean absolute weight of each block's gates in ``last``, by row; a block whose gates are 0 does nothing.
         data_check: Faults of the images and labels, and what was done about them; None for other tasks than detection.
         data: The dataset, as `val` takes it.
+        options: What other commands need to open its checkpoints: ``blocks=`` for blocks of your own, ``trust=True``.
     """
 
     save_dir: str
@@ -74,6 +76,7 @@ class TrainResult(Result):
     gates: dict[int, float] = field(default_factory=dict)
     data_check: DataCheck | None = None
     data: str = ""
+    options: list[str] = field(default_factory=list)
 
 
 @checked
@@ -188,6 +191,13 @@ def _go_on(
             expected="the last.pt of an interrupted run",
             fix=f"to train it further, start a new run: model={checkpoint} data=... epochs=...",
         )
+    if (asked := passed.get("epochs", epochs)) != epochs:
+        raise ConfigError(
+            "epochs cannot be changed when a run is resumed.",
+            given=f"epochs={asked}",
+            expected=f"no epochs=, or epochs={epochs} as the run began: the learning rate falls over all of them",
+            fix=f"to train it for longer, start a new run: model={checkpoint} data=... epochs=...",
+        )
     known, data, check = data is None, data or arguments["data"], None
     splits = ("train", arguments.get("split") or "val")
     if network.task == "detect":
@@ -203,13 +213,15 @@ def _go_on(
 def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks, check: DataCheck | None = None) -> TrainResult:
     for event, function in callbacks.items():
         network.add_callback(event, function)
+    own = [module for module in own_modules([network.model]) if module != "__main__"]
+    options = [f"blocks={','.join(own)}"] * bool(own) + ["trust=True"] * network.trust
     try:
         network.train(**settings)
     except (KeyboardInterrupt, SystemExit):
-        LOGGER.warning(f"Training was interrupted. {_how_to_go_on(network.trainer)}")
+        LOGGER.warning(f"Training was interrupted. {_how_to_go_on(network.trainer, options)}")
         raise
     except Exception as e:  # whatever Ultralytics meets on the way
-        raise _stopped(network.trainer, e) from e
+        raise _stopped(network.trainer, e, options) from e
     trainer = network.trainer
     metrics = getattr(network.metrics, "results_dict", network.metrics) or {}  # a plain dict after several GPUs
     return TrainResult(
@@ -222,20 +234,21 @@ def _run(network: YOLO, settings: dict[str, Any], callbacks: Callbacks, check: D
         gates=gates(YOLO(trainer.last, trust=network.trust).model) if Path(trainer.last).exists() else {},
         data_check=check,
         data=source_of(settings["data"]),
+        options=options,
     )
 
 
-def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
+def _stopped(trainer: Any, error: Exception, options: list[str]) -> YoloMHAError:
     """Say what stopped a training, which checkpoint is good, and how to go on."""
     failed, text = run_failed("Training", error, getattr(trainer, "save_dir", None)), str(error)
     if isinstance(error, YoloMHAError):
         return failed
     if disk_is_full(error):
-        return RunError(DISK_FULL, given=failed.given, fix=f"free some space. {_how_to_go_on(trainer)}")
+        return RunError(DISK_FULL, given=failed.given, fix=f"free some space. {_how_to_go_on(trainer, options)}")
     if lost := re.search(r"Image Not Found (.+)", text):
         image = Path(lost[1])
         given = str(image.readlink() if image.is_symlink() else image)
-        fix = f"bring it back. {_how_to_go_on(trainer)}"
+        fix = f"bring it back. {_how_to_go_on(trainer, options)}"
         return RunError("An image of the dataset is gone, or cannot be read any more.", given=given, fix=fix)
     if not _has_checkpoint(trainer):
         return failed
@@ -248,14 +261,15 @@ def _stopped(trainer: Any, error: Exception) -> YoloMHAError:
             fix="train again with a lower lr0, a longer warmup_epochs or amp=False"
             + (f", from there with model={shlex.quote(str(best))}" if best.is_file() else ""),
         )
-    return RunError(failed.problem, given=failed.given, fix=f"{_how_to_go_on(trainer)} {failed.fix}")
+    return RunError(failed.problem, given=failed.given, fix=f"{_how_to_go_on(trainer, options)} {failed.fix}")
 
 
-def _how_to_go_on(trainer: Any) -> str:
+def _how_to_go_on(trainer: Any, options: list[str]) -> str:
     """Say which checkpoint of a training that stopped is good, and how to go on with it.
 
     Args:
         trainer: Ultralytics' trainer; None where there was none yet.
+        options: See `TrainResult`.
     """
     if not _has_checkpoint(trainer):  # the first epoch was not over
         return "No checkpoint was written yet, so start it again."
@@ -267,7 +281,8 @@ def _how_to_go_on(trainer: Any) -> str:
     good = f"{last} is good, of epoch {done} of {epochs}."
     if (last.parents[1] / CODE_FILE).is_file():
         return f"{good} The same compare goes on with it."
-    return f"{good} Go on with: yolo-mha train resume={shlex.quote(str(last))}"
+    words = [f"resume={shlex.quote(str(last))}", *map(shlex.quote, options)]
+    return f"{good} Go on with: yolo-mha train {' '.join(words)}"
 
 
 def _has_checkpoint(trainer: Any) -> bool:

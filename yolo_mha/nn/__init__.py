@@ -4,6 +4,7 @@ from .attend import HeadNorm
 from .block import PositionwiseMLP, SpatialMHABlock
 from .conv_block import ConvBlock
 from .cross_scale import CrossScaleMHA
+from .fold import Gate
 from .positions import RelativeBias
 from .s2 import S2Attention, ShiftAttention, SplitAttention
 from .sequence import MultiHeadAttention
@@ -13,6 +14,7 @@ from .spatial import SpatialMHA
 __all__ = [
     "ConvBlock",
     "CrossScaleMHA",
+    "Gate",
     "HeadNorm",
     "MultiHeadAttention",
     "PositionwiseMLP",

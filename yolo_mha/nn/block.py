@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .checks import check_not_negative, check_positive
-from .fold import GatedBlock, fold, gate
+from .fold import Gate, GatedBlock, fold
 from .spatial import SpatialMHA
 
 
@@ -89,12 +89,12 @@ class SpatialMHABlock(GatedBlock):
             window=window,
             kv_stride=kv_stride,
         )
-        self.gate = gate(dim, gate_init)
+        self.gate = Gate(dim, gate_init)
         self.mlp: PositionwiseMLP | None = None
         if mlp_ratio:
             self.mlp_norm = nn.BatchNorm2d(dim)
             self.mlp = PositionwiseMLP(dim, max(round(dim * mlp_ratio), 1))
-            self.mlp_gate = gate(dim, gate_init)
+            self.mlp_gate = Gate(dim, gate_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the gated attention, and the gated MLP, to the input; see `GatedBlock.forward`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .checks import check_positive
-from .fold import GatedBlock, gate
+from .fold import Gate, GatedBlock
 from .spatial import match_memory_format
 
 KERNEL_SIZE = 3
@@ -37,7 +37,7 @@ class ConvBlock(GatedBlock):
         self.depthwise = nn.Conv2d(hidden, hidden, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=hidden)
         self.act = nn.SiLU()
         self.project = nn.Conv2d(hidden, dim, 1)
-        self.gate = gate(dim, gate_init)
+        self.gate = Gate(dim, gate_init)
 
     def branch(self, x: Tensor) -> Tensor:
         """Convolve the normed input."""

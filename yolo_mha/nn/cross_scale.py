@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, check_flag
 from .attend import HeadNorm, attend, heads_of
 from .checks import check_map, check_positive, check_probability
-from .fold import fold, gate
+from .fold import Gate, fold
 from .heads import resolve_heads
 from .positions import add_sincos, check_position, grid, grid_within, rotate
 from .scopes import attend_globally, is_fixed
@@ -76,7 +76,7 @@ class CrossScaleMHA(nn.Module):
         self.proj = nn.Conv2d(inner, dim, 1)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.gate = gate(dim, gate_init)
+        self.gate = Gate(dim, gate_init)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Add to the first map what its positions find in the second.

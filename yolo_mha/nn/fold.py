@@ -12,8 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .checks import check_map, check_not_negative
 
 
-def gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
-    """Return the gate of a residual branch: a BatchNorm whose weight starts at ``gate_init``.
+class Gate(nn.BatchNorm2d):
+    """The gate of a residual branch: a BatchNorm whose weight starts at ``gate_init``.
 
     A zero-initialised last norm makes the branch start as nothing (Goyal et al. 2017, section 5.1). Being a norm it
     gets no weight decay, and it can be folded into the convolution before it.
@@ -25,10 +25,16 @@ def gate(dim: int, gate_init: float) -> nn.BatchNorm2d:
     Raises:
         ConfigError: ``gate_init`` is something else.
     """
-    check_not_negative(gate_init=gate_init)
-    norm = nn.BatchNorm2d(dim)
-    nn.init.constant_(norm.weight, gate_init)
-    return norm
+
+    def __init__(self, dim: int, gate_init: float) -> None:
+        check_not_negative(gate_init=gate_init)
+        self.gate_init = gate_init
+        super().__init__(dim, eps=1e-3, momentum=0.03)  # those of the norms in YOLO networks
+
+    def reset_parameters(self) -> None:
+        """Begin anew, as classifiers do where Ultralytics trains them with ``pretrained=False``."""
+        super().reset_parameters()
+        nn.init.constant_(self.weight, self.gate_init)
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .fold import GatedBlock, gate
+from .fold import Gate, GatedBlock
 from .spatial import match_memory_format
 
 
@@ -137,4 +137,4 @@ class S2Attention(GatedBlock):
         super().__init__()
         self.attn = ShiftAttention(dim)
         self.norm = nn.BatchNorm2d(dim)
-        self.gate = gate(dim, gate_init)
+        self.gate = Gate(dim, gate_init)
