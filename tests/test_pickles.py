@@ -277,9 +277,14 @@ def test_label_cache__that_takes_numbers_for_addresses_of_objects(tmp_path, atta
 def test_checkpoint__with_a_type_of_values_that_is_changed(tmp_path):
     torch.save({"value": np.float32(3), "text": np.str_("ab")}, tmp_path / "x.pt")
     assert read_checkpoint(tmp_path / "x.pt") == {"value": 3, "text": "ab"}
-    torch.save({"value": Call(np.float32(0).__reduce__()[0], UNMARKED, ADDRESSES)}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="more than store a model"):
-        read_checkpoint(tmp_path / "x.pt")
+    other = Stated(
+        (3, ">", None, None, None, -1, -1, 0), np.dtype, "f4"
+    )  # which would be that of all arrays from now on
+    for kind in (UNMARKED, other):
+        torch.save({"value": Call(np.float32(0).__reduce__()[0], kind, ADDRESSES)}, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match="more than store a model"):
+            read_checkpoint(tmp_path / "x.pt")
+    assert np.dtype("f4").byteorder == "="
 
 
 def test_checkpoint__beside_one_that_is_resumed_is_read_safely(bomb, ran):

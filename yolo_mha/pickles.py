@@ -152,7 +152,7 @@ def _check_names(names: Iterable[Any]) -> None:
 
 def _check_dtype(made: np.dtype[Any], state: Any) -> None:
     """Refuse a state that makes another type of an array's values; numpy would take any bytes for objects then."""
-    if len(state) != 8 or state[1] not in "<>=|" or state[2:] != made.__reduce__()[2][2:]:
+    if type(state) is not tuple or state[1:] != made.__reduce__()[2][1:]:
         raise _refused("a type of values that is changed while it is read")
 
 

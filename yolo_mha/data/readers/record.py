@@ -84,7 +84,7 @@ class Reading:
 
 def _once(objects: Sequence[Object]) -> list[Object]:
     """Return objects without those that are given twice; one with an id of its own is another one."""
-    return list({(o.name, *o.bbox, o.iscrowd, o.ignore, repr(o.more)): o for o in objects}.values())
+    return list({(o.name, *o.bbox, o.iscrowd, o.ignore, str(o.more.get("id"))): o for o in objects}.values())
 
 
 def corners(x1: float, y1: float, x2: float, y2: float) -> list[float]:
