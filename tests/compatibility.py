@@ -44,6 +44,7 @@ PLUGIN_TESTS = (
     *(
         "tests/test_registry.py",
         "tests/test_guard.py",
+        "tests/test_fonts.py",
         "tests/surgery",
         "tests/data",
         "tests/engine",

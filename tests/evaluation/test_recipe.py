@@ -1,7 +1,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -274,11 +273,6 @@ def test_metric__of_a_class_without_an_object_in_the_scored_images_is_refused(be
     )
     with pytest.raises(ConfigError, match="The val images hold no object of lane"):
         prepare(recipe)
-
-
-def test_settings__may_be_numbers_of_numpy():
-    recipe = recipe_from_settings({"model": "yolov8n.yaml", "data": "x.yaml", "at": "P5", "lr0": np.float64(0.01)})
-    assert type(recipe.train["lr0"]) is float
 
 
 def test_primary__is_no_matched_control_unless_it_is_named():

@@ -126,7 +126,7 @@ def test_norms__are_those_of_what_is_added(options):
     block = settled(SpatialMHABlock(DIM, **options))
     x = torch.randn(1, DIM, 5, 6)
     found = recorded(block, x).norms()
-    v, (slope, _) = values(block.attn, block.norm(x)), (block.gate.weight * (block.gate.running_var + 1e-5) ** -0.5, 0)
+    v, slope = values(block.attn, block.norm(x)), block.gate.weight * (block.gate.running_var + block.gate.eps) ** -0.5
     for head, part in enumerate(block.attn.proj.weight.flatten(1).split(32, 1)):
         torch.testing.assert_close(found[head].flatten(), ((v[head] @ part.T) * slope).norm(dim=1))
 
