@@ -186,6 +186,8 @@ def test_resume__of_a_run_of_a_comparison_is_refused(trained, tmp_path):
     (last.parents[1] / "code.json").write_text("{}")
     with pytest.raises(ConfigError, match="call compare again"):
         yolo_mha.train(resume=last)
+    with pytest.raises(ConfigError, match="call compare again"):
+        yolo_mha.YOLO(last).train(resume=last)
 
 
 def test_record__of_an_earlier_run_in_the_folder_goes(tmp_path):

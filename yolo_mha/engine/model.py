@@ -40,8 +40,9 @@ from ..yaml_files import read_yaml
 from .assets import NAMES as OFFICIAL
 from .assets import fetched
 from .checkpoint import check_checkpoint, checkpoint_error
+from .epoch_seeds import EpochSeeds
 from .freeze_base import FreezeBase, check_freeze_base
-from .record import Record
+from .record import CODE_FILE, Record
 from .trainer import Trainer
 
 REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
@@ -183,11 +184,13 @@ class YOLO(ultralytics.YOLO):
         if trainer is None and self.task == "detect":
             trainer = Trainer
         if resume and (resume is not True or (self.ckpt or {}).get("optimizer")):  # the run may have been moved since
-            check_goes_on_as_it_began(resume, record.at, freeze_base)
+            last = Path(str(self.ckpt_path if resume is True else resume))
+            own = [c for c in self.callbacks["on_train_epoch_start"] if isinstance(c, EpochSeeds)]
+            check_goes_on_as_it_began(last, record.at, freeze_base, own)
             data = kwargs.get("data") or ((self.ckpt or {}).get("train_args") or {}).get("data")
             # say which: the checkpoint may come from somebody else and name any folder
             LOGGER.info(f"the run continues with data={source_of(data)}")
-            record = Record.read(Path(str(self.ckpt_path if resume is True else resume)).resolve().parents[1])
+            record = Record.read(last.resolve().parents[1])
             events: list[tuple[str, Callable[[Any], None]]] = []
         else:
             record = replace(record, freeze_base=freeze_base, rows=record.rows or blocks(network.yaml), transfers=[])
@@ -367,19 +370,32 @@ def read_model_yaml(name: str) -> ModelYAML:
     return content
 
 
-def check_goes_on_as_it_began(resume: object, at: object, freeze_base: object) -> None:
+def check_goes_on_as_it_began(last: Path, at: object, freeze_base: object, callbacks: object) -> None:
     """Refuse what would change an interrupted run.
 
+    Args:
+        last: Its checkpoint.
+        at: Places where blocks are to be put.
+        freeze_base: Number of epochs in which the base is to be frozen.
+        callbacks: Those with which `compare` trains, if it does.
+
     Raises:
-        ConfigError: Blocks are to be put in, or the base is to be frozen.
+        ConfigError: Blocks are to be put in, or the base is to be frozen; or the run is one of a comparison.
     """
     if at or freeze_base:
-        given = {"resume": resume, "at": at, "freeze_base": freeze_base}
+        given = {"resume": last, "at": at, "freeze_base": freeze_base}
         raise ConfigError(
             "at and freeze_base cannot be changed when a run is resumed.",
             given=" ".join(f"{k}={v}" for k, v in given.items() if v),
             expected="resume= without at= and freeze_base=",
             fix="to insert blocks into the trained model, start a new run: model=path/to/last.pt at=...",
+        )
+    if not callbacks and (last.resolve().parent.parent / CODE_FILE).is_file():
+        raise ConfigError(
+            "This run is one of a comparison, and would not be trained as its other runs are.",
+            given=f"resume={last}",
+            expected="a run of train",
+            fix="call compare again as before: it goes on with its runs; or begin a run of your own with model=",
         )
 
 

@@ -133,7 +133,7 @@ def train(
                 expected="resume=path/to/last.pt",
                 fix="name the last.pt in the weights folder of the run, for example runs/detect/train/weights/last.pt",
             )
-        check_goes_on_as_it_began(resume, at, freeze_base)
+        check_goes_on_as_it_began(checkpoint, at, freeze_base, callbacks)
         return _resume(checkpoint, data, bad, passed, trust, callbacks)
     if model is None:
         raise ConfigError("model is missing.", expected="model=yolo11n-mha-p5.yaml, or another YAML or checkpoint")
@@ -165,13 +165,6 @@ def _resume(
     check_checkpoint(checkpoint, trust)
     # the run's folder is recorded as it was when the run began; it may have been moved since
     save_dir = checkpoint.resolve().parent.parent
-    if not callbacks and (save_dir / CODE_FILE).is_file():  # `compare` gives some
-        raise ConfigError(
-            "This run is one of a comparison, and would not be trained as its other runs are.",
-            given=f"resume={checkpoint}",
-            expected="a run of train",
-            fix="call compare again as before: it goes on with its runs; or begin a run of your own with model=",
-        )
     passed = {**passed, "resume": str(checkpoint), "save_dir": str(save_dir)}
     with locked(save_dir) if (save_dir / "args.yaml").is_file() else nullcontext():
         return _go_on(checkpoint, data, bad, passed, trust, callbacks)
