@@ -155,6 +155,8 @@ def test_read_split__refuses_a_split_without_labels(tmp_path):
         ({"path": 5}, "unusable"),
         ({"test": [5]}, "unusable"),
         ({"nc": "abc"}, "unusable"),
+        ({"channels": None}, "channels: of"),
+        ({"channels": True}, "channels: of"),
         ({"names": {None: "a"}}, "unusable"),
         ({"val": ["images/val", "images/val"]}, "listed twice"),
         ({"val": "a\0b"}, "val: of"),

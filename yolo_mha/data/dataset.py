@@ -154,6 +154,9 @@ def _read_yaml(path: Path, key_points: bool) -> Dataset | ForeignDataset:
             raise DataError(
                 f"{key}: of {path} is unusable.", given=f"{key}: {value}", expected="a path, or a list of them"
             )
+    if type(channels := content.get("channels", 3)) is not int or channels < 1:
+        expected = "1 for grey images, 3 for colour, or the number of bands"
+        raise DataError(f"channels: of {path} is unusable.", given=f"channels: {channels}", expected=expected)
     missing = [k for k in ("train", "val") if not content.get(k)]
     named = content.get("names") or content.get("nc") or _is_json(content.get("train"))
     if missing or not named:
