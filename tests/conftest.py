@@ -3,7 +3,7 @@
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="ultralytics-")  # leave the user's settings alone
@@ -20,6 +20,14 @@ from random_coco import made_up
 
 import yolo_mha
 from yolo_mha.data.beacons import generate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _working_directory_of_fixtures(tmp_path_factory) -> Iterator[None]:
+    """Let what several tests share write its relative outputs elsewhere than into the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("shared"))
+        yield
 
 
 @pytest.fixture(scope="session")
