@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -149,7 +150,17 @@ def test_read_scores__of_a_moved_folder_equals_what_val_returned(expected, tmp_p
         str(folder / "annotations.json"),
     )
     written = json.loads((folder / "scores.json").read_text())
+    digest = written.pop("predictions_sha256")
     assert found.as_dict() == {**written, "predictions": found.predictions, "annotations": found.annotations}
+    assert digest == hashlib.sha256((folder / "predictions.json").read_bytes()).hexdigest()
+
+
+def test_read_scores__is_none_where_the_predictions_are_not_those_that_were_scored(expected, tmp_path):
+    folder = shutil.copytree(Path(expected.predictions).parent, tmp_path / "changed")
+    (folder / "predictions.json").write_text("[]")
+    assert read_scores(folder) is None
+    (folder / "predictions.json").unlink()
+    assert read_scores(folder) is None
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "5", '{"metrics": {}}', '{"metrics": {}, "audit": 5}'])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data.audit import Audit, audit_instances
 from ..data.data_check import STOP, DataCheck, check_bad
 from ..data.dataset import Dataset, Sample, image_files, load_dataset, read_dataset
-from ..data.files import read_json, write_text
+from ..data.files import read_json, sha256, write_text
 from ..data.groups import read_groups
 from ..data.instances import Image, Instances, Prediction
 from ..data.labels import refuse_shared_labels
@@ -38,6 +38,7 @@ from .truth import Truth, detections, read_results, read_truth
 SETTINGS_FOR_FILES = ("split", "plots", "project", "name", "exist_ok")  # those that mean something without a model
 CUT_OFF_CONF = 0.01  # predictions whose lowest score is not below were cut off; Ultralytics' validation keeps 0.001
 SCORES = "scores.json"
+HASH = "predictions_sha256"  # in that file
 
 
 class ScoreSettings(TypedDict, total=False):
@@ -95,14 +96,19 @@ class ValResult(Result):
 
 
 def read_scores(folder: Path) -> ValResult | None:
-    """Read the result of `score` from its folder, without the points of the curves; None where it is not whole.
+    """Read the result of `score` from its folder, without the points of the curves.
 
     Args:
         folder: The folder, which may have been moved.
+
+    Returns:
+        The result; None where the folder is not whole, or its predictions are others than those that were scored.
     """
     files = {name: str(folder / f"{name}.json") for name in ("predictions", "annotations")}
     try:
         content = json.loads((folder / SCORES).read_text(encoding="utf-8"))  # written last, so everything is there
+        if content.pop(HASH, None) not in (None, sha256(files["predictions"])):  # none in files of before
+            return None
         coco = CocoScores(**{f.name: content.pop(f.name) for f in fields(CocoScores) if f.name in content})
         coco = coco if coco.ties is None else replace(coco, ties=Ties(**coco.ties))  # type: ignore[arg-type]
         return ValResult(**{**content, **files, "coco": coco, "audit": Audit(**content["audit"])})
@@ -405,7 +411,7 @@ def _written(result: ValResult, folder: Path, plots: bool) -> ValResult:
     result.audit.notes.extend(tie_notes(result.coco))
     if plots:
         result = replace(result, curves=str(draw_pr_curves(result.coco, folder / "pr_curves.png")))
-    write_text(folder / SCORES, json.dumps(result.as_dict(), indent=2))
+    write_text(folder / SCORES, json.dumps({**result.as_dict(), HASH: sha256(result.predictions)}, indent=2))
     return result
 
 
