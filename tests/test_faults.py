@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import onnx
@@ -159,6 +160,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".pt": lambda file: torch.load(file, weights_only=False)["model"],
     ".onnx": lambda file: onnx.checker.check_model(onnx.load(file)),
     ".py": lambda file: compile(file.read_text(), file, "exec"),
+    ".svg": lambda file: ElementTree.parse(file),
     ".html": lambda file: file.read_text().rstrip().endswith("</html>") or 1 / 0,
     ".md": lambda file: file.read_text() or 1 / 0,
     ".mp4": lambda file: count_frames(str(file)) or 1 / 0,

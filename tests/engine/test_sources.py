@@ -87,7 +87,12 @@ def test_find__names_what_is_listed_and_no_media(folder):
 
 def test_find__odd_lists_and_numbers_are_one_error(folder):
     (folder / "open.csv").write_text(f'a/x.png\n"{"b" * 140_000}\n')
-    for source, words in (("open.csv", "list cannot be read"), ("²", "Source not found")):
+    for source, words in (
+        ("open.csv", "list cannot be read"),
+        ("²", "Source not found"),
+        ("9" * 19, "camera cannot be opened"),
+        ("9" * 5000, "not a valid path"),
+    ):
         with pytest.raises(DataError, match=words):
             find(source)
 

@@ -8,6 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -152,10 +153,12 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     if several:
         return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
     text, path = str(source), Path(str(source))
-    if "://" in text or (text.isascii() and text.isdecimal() and not path.exists()):
+    if "://" in text:
         return _address(text)
     if not can_be_path(text):
         raise DataError("source is not a valid path.", given=text[:80], expected="the path of a file or folder")
+    if text.isascii() and text.isdecimal() and not path.exists():
+        return _address(text)
     if path.suffix.lower() in (".txt", ".csv", ".streams") and path.is_file():
         entries = _entries(path)
         if path.suffix.lower() != ".streams":
@@ -248,11 +251,13 @@ def _probe(address: str) -> None:
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below says it in a sentence
+    opened = False
     try:
-        index = address.isdigit()
-        capture = cv2.VideoCapture(int(address)) if index else cv2.VideoCapture(address, cv2.CAP_ANY, limits)
-        opened = capture.isOpened()
-        capture.release()
+        with suppress(cv2.error):  # a number that no camera can have
+            index = address.isdigit()
+            capture = cv2.VideoCapture(int(address)) if index else cv2.VideoCapture(address, cv2.CAP_ANY, limits)
+            opened = capture.isOpened()
+            capture.release()
     finally:
         cv2.utils.logging.setLogLevel(level)
     if not opened:
