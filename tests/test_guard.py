@@ -379,6 +379,7 @@ def test_onnx__does_not_read_outside_of_its_folder(tmp_path):
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("images", "out")]
     graph = helper.make_graph([helper.make_node("Add", ["images", "w"], ["out"])], "g", ends[:1], ends[1:], [weight])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(made, {"names": "{0: 'a'}"})
     (tmp_path / "model" / "x.onnx").write_bytes(made.SerializeToString())
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(CheckpointError, match=r"does not open(.|\n)*(external|secret)"):

@@ -36,18 +36,12 @@ def result(beacons, tmp_path_factory) -> BenchmarkResult:
     return result
 
 
-def test_benchmark__hands_the_data_on_to_the_export(beacons, monkeypatch):
-    """Which reads what it needs, in INT8 the training images too, once for all models."""
-
-    def export(model, format, *, data, **_):
-        data.read("train")
-        data.to_score("val")
-        raise RunError("enough")
-
-    monkeypatch.setattr("yolo_mha.deploy.benchmark.export", export)
+def test_benchmark__calibrates_int8_on_data_that_is_read_once_for_all_models(beacons):
     with counted() as verified:
         result = yolo_mha.benchmark("demo-mha.pt", beacons, formats="onnx-int8", **QUICK)
-    assert [failure.reason for failure in result.failed] == ["enough", "enough"]
+    assert [(row.arm, row.format) for row in result.rows] == [("model", "onnx-int8"), ("without-blocks", "onnx-int8")]
+    assert all(row.ap is not None for row in result.rows)
+    assert result.failed == []
     assert list(verified.values()) == [1] * 24
 
 

@@ -12,6 +12,7 @@ import torch
 from networks import opened
 from reading import counted
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import ASSETS
 
 import yolo_mha
 from yolo_mha.cli import main
@@ -22,8 +23,10 @@ from yolo_mha.deploy.export_result import ExportResult
 from yolo_mha.deploy.export_settings import PROVED_FORMATS
 from yolo_mha.deploy.onnx_infer import Detector, InputError
 from yolo_mha.deploy.proof import Scores, keeps, load_pictures
-from yolo_mha.errors import ConfigError, DataError, DependencyError, RunError
+from yolo_mha.errors import CheckpointError, ConfigError, DataError, DependencyError, RunError
 from yolo_mha.paths import PACKAGE, shipped
+
+SAMPLE = ASSETS / "bus.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def test_export__that_loses_ap_is_out_of_tolerance(beacons, monkeypatch):
         (0.5, 0.47, "fp16", False),
         (0.05, 0.04, "fp16", False),  # a fifth of it
         (0.0, 0.0, "fp16", None),  # nothing is shown
+        (8e-6, 2e-5, "int8", None),
     ],
 )
 def test_keeps(before, after, precision, ok):
@@ -256,6 +260,18 @@ def test_export__ap_proves_what_the_three_pictures_do_not(beacons):
     assert result.verdict == "proved"
     assert result.scores.ok
     assert "no box was compared" not in " ".join(result.notes)
+    scored, seen = yolo_mha.val(result.file, beacons, plots=False), yolo_mha.predict(result.file, SAMPLE, save=False)
+    for notes in (scored.audit.notes, seen.notes):
+        assert sum("the conf, iou and max_det of its export hold" in note for note in notes) == 1
+
+
+def test_export__without_its_metadata_is_not_opened():
+    """Ultralytics would invent names for its classes."""
+    model = onnx.load(yolo_mha.export("demo-mha.pt").file)
+    del model.metadata_props[:]
+    onnx.save(model, "bare.onnx")
+    with pytest.raises(CheckpointError, match="does not name its classes"):
+        yolo_mha.predict("bare.onnx", SAMPLE)
 
 
 def test_export__without_an_ap_to_keep_the_outputs_decide(beacons, tmp_path):

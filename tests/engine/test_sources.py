@@ -102,6 +102,13 @@ def test_find__a_folder_named_by_a_number_is_no_camera(folder):
     assert len(find("007").pictures) == 2
 
 
+def test_find__a_file_address_is_its_path(folder):
+    (folder / "a").rename(folder / "ä 1")
+    cv2.imwrite(str(folder / "100%.png"), np.zeros((32, 32, 3), np.uint8))
+    for path in (folder / "v.avi", folder / "ä 1", folder / "100%.png"):
+        assert find(path.as_uri()) == find(str(path))
+
+
 def test_find__takes_each_file_once(folder):
     assert names(find(["v.avi", "a", ".", "a/x.png", str(Path("v.avi").absolute()), "./v.avi"])) == [
         "a/x.png",

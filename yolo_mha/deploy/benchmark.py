@@ -32,7 +32,7 @@ from ..registry import is_block
 from ..scoring.val import score
 from ..surgery.graft import without_blocks
 from .benchmark_report import BenchmarkResult, Failure, Made, Row, draw, markdown
-from .export import export
+from .export import export_model
 from .export_result import OUT_OF_TOLERANCE, ExportResult
 from .splits import Splits
 from .worker import Worker, said
@@ -260,7 +260,7 @@ def _make(run: _Run) -> dict[Key, Made]:
 
 def _export(run: _Run, arm: str, kind: str, checkpoint: Path) -> ExportResult:
     format = "onnx" if kind in OF_ONNX else kind
-    make = partial(export, checkpoint, format, dynamic=True, imgsz=run.sizes[0], trust=run.trust)
+    make = partial(export_model, checkpoint, format, dynamic=True, imgsz=run.sizes[0], trust=run.trust)
     try:
         return make(data=run.splits if kind == "onnx-int8" else None, **OF_ONNX.get(kind, {}))
     except ConfigError:

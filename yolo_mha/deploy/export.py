@@ -22,11 +22,10 @@ from .agreement import TOLERANCES, Agreement
 from .export_result import ExportResult, deliver, require_no_dynamic
 from .export_settings import PROVED_FORMATS, Plan, choose_precision
 from .exporter import run_exporter
-from .proof import Picture, calibration_images, is_blind, load_pictures, prove, score_both
+from .proof import LEAST_AP, Picture, calibration_images, is_blind, load_pictures, prove, score_both
 from .runtime import Array
 from .splits import Splits
 
-LEAST_AP = 0.001  # below this AP a model finds next to nothing
 # Ultralytics' settings that mean something to an export
 EXPORT_SETTINGS = {
     *("imgsz", "batch", "dynamic", "opset", "simplify", "optimize", "workspace", "quantize", "fraction", "split"),
@@ -40,7 +39,7 @@ def export(
     model: str | Path,
     format: str = "onnx",
     *,
-    data: str | Path | Splits | None = None,
+    data: str | Path | None = None,
     half: bool = False,
     int8: bool = False,
     fuse_attention: bool = False,
@@ -58,8 +57,7 @@ def export(
     Args:
         model: Checkpoint, or model YAML for an untrained one.
         format: Any format of Ultralytics: "onnx", "torchscript", "openvino", ...
-        data: A dataset, see `load_dataset`, or its `Splits`: AP before and after, and images for the proof and for
-            calibration.
+        data: A dataset, see `load_dataset`: AP before and after, and images for the proof and for calibration.
         half: Half precision, as ``quantize=16``.
         int8: ONNX with 8-bit convolutions, calibrated on images of ``data``; attention stays in floating point.
         fuse_attention: ONNX with attention as ONNX Runtime's own operator.
@@ -76,6 +74,22 @@ def export(
         DependencyError: The runtime's package is missing.
         RunError: The export failed.
     """
+    own = {"half": half, "int8": int8, "fuse_attention": fuse_attention, "trust": trust}
+    return export_model(model, format, data, **own, **settings)
+
+
+def export_model(
+    model: str | Path,
+    format: str,
+    data: str | Path | Splits | None = None,
+    *,
+    half: bool = False,
+    int8: bool = False,
+    fuse_attention: bool = False,
+    trust: bool = False,
+    **settings: Any,
+) -> ExportResult:
+    """Export as `export` does, also with a dataset that is open already."""
     format = str(format).lower()
     passed = config.check({**settings, "format": format})
     for key in settings:

@@ -28,6 +28,7 @@ DYNAMIC_BATCHES = (1, 3)
 DYNAMIC_SIZES = ((320, 320), (480, 640))
 ODD_PICTURE = (355, 641)  # height and width that no stride divides; what it is letterboxed to is proved
 MOST_AP_LOST = {"fp32": 0.002, "fp16": 0.02, "int8": 0.02}
+LEAST_AP = 0.001  # below this AP a model finds next to nothing
 LEAST_AP_KEPT = 0.9  # share of the checkpoint's
 MOST_CALIBRATION_IMAGES = 200
 
@@ -56,14 +57,14 @@ class Scores:
 
 
 def keeps(before: float, after: float, precision: str) -> bool | None:
-    """Say whether a model keeps its AP; None where there is none to keep.
+    """Say whether a model keeps its AP; None where there is next to none to keep.
 
     Args:
         before: AP of the checkpoint.
         after: AP of the exported model.
         precision: Key of `MOST_AP_LOST`.
     """
-    if before <= 0:
+    if before < LEAST_AP:
         return None
     return before - after <= MOST_AP_LOST[precision] and after >= LEAST_AP_KEPT * before
 

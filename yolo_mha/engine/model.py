@@ -6,7 +6,7 @@ import ast
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from .freeze_base import FreezeBase, check_freeze_base
 from .record import CODE_FILE, Record
 from .trainer import Trainer
 
+NAMED = (".onnx", ".torchscript", ".engine", "_openvino_model")  # exported models that hold the names of their classes
 REMOTE = ("http:", "https:", "ul:", "rtsp:", "grpc:")
 
 
@@ -66,6 +67,7 @@ class YOLO(ultralytics.YOLO):
         ckpt: Content of the checkpoint that it is from, if it is from one.
         ckpt_path: Its path.
         predictor: What runs it, once it has run.
+        own_nms: Whether it is a model that was exported with ``nms=True``.
 
     Args:
         model: A model YAML, by path or by the bare name of one that ships with yolo-mha or Ultralytics, with the scale
@@ -86,6 +88,7 @@ class YOLO(ultralytics.YOLO):
     ckpt: Any
     ckpt_path: Any
     predictor: Any
+    own_nms = False
 
     def __init__(
         self,
@@ -123,6 +126,9 @@ class YOLO(ultralytics.YOLO):
             if isinstance(self.model, torch.nn.Module) and not isinstance(getattr(self.model, "names", None), dict):
                 raise TypeError(f"{type(self.model).__name__} is no YOLO model with class names")
             exported = {} if isinstance(self.model, torch.nn.Module) else BaseBackend.read_metadata(self.model)
+            if not isinstance(self.model, torch.nn.Module):
+                _require_names(exported, weights)
+            self.own_nms = "'nms': True" in str(exported.get("args"))
             if size := exported.get("imgsz"):  # as a checkpoint brings its own; Ultralytics would take 640
                 height, width = map(int, ast.literal_eval(size) if isinstance(size, str) else size)
                 self.overrides["imgsz"] = height if height == width else [height, width]
@@ -368,6 +374,21 @@ def read_model_yaml(name: str) -> ModelYAML:
     if activation := content.get("activation"):
         read_activation(str(activation))
     return content
+
+
+def _require_names(exported: Mapping[str, Any], file: str) -> None:
+    """Refuse an exported model that does not say what it detects; Ultralytics would invent the names.
+
+    Raises:
+        CheckpointError: It is a file of a kind that can say so, and does not.
+    """
+    if not exported.get("names") and file.rstrip("/").endswith(NAMED):
+        raise CheckpointError(
+            f"{file} does not name its classes.",
+            given="a file without Ultralytics' metadata, or a damaged one",
+            expected="a model that yolo-mha or Ultralytics exported",
+            fix="export the checkpoint again",
+        )
 
 
 def check_goes_on_as_it_began(last: Path, at: object, freeze_base: object, callbacks: object) -> None:

@@ -168,6 +168,7 @@ def _predict(model: str | Path, source: Any, tracker: str | None, /, *, trust: b
                 if first is None:
                     raise nothing_read(source, loader.skipped, stride)
                 run.notes += config.imgsz_notes(settings.get("imgsz"), network.predictor.imgsz)
+                run.notes += config.own_nms_notes(network.own_nms)
                 outputs = Outputs(folder, {"save": True, **settings})
                 run.write(outputs, chain([first], delivered), found.total(stride))
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -205,6 +205,15 @@ def imgsz_notes(given: Any, used: Any) -> list[str]:
     return [f"imgsz={given} was given, and the model works at {one_number(used)}."]
 
 
+def own_nms_notes(own_nms: bool) -> list[str]:
+    """Say which thresholds hold where a model was exported with ``nms=True``."""
+    text = (
+        "The model was exported with nms=True, so the conf, iou and max_det of its export hold: here conf and max_det "
+        "can only leave out more, and iou does nothing."
+    )
+    return [text] if own_nms else []
+
+
 def one_number(imgsz: Any) -> Any:
     """Return an image size as one number where height and width are the same."""
     sides = set(imgsz) if isinstance(imgsz, (list, tuple)) else {imgsz}

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import cv2
 import numpy as np
@@ -153,6 +154,8 @@ def find(source: Any, max_pixels: int = MOST_PIXELS) -> Source:
     if several:
         return _readable(_listed(map(str, source), Path.cwd()), max_pixels)
     text, path = str(source), Path(str(source))
+    if text.startswith("file://"):
+        return find(url2pathname(urlsplit(text).path), max_pixels)
     if "://" in text:
         return _address(text)
     if not can_be_path(text):

@@ -251,6 +251,7 @@ def score(
             truth.audit.notes.append("The model has the dataset's classes in another order; they were matched by name.")
         imgsz = config.one_number(args.imgsz)
         truth.audit.notes += config.imgsz_notes(settings.get("imgsz"), imgsz)
+        truth.audit.notes += config.own_nms_notes(network.own_nms)
         stated = ScoreSettings(
             model=str(network.model_name),
             data=str(dataset.source),
