@@ -178,7 +178,8 @@ def whole_lines(file: Path) -> list[str]:
 
 
 def hidden(folder: Path) -> list[Path]:
-    return [path.relative_to(folder) for path in folder.rglob(".*")]
+    """List hidden files, but for the lock of the claims: other machines may hold it at any time, so it stays."""
+    return [path.relative_to(folder) for path in folder.rglob(".*") if path.name != ".claims.lock"]
 
 
 def check_whole(folder: Path) -> list[Path]:
