@@ -153,6 +153,7 @@ def undisturbed(call, tmp_path_factory) -> Callable[[str], tuple[Ended, object]]
 
 READERS: dict[str, Callable[[Path], object]] = {
     ".json": lambda file: json.loads(file.read_text()),
+    ".claim": lambda file: json.loads(file.read_text()),
     ".jsonl": lambda file: [json.loads(line) for line in whole_lines(file)],
     ".csv": lambda file: [*csv.reader(whole_lines(file))],
     ".txt": lambda file: whole_lines(file),
